@@ -20,24 +20,60 @@ const entry = (http: number, exit: 1 | 2 | 3, retryable: boolean, summary: strin
 
 export const ERRORS = {
   // input and usage
-  INVALID_PARAMETERS: entry(400, 2, false, 'The parameters do not fit.', 'Correct each value that is listed; `millrace pipelines show NAME` prints the parameters and their defaults.'),
+  INVALID_PARAMETERS: entry(
+    400,
+    2,
+    false,
+    'The parameters do not fit.',
+    'Correct each value that is listed; `millrace pipelines show NAME` prints the parameters and their defaults.',
+  ),
   INVALID_CONFIG: entry(400, 2, false, 'The configuration does not fit.', 'Correct each variable or field of millrace.config.ts that is listed.'),
   INVALID_REQUEST: entry(400, 2, false, 'The request does not fit.', 'Correct each row and column that is listed.'),
-  UNKNOWN_PIPELINE: entry(404, 2, false, 'There is no pipeline of that name.', 'Use one of the names listed; a pipeline is an export of a folder in pipelines/.'),
+  UNKNOWN_PIPELINE: entry(
+    404,
+    2,
+    false,
+    'There is no pipeline of that name.',
+    'Use one of the names listed; a pipeline is an export of a folder in pipelines/.',
+  ),
   NOT_FOUND: entry(404, 2, false, 'There is nothing of that name.', 'Check the name; the list command of the same kind shows what exists.'),
   CONFLICT: entry(409, 1, false, 'That exists already, or another change is under way.', 'Wait for the other change to end, or choose another name.'),
   USAGE: entry(400, 2, false, 'The command was not understood.', 'See --help.'),
   // data
   SOURCE_NOT_FOUND: entry(404, 2, false, 'The source does not exist or cannot be read.', 'Check the path; it is taken relative to the project folder.'),
-  SOURCE_MALFORMED: entry(400, 2, false, 'The source could not be parsed.', 'Correct the file at the row and column that are named, or state format, delimiter or encoding of the source.'),
+  SOURCE_MALFORMED: entry(
+    400,
+    2,
+    false,
+    'The source could not be parsed.',
+    'Correct the file at the row and column that are named, or state format, delimiter or encoding of the source.',
+  ),
   SOURCE_EMPTY: entry(400, 2, false, 'The source has no rows.', 'Check the path and the filter of the source.'),
   COLUMN_MISSING: entry(400, 2, false, 'A column that is needed is not there.', 'Use one of the columns that are listed, or correct the source.'),
   COLUMN_TYPE: entry(400, 2, false, 'A column has a type that does not fit.', 'Convert the column in the source or with a clean rule.'),
-  EXPECTATIONS_FAILED: entry(422, 1, false, 'The data does not meet its expectations.', 'Look at each expectation listed with its failing rows; correct the data, or the expectation.'),
+  EXPECTATIONS_FAILED: entry(
+    422,
+    1,
+    false,
+    'The data does not meet its expectations.',
+    'Look at each expectation listed with its failing rows; correct the data, or the expectation.',
+  ),
   SPLIT_IMPOSSIBLE: entry(400, 2, false, 'The data cannot be split as asked.', 'Give more rows, other fractions, or another column.'),
   // training
-  TARGET_ONE_CLASS: entry(422, 2, false, 'The target has a single class.', 'Check the rule that makes the target, and the split: training needs at least two classes.'),
-  TARGET_INVALID: entry(422, 2, false, 'The target cannot be learnt.', 'The target must have no missing values and be a number (regression) or a category (classification).'),
+  TARGET_ONE_CLASS: entry(
+    422,
+    2,
+    false,
+    'The target has a single class.',
+    'Check the rule that makes the target, and the split: training needs at least two classes.',
+  ),
+  TARGET_INVALID: entry(
+    422,
+    2,
+    false,
+    'The target cannot be learnt.',
+    'The target must have no missing values and be a number (regression) or a category (classification).',
+  ),
   FEATURES_INVALID: entry(422, 2, false, 'The features do not fit the data.', 'Correct each feature that is listed.'),
   TRAINING_DIVERGED: entry(422, 1, false, 'The loss became infinite or not a number.', 'Lower the learning rate, scale the features, or clip extreme values.'),
   MODEL_INVALID: entry(422, 1, false, 'The model file cannot be used.', 'The file must be a valid ONNX model whose inputs and outputs match its signature.'),
@@ -46,13 +82,43 @@ export const ERRORS = {
   GATE_REJECTED: entry(409, 1, false, 'A reviewer rejected the gate.', 'See the reason; start a new run when it is settled.'),
   GATE_EXPIRED: entry(408, 1, false, 'Nobody decided before the gate expired.', 'Start a new run, or give the gate more time.'),
   // publishing
-  FENCED: entry(409, 1, false, 'A newer attempt has taken over; this one may not publish.', 'Nothing to do: the newer attempt goes on. Look at the newest run.'),
-  DEPLOY_FAILED: entry(502, 1, false, 'The version could not be brought into service.', 'Look at the rollout with `millrace endpoints show`; traffic is as it was before.'),
+  FENCED: entry(
+    409,
+    1,
+    false,
+    'A newer attempt has taken over; this one may not publish.',
+    'Nothing to do: the newer attempt goes on. Look at the newest run.',
+  ),
+  DEPLOY_FAILED: entry(
+    502,
+    1,
+    false,
+    'The version could not be brought into service.',
+    'Look at the rollout with `millrace endpoints show`; traffic is as it was before.',
+  ),
   ROLLED_BACK: entry(409, 1, false, 'The rollout was taken back.', 'Look at the guard and its figures with `millrace endpoints show`.'),
-  UNDO_FAILED: entry(500, 1, true, 'Something published could not be taken back.', 'See which; `millrace runs show` lists what is left, and the reconciler tries again.'),
+  UNDO_FAILED: entry(
+    500,
+    1,
+    true,
+    'Something published could not be taken back.',
+    'See which; `millrace runs show` lists what is left, and the reconciler tries again.',
+  ),
   // machines
-  ARTIFACT_CORRUPT: entry(500, 1, false, 'An artifact does not have the content that its name promises.', 'The file was changed or damaged on disk. Restore it from a backup, or run the stage again with --no-cache.'),
-  ARTIFACT_MISSING: entry(404, 1, false, 'An artifact is not in the store.', 'It was removed, or the store is another one. Run the stage again with --no-cache.'),
+  ARTIFACT_CORRUPT: entry(
+    500,
+    1,
+    false,
+    'An artifact does not have the content that its name promises.',
+    'The file was changed or damaged on disk. Restore it from a backup, or run the stage again with --no-cache.',
+  ),
+  ARTIFACT_MISSING: entry(
+    404,
+    1,
+    false,
+    'An artifact is not in the store.',
+    'It was removed, or the store is another one. Run the stage again with --no-cache.',
+  ),
   DISK_FULL: entry(507, 1, false, 'The disk of the artifact store is full.', 'Free space or move MILLRACE_HOME, then `millrace runs retry`.'),
   DATABASE_UNAVAILABLE: entry(503, 3, true, 'Postgres does not answer.', 'Check `millrace status`; with your own server check DATABASE_URL.'),
   TEMPORAL_UNAVAILABLE: entry(503, 3, true, 'Temporal does not answer.', 'Check `millrace status`; with your own server check TEMPORAL_ADDRESS.'),
@@ -67,7 +133,13 @@ export const ERRORS = {
   ENDPOINT_NOT_READY: entry(503, 1, true, 'The endpoint has no model loaded yet.', 'Wait for its rollout; `millrace endpoints show` says how far it is.'),
   REQUEST_TOO_LARGE: entry(413, 2, false, 'The request is larger than the server takes.', 'Send fewer rows at a time.'),
   OVERLOADED: entry(429, 1, true, 'The server has more work than it can do.', 'Try again after the seconds in Retry-After.'),
-  USER_CODE_FAILED: entry(500, 1, false, 'A step or function of the pipeline threw an error.', 'Correct the step; `millrace runs retry` does again only what changed.'),
+  USER_CODE_FAILED: entry(
+    500,
+    1,
+    false,
+    'A step or function of the pipeline threw an error.',
+    'Correct the step; `millrace runs retry` does again only what changed.',
+  ),
   INTERNAL: entry(500, 1, true, 'Something unexpected went wrong.', 'See the log of the process, under the state folder; the run id is in the line.'),
 } as const satisfies Record<string, ErrorEntry>;
 
@@ -132,8 +204,12 @@ export function isErrorCode(value: unknown): value is ErrorCode {
 export function describeError(report: ErrorReport): string {
   const lines = [`${report.code}: ${report.message}`];
   for (const p of report.problems) {
-    const where = [p.file, p.row === undefined ? undefined : `row ${p.row}`, p.column === undefined ? undefined : `column ${p.column}`].filter(Boolean).join(', ');
-    lines.push(`  - ${p.path ? `${p.path}: ` : ''}${p.message}${p.found === undefined ? '' : ` (found ${p.found})`}${where ? ` [${where}]` : ''}${p.fix ? ` → ${p.fix}` : ''}`);
+    const where = [p.file, p.row === undefined ? undefined : `row ${p.row}`, p.column === undefined ? undefined : `column ${p.column}`]
+      .filter(Boolean)
+      .join(', ');
+    lines.push(
+      `  - ${p.path ? `${p.path}: ` : ''}${p.message}${p.found === undefined ? '' : ` (found ${p.found})`}${where ? ` [${where}]` : ''}${p.fix ? ` → ${p.fix}` : ''}`,
+    );
   }
   lines.push(`  How to fix it: ${report.fix}`);
   return lines.join('\n');

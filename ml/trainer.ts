@@ -53,4 +53,10 @@ export interface TrainedTrainer {
 }
 
 /** Same rows, parameters, seed and threads give the same model, whether or not it was interrupted. */
-export type Trainer<Parameters> = (task: LearningTask, parameters: Parameters, train: LabelledRows, validation: LabelledRows | undefined, context: TrainingContext) => Promise<TrainedTrainer>;
+export type Trainer<Parameters> = (
+  task: LearningTask,
+  parameters: Parameters,
+  train: LabelledRows,
+  validation: LabelledRows | undefined,
+  context: TrainingContext,
+) => Promise<TrainedTrainer>;

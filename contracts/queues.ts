@@ -1,0 +1,8 @@
+/** Task queues and the names of long-lived workflows. Persisted: a rename needs a plan. */
+export const WORKFLOW_QUEUE = 'millrace';
+export const poolQueue = (pool: string): string => `millrace-${pool}`;
+export const endpointWorkflowId = (endpoint: string): string => `endpoint/${endpoint}`;
+export const retrainingWorkflowId = (pipeline: string): string => `retraining/${pipeline}`;
+export const monitorScheduleId = (endpoint: string): string => `monitor/${endpoint}`;
+export const undoWorkflowId = (runId: string): string => `undo/${runId}`;
+export const SEARCH_ATTRIBUTES = ['MillracePipeline', 'MillraceModel', 'MillraceTrigger', 'MillraceStage'] as const;

@@ -1,0 +1,82 @@
+import { z } from 'zod';
+import { NameSchema, RunIdSchema, Sha256Schema } from './ids.ts';
+
+/**
+ * References: what stages hand to each other and what stands in workflow history. Small, typed, content-addressed;
+ * never the data itself.
+ */
+export const DatasetRefSchema = z.object({
+  kind: z.literal('dataset'),
+  /** SHA-256 of the dataset's manifest in the artifact store. */
+  id: Sha256Schema,
+  name: z.string(),
+  rows: z.number().int().nonnegative(),
+});
+export type DatasetRef = z.infer<typeof DatasetRefSchema>;
+
+export interface SplitRef {
+  readonly train: DatasetRef;
+  readonly validation: DatasetRef;
+  readonly test: DatasetRef;
+}
+export const SplitRefSchema: z.ZodType<SplitRef> = z.object({ train: DatasetRefSchema, validation: DatasetRefSchema, test: DatasetRefSchema });
+
+/** A trained predictor that is not judged yet. */
+export const CandidateRefSchema = z.object({
+  kind: z.literal('candidate'),
+  /** SHA-256 of the predictor's JSON in the artifact store. */
+  predictor: Sha256Schema,
+  trainer: z.string(),
+  task: z.enum(['binary', 'multiclass', 'regression', 'raw']),
+  /** Where it was really trained. */
+  device: z.enum(['cpu', 'gpu']),
+  /** Training rows used; fewer than the split's when a sample was asked for. */
+  rows: z.number().int().nonnegative(),
+});
+export type CandidateRef = z.infer<typeof CandidateRefSchema>;
+
+/** The candidate that validation chose, with the figures that chose it. */
+export const WinnerRefSchema = z.object({
+  kind: z.literal('winner'),
+  candidate: CandidateRefSchema,
+  metric: z.string(),
+  scores: z.array(z.object({ trainer: z.string(), value: z.number() })),
+});
+export type WinnerRef = z.infer<typeof WinnerRefSchema>;
+
+export const EvaluationRefSchema = z.object({
+  kind: z.literal('evaluation'),
+  candidate: CandidateRefSchema,
+  /** Metrics on the test set. */
+  metrics: z.record(z.string(), z.number()),
+  /** The whole evaluation (slices, champion comparison) in the artifact store. */
+  report: Sha256Schema,
+});
+export type EvaluationRef = z.infer<typeof EvaluationRefSchema>;
+
+export const VersionRefSchema = z.object({ kind: z.literal('version'), model: NameSchema, version: z.number().int().positive(), predictor: Sha256Schema });
+export type VersionRef = z.infer<typeof VersionRefSchema>;
+
+export const DeploymentRefSchema = z.object({ kind: z.literal('deployment'), endpoint: NameSchema, version: VersionRefSchema, rollout: RunIdSchema });
+export type DeploymentRef = z.infer<typeof DeploymentRefSchema>;
+
+/**
+ * A dataset's manifest, as it lies in the artifact store. It holds no time and no path of the machine, so the same
+ * content gives the same id.
+ */
+export const DatasetManifestSchema = z.object({
+  format: z.literal('millrace-dataset/1'),
+  name: z.string(),
+  rows: z.number().int().nonnegative(),
+  columns: z.array(z.object({ name: z.string(), type: z.enum(['number', 'integer', 'boolean', 'string', 'timestamp', 'date']) })),
+  /** Parquet files in row order (artifacts). */
+  files: z.array(z.object({ sha256: Sha256Schema, rows: z.number().int().nonnegative(), sizeBytes: z.number().int().nonnegative() })),
+  /** Row transforms applied since the raw source, in order: what serving has to do to a request's row. */
+  transforms: z.array(z.unknown()),
+  /** Columns as the raw source had them, before the transforms. */
+  rawColumns: z.array(z.object({ name: z.string(), type: z.enum(['number', 'integer', 'boolean', 'string', 'timestamp', 'date']) })),
+  /** Profile (artifact); null for splits' validation and test parts, which no statistic may see. */
+  profile: Sha256Schema.nullable(),
+  parents: z.array(Sha256Schema),
+});
+export type DatasetManifest = z.infer<typeof DatasetManifestSchema>;
