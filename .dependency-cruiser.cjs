@@ -1,0 +1,185 @@
+// The house's arrows (docs/architecture.md), as two rule sets. They need two readings of the tree, which one configuration
+// cannot ask for: `arrows` sees type-only imports too, `values` sees only what is left when types are erased: what runs.
+// `npm run verify` and tests/architecture/boundaries.test.ts run both through scripts/boundaries.mjs; the exported object
+// itself is the first one, so that `npx depcruise` alone draws and checks the arrows.
+//
+// A folder may import itself and what stands after its name, nothing else of the house. A path narrows an arrow to files.
+const ARROWS = {
+  contracts: [],
+  config: ['contracts/'],
+  data: ['contracts/', 'config/module-worker\\.ts$'],
+  ml: ['contracts/', 'config/module-worker\\.ts$'],
+  store: ['contracts/', 'config/'],
+  activities: ['contracts/', 'config/', 'data/', 'ml/', 'store/'],
+  serving: ['contracts/', 'config/', 'store/', 'data/row-'],
+  api: ['contracts/', 'config/', 'store/', 'data/row-'],
+  stack: ['contracts/', 'config/', 'store/'],
+  cli: ['contracts/', 'config/', 'store/', 'data/row-', 'stack/'],
+  testing: ['contracts/', 'config/', 'data/', 'ml/', 'store/', 'activities/', 'workflows/', 'workers/', 'stack/', 'pipelines/', 'serving/', 'api/'],
+  workers: ['contracts/', 'config/', 'data/', 'ml/', 'store/', 'activities/', 'workflows/', 'pipelines/', 'serving/', 'api/', 'stack/'],
+};
+/** Workflows and pipelines have rules of their own below; benchmarks may see the whole house. */
+const FOLDERS = [...Object.keys(ARROWS), 'workflows', 'pipelines', 'bench'];
+const HOUSE = `^(?:${FOLDERS.join('|')})/`;
+/** Packages may be found as node_modules/NAME/… or, where they cannot be resolved, by their bare name. */
+const npm = (...names) => `^(?:node_modules/)?(?:${names.join('|')})(?:/|$)`;
+const core = (...names) => `^(?:node:)?(?:${names.join('|')})(?:/|$)`;
+
+/** A user's steps file is an activity, not a workflow: it stands in the pipeline's folder and runs on a pool. */
+const STEPS = '^pipelines/[^/]+/steps\\.ts$';
+
+const arrows = [
+  ...Object.keys(ARROWS).map((folder) => ({
+    name: `${folder}-arrows`,
+    comment: `${folder} may import itself${ARROWS[folder].length === 0 ? ' only' : ` and ${ARROWS[folder].join(', ')}`}.`,
+    severity: 'error',
+    from: { path: `^${folder}/` },
+    to: { path: HOUSE, pathNot: [`^${folder}/`, ...ARROWS[folder].map((to) => `^${to}`)] },
+  })),
+  {
+    name: 'workflows-arrows',
+    comment: 'workflows may import itself and contracts/. Activities are known to it by their types only.',
+    severity: 'error',
+    from: { path: '^workflows/' },
+    to: { path: HOUSE, pathNot: ['^workflows/', '^contracts/', '^activities/'] },
+  },
+  {
+    name: 'workflows-know-activities-by-type-only',
+    comment: 'Workflow code is bundled without activities: use `import type`.',
+    severity: 'error',
+    from: { path: '^workflows/' },
+    to: { path: '^activities/', dependencyTypesNot: ['type-only'] },
+  },
+  {
+    name: 'pipelines-arrows',
+    comment: 'A pipeline imports contracts/, workflows/ and its own folder; its steps file alone may import activities/steps.ts.',
+    severity: 'error',
+    from: { path: '^pipelines/', pathNot: STEPS },
+    to: { path: HOUSE, pathNot: ['^pipelines/', '^contracts/', '^workflows/'] },
+  },
+  {
+    name: 'steps-arrows',
+    comment: 'A steps file imports contracts/, its own folder and activities/steps.ts (`millrace/steps`).',
+    severity: 'error',
+    from: { path: STEPS },
+    to: { path: HOUSE, pathNot: ['^pipelines/', '^contracts/', '^activities/steps\\.ts$'] },
+  },
+  {
+    name: 'pipelines-know-their-steps-by-type-only',
+    comment: 'Steps run on a pool and are called through the typed proxy: use `import type`.',
+    severity: 'error',
+    from: { path: '^pipelines/', pathNot: STEPS },
+    to: { path: STEPS, dependencyTypesNot: ['type-only'] },
+  },
+  {
+    name: 'pipelines-do-not-know-each-other',
+    comment: 'A pipeline imports nothing from another pipeline.',
+    severity: 'error',
+    from: { path: '^pipelines/([^/]+)/' },
+    to: { path: '^pipelines/[^/]+/', pathNot: '^pipelines/$1/' },
+  },
+  {
+    name: 'contracts-are-pure',
+    comment: 'contracts uses zod and nothing else.',
+    severity: 'error',
+    from: { path: '^contracts/' },
+    to: { pathNot: ['^contracts/', npm('zod')] },
+  },
+  {
+    name: 'ml-is-pure',
+    comment: 'ml computes: no files, no database, no network. Threads and the clock are what it may ask of Node.',
+    severity: 'error',
+    from: { path: '^ml/' },
+    to: {
+      pathNot: [
+        '^ml/',
+        HOUSE,
+        npm('zod', 'onnx-proto', 'long', 'danfojs-node', '@tensorflow/[^/]+'),
+        core('worker_threads', 'os', 'perf_hooks', 'url', 'module', 'path', 'crypto', 'buffer'),
+      ],
+    },
+  },
+  {
+    name: 'postgres-is-spoken-by-the-store-only',
+    comment: 'SQL against Postgres lives in store/; stack/ may ask whether the server answers.',
+    severity: 'error',
+    from: { path: HOUSE, pathNot: ['^store/', '^stack/', '^bench/', '^testing/'] },
+    to: { path: npm('pg', 'drizzle-orm', '@types/pg'), dependencyTypesNot: ['type-only'] },
+  },
+  {
+    name: 'duckdb-is-spoken-by-data-only',
+    comment: 'SQL against DuckDB lives in data/; activities may hand a relation to a user step.',
+    severity: 'error',
+    from: { path: HOUSE, pathNot: ['^data/', '^activities/', '^bench/', '^testing/'] },
+    to: { path: npm('@duckdb'), dependencyTypesNot: ['type-only'] },
+  },
+  {
+    name: 'tests-are-not-imported',
+    comment: 'What ships does not import tests.',
+    severity: 'error',
+    from: { path: HOUSE },
+    to: { path: '^tests/' },
+  },
+  {
+    name: 'no-dev-dependency-in-what-ships',
+    comment: 'A package used at run time belongs into `dependencies`.',
+    severity: 'error',
+    from: { path: HOUSE, pathNot: '^bench/' },
+    to: { dependencyTypes: ['npm-dev'], dependencyTypesNot: ['type-only', 'npm'] },
+  },
+  {
+    name: 'no-unresolvable',
+    comment: 'An import must lead somewhere.',
+    severity: 'error',
+    from: {},
+    to: { couldNotResolve: true },
+  },
+];
+
+const values = [
+  {
+    name: 'nothing-in-workflows-reaches-io',
+    comment: 'Workflow code is replayed: from workflows/ only contracts and the packages of the sandbox are reachable, also through a third file.',
+    severity: 'error',
+    from: { path: '^workflows/' },
+    to: { pathNot: ['^workflows/', '^contracts/', npm('zod', 'long', '@temporalio/workflow', '@temporalio/common')], reachable: true },
+  },
+  {
+    name: 'no-pipeline-reaches-io',
+    comment: 'A pipeline is workflow code: the same holds for every file of it but the steps.',
+    severity: 'error',
+    from: { path: '^pipelines/', pathNot: STEPS },
+    to: { pathNot: ['^pipelines/', '^workflows/', '^contracts/', npm('zod', 'long', '@temporalio/workflow', '@temporalio/common')], reachable: true },
+  },
+  {
+    name: 'serving-reaches-no-training',
+    comment: 'The prediction server loads a model file; it contains no trainer and no activity, also not through a third file.',
+    severity: 'error',
+    from: { path: '^serving/' },
+    to: { path: ['^ml/', '^activities/', '^workflows/', '^workers/', npm('@temporalio')], reachable: true },
+  },
+  {
+    name: 'no-cycles',
+    comment: 'Modules that need each other to run are one module, or lack a third one.',
+    severity: 'error',
+    from: {},
+    to: { circular: true },
+  },
+];
+
+const OPTIONS = {
+  doNotFollow: { path: 'node_modules' },
+  preserveSymlinks: true,
+  exclude: { path: '^(?:dist|\\.millrace|coverage)/' },
+  tsConfig: { fileName: 'tsconfig.json' },
+  enhancedResolveOptions: { exportsFields: ['exports'], conditionNames: ['import', 'node', 'default', 'types'], extensions: ['.ts', '.mjs', '.js', '.json'] },
+  skipAnalysisNotInRules: true,
+};
+
+module.exports = { forbidden: arrows, options: { ...OPTIONS, tsPreCompilationDeps: true } };
+
+/** Not enumerable: dependency-cruiser refuses keys that it does not know. */
+Object.defineProperties(module.exports, {
+  values: { value: { forbidden: values, options: { ...OPTIONS, tsPreCompilationDeps: false } } },
+  folders: { value: FOLDERS },
+});

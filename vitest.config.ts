@@ -1,0 +1,48 @@
+import { defineConfig } from 'vitest/config';
+
+/**
+ * One project a kind of test, by what it needs:
+ * - `unit`, `replay`: nothing but Node. `npm run verify` runs these two.
+ * - `store`, `http`, `workflows`, `regression`: one Postgres and one Temporal server, which the global setup starts once
+ *   and the projects share; each test file takes a database and ids of its own.
+ * - `e2e`: the whole stack as child processes, one file after the other, because each wants the machine for itself.
+ *
+ * Groups run in that order, so that a broken formula is known before a server is started.
+ */
+const SECOND_MS = 1_000;
+const servers = { globalSetup: ['tests/support/servers.ts'], testTimeout: 120 * SECOND_MS, hookTimeout: 180 * SECOND_MS, sequence: { groupOrder: 1 } };
+
+export default defineConfig({
+  test: {
+    pool: 'forks',
+    maxWorkers: 2,
+    projects: [
+      {
+        extends: true,
+        test: {
+          name: 'unit',
+          include: ['tests/unit/**/*.test.ts', 'tests/architecture/**/*.test.ts'],
+          testTimeout: 30 * SECOND_MS,
+          hookTimeout: 60 * SECOND_MS,
+        },
+      },
+      { extends: true, test: { name: 'replay', include: ['tests/replay/**/*.test.ts'], testTimeout: 60 * SECOND_MS, hookTimeout: 120 * SECOND_MS } },
+      ...['store', 'http', 'workflows', 'regression'].map((name) => ({
+        extends: true as const,
+        test: { name, include: [`tests/${name}/**/*.test.ts`], ...servers },
+      })),
+      {
+        extends: true,
+        test: {
+          name: 'e2e',
+          include: ['tests/e2e/**/*.test.ts'],
+          globalSetup: ['tests/support/servers.ts'],
+          testTimeout: 300 * SECOND_MS,
+          hookTimeout: 300 * SECOND_MS,
+          fileParallelism: false,
+          sequence: { groupOrder: 2 },
+        },
+      },
+    ],
+  },
+});
