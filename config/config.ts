@@ -1,0 +1,340 @@
+/**
+ * The environment and millrace.config.ts, as one frozen, validated object.
+ *
+ * Invariants:
+ * 1. Each process reads its environment once, here; the object that comes out never changes.
+ * 2. The environment wins over millrace.config.ts, and that over the default.
+ * 3. Everything that is wrong is told at once, each with its variable or field.
+ * 4. What is not loopback is never served without a token.
+ */
+import { availableParallelism, homedir } from 'node:os';
+import { isAbsolute, join, resolve } from 'node:path';
+import { fileURLToPath, pathToFileURL } from 'node:url';
+import { type ClientConnectConfig, loadClientConnectConfig } from '@temporalio/envconfig';
+import { z } from 'zod';
+import { MillraceError, type Problem } from '../contracts/errors.ts';
+import type { ProjectSettings } from './define-config.ts';
+
+export type LogLevel = 'trace' | 'debug' | 'info' | 'warn' | 'error';
+
+export interface Ports {
+  readonly temporal: number;
+  readonly temporalUi: number;
+  readonly postgres: number;
+  readonly api: number;
+  readonly serving: number;
+}
+
+/** The variable that moves each port, and where it stands when not moved. */
+export const PORT_VARIABLES: Readonly<Record<keyof Ports, { readonly variable: string; readonly defaultPort: number }>> = {
+  temporal: { variable: 'MILLRACE_TEMPORAL_PORT', defaultPort: 7233 },
+  temporalUi: { variable: 'MILLRACE_TEMPORAL_UI_PORT', defaultPort: 8233 },
+  postgres: { variable: 'MILLRACE_POSTGRES_PORT', defaultPort: 7432 },
+  api: { variable: 'MILLRACE_API_PORT', defaultPort: 7400 },
+  serving: { variable: 'MILLRACE_SERVING_PORT', defaultPort: 7500 },
+};
+
+/** Every variable that Millrace reads, with what it does. Temporal's own (`TEMPORAL_TLS_…` and the like) are read by Temporal's environment configuration. */
+export const VARIABLES: Readonly<Record<string, string>> = {
+  MILLRACE_PROJECT: 'the project folder; default: the working folder',
+  MILLRACE_PIPELINES: "the folder of the project's pipelines; default: pipelines",
+  MILLRACE_HOME: 'the state folder; default: .millrace in the project folder',
+  MILLRACE_CACHE: 'what is slow to build; default: ~/.cache/millrace',
+  MILLRACE_TEMPORAL_PORT: "port of the embedded Temporal's gRPC; default 7233",
+  MILLRACE_TEMPORAL_UI_PORT: "port of the embedded Temporal's web page; default 8233",
+  MILLRACE_POSTGRES_PORT: 'port of the embedded Postgres; default 7432',
+  MILLRACE_API_PORT: 'port of the API; default 7400',
+  MILLRACE_SERVING_PORT: 'port of the prediction server; default 7500',
+  MILLRACE_HOST: 'the address on which the API and the prediction server listen; default 127.0.0.1; any that is not loopback needs MILLRACE_ADMIN_TOKEN',
+  MILLRACE_ADMIN_TOKEN: 'the first token, needed when MILLRACE_HOST is not loopback; at least 8 characters',
+  MILLRACE_ARTIFACTS: 'where artifacts are kept: a file:// address; default: artifacts in the state folder',
+  MILLRACE_LOG_LEVEL: 'trace, debug, info, warn or error; default info',
+  MILLRACE_CPU_SLOTS: 'activities at once on the pool cpu; default: the number of cores',
+  MILLRACE_GPU_SLOTS: 'activities at once on the pool gpu; default: the number of devices',
+  MILLRACE_POOL: 'the pool that a worker process serves; set for it by whoever starts it',
+  MILLRACE_READY_FILE: 'a file that a process touches every few seconds once it is ready; read by compose health checks',
+  DATABASE_URL: 'a Postgres to use instead of the embedded one',
+  TEMPORAL_ADDRESS: 'a Temporal to use instead of the embedded one',
+  TEMPORAL_NAMESPACE: 'the namespace of this project; default: default',
+  TEMPORAL_API_KEY: 'the API key for TEMPORAL_ADDRESS',
+  TEMPORAL_PROFILE: "a profile of Temporal's configuration file to use instead of the embedded server",
+  TEMPORAL_CONFIG_FILE: "Temporal's configuration file, used instead of the embedded server",
+  TEMPORAL_CLI: "Temporal's program, to start the embedded server with",
+};
+
+export interface PoolConfig {
+  readonly name: string;
+  readonly taskQueue: string;
+  /** Activities at once; `devices`: as many as GPUs are found where the worker runs. */
+  readonly slots: number | 'devices';
+  readonly gpu: boolean;
+}
+
+export type DatabaseConfig = { readonly kind: 'embedded'; readonly port: number } | { readonly kind: 'external'; readonly url: string };
+
+export interface TemporalConfig {
+  /** `external` when the environment names a server, also in the processes that the embedded stack starts. */
+  readonly kind: 'embedded' | 'external';
+  readonly address: string;
+  readonly namespace: string;
+  /** Address, TLS and API key, as both `Connection.connect` and `NativeConnection.connect` take them. */
+  readonly connection: ClientConnectConfig['connectionOptions'];
+}
+
+export interface MillraceConfig {
+  readonly projectFolder: string;
+  readonly pipelinesFolder: string;
+  /** The state folder. */
+  readonly home: string;
+  readonly cacheFolder: string;
+  /** Where the API and the prediction server listen. */
+  readonly host: string;
+  readonly adminToken: string | undefined;
+  readonly logLevel: LogLevel;
+  readonly ports: Ports;
+  readonly database: DatabaseConfig;
+  readonly temporal: TemporalConfig;
+  readonly artifacts: { readonly url: string; readonly folder: string };
+  /** By name; `cpu` and `gpu` are always there. */
+  readonly pools: Readonly<Record<string, PoolConfig>>;
+  readonly schedules: { readonly catchupWindowSeconds: number | undefined; readonly timeZone: string };
+  /** The pool that this worker process serves, when it is one. */
+  readonly pool: string | undefined;
+}
+
+export type Environment = Readonly<Record<string, string | undefined>>;
+
+export interface LoadConfigOptions {
+  /** Default: this process's environment. */
+  readonly env?: Environment;
+  /** Where relative folders start, when MILLRACE_PROJECT is not set. Default: the working folder. */
+  readonly cwd?: string;
+  /** What millrace.config.ts says; `loadProjectConfig` reads it. */
+  readonly settings?: unknown;
+}
+
+const port = z
+  .string()
+  .regex(/^\d{1,5}$/, 'must be a port number from 1 to 65535')
+  .transform(Number)
+  .refine((n) => n >= 1 && n <= 65_535, 'must be a port number from 1 to 65535')
+  .optional();
+const slots = z
+  .string()
+  .regex(/^[1-9]\d{0,3}$/, 'must be a whole number from 1 to 9999')
+  .transform(Number)
+  .optional();
+const text = z.string().optional();
+
+const EnvironmentSchema = z.object({
+  MILLRACE_PROJECT: text,
+  MILLRACE_PIPELINES: text,
+  MILLRACE_HOME: text,
+  MILLRACE_CACHE: text,
+  MILLRACE_TEMPORAL_PORT: port,
+  MILLRACE_TEMPORAL_UI_PORT: port,
+  MILLRACE_POSTGRES_PORT: port,
+  MILLRACE_API_PORT: port,
+  MILLRACE_SERVING_PORT: port,
+  MILLRACE_HOST: text,
+  MILLRACE_ADMIN_TOKEN: z.string().min(8, 'must have at least 8 characters').optional(),
+  MILLRACE_ARTIFACTS: text,
+  MILLRACE_LOG_LEVEL: z.enum(['trace', 'debug', 'info', 'warn', 'error'], { error: 'must be trace, debug, info, warn or error' }).optional(),
+  MILLRACE_CPU_SLOTS: slots,
+  MILLRACE_GPU_SLOTS: slots,
+  MILLRACE_POOL: text,
+  DATABASE_URL: z
+    .string()
+    .regex(/^postgres(ql)?:\/\/[^/]+\/.+/, 'must be an address like postgres://user:password@host:5432/database')
+    .optional(),
+});
+
+const poolName = z.string().regex(/^[a-z][a-z0-9-]{0,62}$/, 'must be lower case letters, digits and hyphens, starting with a letter');
+const SettingsSchema = z.strictObject({
+  pipelines: z.string().min(1).optional(),
+  pools: z.record(poolName, z.strictObject({ slots: z.int().min(1).max(9999).optional(), gpu: z.boolean().optional() })).optional(),
+  artifacts: z.string().min(1).optional(),
+  schedules: z.strictObject({ catchupWindowSeconds: z.number().min(10).optional(), timeZone: z.string().min(1).optional() }).optional(),
+});
+
+const SECRETS = new Set(['MILLRACE_ADMIN_TOKEN', 'DATABASE_URL', 'TEMPORAL_API_KEY']);
+
+/** Whether only this machine can reach what listens on `host`. */
+export function isLoopback(host: string): boolean {
+  return host === 'localhost' || host === '::1' || host === '[::1]' || /^127(\.\d{1,3}){3}$/.test(host);
+}
+
+function artifactsFrom(value: string | undefined, source: string, home: string, problems: Problem[]): { url: string; folder: string } {
+  const folder = join(home, 'artifacts');
+  const standard = { url: pathToFileURL(folder).href, folder };
+  if (value === undefined) return standard;
+  if (value.startsWith('s3://')) {
+    problems.push({
+      path: source,
+      message: 'artifacts on S3 are not supported by this version',
+      found: value,
+      fix: 'Use a folder: file:///path/of/the/folder.',
+    });
+    return standard;
+  }
+  try {
+    const url = new URL(value);
+    if (url.protocol === 'file:') return { url: url.href, folder: fileURLToPath(url) };
+  } catch {
+    // said below, with what was found
+  }
+  problems.push({ path: source, message: 'is not an address of a folder', found: value, fix: `Write it as ${pathToFileURL(resolve(value)).href}.` });
+  return standard;
+}
+
+function temporalFrom(env: Environment, temporalPort: number, problems: Problem[]): TemporalConfig {
+  const namespace = env['TEMPORAL_NAMESPACE'] ?? 'default';
+  const embedded: TemporalConfig = { kind: 'embedded', address: `127.0.0.1:${temporalPort}`, namespace, connection: { address: `127.0.0.1:${temporalPort}` } };
+  if (!env['TEMPORAL_ADDRESS'] && !env['TEMPORAL_PROFILE'] && !env['TEMPORAL_CONFIG_FILE']) return embedded;
+  try {
+    const present = Object.fromEntries(Object.entries(env).filter((pair): pair is [string, string] => pair[1] !== undefined));
+    const loaded = loadClientConnectConfig({ overrideEnvVars: present, disableFile: !env['TEMPORAL_PROFILE'] && !env['TEMPORAL_CONFIG_FILE'] });
+    const address = loaded.connectionOptions.address;
+    if (!address) {
+      problems.push({ path: 'TEMPORAL_ADDRESS', message: 'the profile names no address', fix: 'Set TEMPORAL_ADDRESS, or the address in the profile.' });
+      return embedded;
+    }
+    return { kind: 'external', address, namespace: loaded.namespace ?? namespace, connection: loaded.connectionOptions };
+  } catch (error) {
+    problems.push({
+      path: 'TEMPORAL_…',
+      message: `Temporal's environment configuration cannot be read: ${error instanceof Error ? error.message : String(error)}`,
+      fix: 'Check the TEMPORAL_ variables, and the files that they name.',
+    });
+    return embedded;
+  }
+}
+
+function poolsFrom(
+  settings: z.infer<typeof SettingsSchema>,
+  cpuSlots: number | undefined,
+  gpuSlots: number | undefined,
+  problems: Problem[],
+): Record<string, PoolConfig> {
+  const pools: Record<string, PoolConfig> = {};
+  for (const [name, pool] of Object.entries({ cpu: {}, gpu: {}, ...settings.pools })) {
+    const given: { slots?: number | undefined; gpu?: boolean | undefined } = pool;
+    if ((name === 'cpu' && given.gpu === true) || (name === 'gpu' && given.gpu === false))
+      problems.push({
+        path: `millrace.config.ts: pools.${name}.gpu`,
+        message: `the pool ${name} cannot be the other kind`,
+        fix: 'Give the pool another name.',
+      });
+    const gpu = name === 'gpu' || given.gpu === true;
+    const fromEnvironment = name === 'cpu' ? cpuSlots : name === 'gpu' ? gpuSlots : undefined;
+    pools[name] = Object.freeze({
+      name,
+      taskQueue: `millrace-${name}`,
+      slots: fromEnvironment ?? given.slots ?? (gpu ? 'devices' : availableParallelism()),
+      gpu,
+    });
+  }
+  return pools;
+}
+
+/**
+ * Reads and checks the configuration; the result is frozen.
+ *
+ * @throws MillraceError INVALID_CONFIG with every problem, each named by its variable or field.
+ */
+export function loadConfig(options: LoadConfigOptions = {}): MillraceConfig {
+  // An empty variable is an unset one: compose files and shells write `NAME=` for that.
+  const env: Environment = Object.fromEntries(Object.entries(options.env ?? process.env).filter(([, value]) => value !== undefined && value !== ''));
+  const problems: Problem[] = [];
+
+  const parsed = EnvironmentSchema.safeParse(env);
+  for (const issue of parsed.error?.issues ?? []) {
+    const variable = String(issue.path[0]);
+    problems.push({
+      path: variable,
+      message: issue.message,
+      ...(SECRETS.has(variable) ? {} : { found: env[variable] ?? '' }),
+      fix: `${variable}: ${VARIABLES[variable] ?? 'see the documentation'}.`,
+    });
+  }
+  const broken = new Set(parsed.error?.issues.map((issue) => String(issue.path[0])));
+  const values = parsed.data ?? EnvironmentSchema.parse(Object.fromEntries(Object.entries(env).filter(([name]) => !broken.has(name))));
+
+  const settingsParsed = SettingsSchema.safeParse(options.settings ?? {});
+  for (const issue of settingsParsed.error?.issues ?? []) {
+    problems.push({
+      path: `millrace.config.ts${issue.path.length > 0 ? `: ${issue.path.join('.')}` : ''}`,
+      message: issue.message,
+      fix: 'The type of defineConfig lists the fields.',
+    });
+  }
+  const settings = settingsParsed.data ?? {};
+
+  const cwd = options.cwd ?? process.cwd();
+  const projectFolder = resolve(cwd, values.MILLRACE_PROJECT ?? '.');
+  const home = resolve(projectFolder, values.MILLRACE_HOME ?? '.millrace');
+  const host = values.MILLRACE_HOST ?? '127.0.0.1';
+  if (!isLoopback(host) && values.MILLRACE_ADMIN_TOKEN === undefined && !broken.has('MILLRACE_ADMIN_TOKEN')) {
+    problems.push({
+      path: 'MILLRACE_ADMIN_TOKEN',
+      message: `is needed because MILLRACE_HOST is not a loopback address`,
+      found: `MILLRACE_HOST=${host}`,
+      fix: 'Set MILLRACE_ADMIN_TOKEN to a long random text, for instance from `openssl rand -hex 32`.',
+    });
+  }
+
+  const ports: Ports = {
+    temporal: values.MILLRACE_TEMPORAL_PORT ?? PORT_VARIABLES.temporal.defaultPort,
+    temporalUi: values.MILLRACE_TEMPORAL_UI_PORT ?? PORT_VARIABLES.temporalUi.defaultPort,
+    postgres: values.MILLRACE_POSTGRES_PORT ?? PORT_VARIABLES.postgres.defaultPort,
+    api: values.MILLRACE_API_PORT ?? PORT_VARIABLES.api.defaultPort,
+    serving: values.MILLRACE_SERVING_PORT ?? PORT_VARIABLES.serving.defaultPort,
+  };
+  const seen = new Map<number, string>();
+  for (const name of Object.keys(PORT_VARIABLES) as (keyof Ports)[]) {
+    const { variable } = PORT_VARIABLES[name];
+    const other = seen.get(ports[name]);
+    if (other !== undefined)
+      problems.push({ path: variable, message: `is the same port as ${other}`, found: String(ports[name]), fix: 'Give each server a port of its own.' });
+    seen.set(ports[name], variable);
+  }
+
+  const artifacts = artifactsFrom(
+    values.MILLRACE_ARTIFACTS ?? settings.artifacts,
+    values.MILLRACE_ARTIFACTS === undefined ? 'millrace.config.ts: artifacts' : 'MILLRACE_ARTIFACTS',
+    home,
+    problems,
+  );
+  const temporal = temporalFrom(env, ports.temporal, problems);
+  const pools = poolsFrom(settings, values.MILLRACE_CPU_SLOTS, values.MILLRACE_GPU_SLOTS, problems);
+  if (values.MILLRACE_POOL !== undefined && pools[values.MILLRACE_POOL] === undefined)
+    problems.push({
+      path: 'MILLRACE_POOL',
+      message: 'there is no pool of that name',
+      found: values.MILLRACE_POOL,
+      fix: `Use one of ${Object.keys(pools).join(', ')}, or name it in millrace.config.ts.`,
+    });
+
+  if (problems.length > 0)
+    throw new MillraceError('INVALID_CONFIG', problems.length === 1 ? undefined : `The configuration has ${problems.length} problems.`, { problems });
+
+  const pipelines = values.MILLRACE_PIPELINES ?? settings.pipelines ?? 'pipelines';
+  return Object.freeze<MillraceConfig>({
+    projectFolder,
+    pipelinesFolder: isAbsolute(pipelines) ? pipelines : join(projectFolder, pipelines),
+    home,
+    cacheFolder: resolve(projectFolder, values.MILLRACE_CACHE ?? join(homedir(), '.cache', 'millrace')),
+    host,
+    adminToken: values.MILLRACE_ADMIN_TOKEN,
+    logLevel: values.MILLRACE_LOG_LEVEL ?? 'info',
+    ports: Object.freeze(ports),
+    database: Object.freeze<DatabaseConfig>(
+      values.DATABASE_URL === undefined ? { kind: 'embedded', port: ports.postgres } : { kind: 'external', url: values.DATABASE_URL },
+    ),
+    temporal: Object.freeze(temporal),
+    artifacts: Object.freeze(artifacts),
+    pools: Object.freeze(pools),
+    schedules: Object.freeze({ catchupWindowSeconds: settings.schedules?.catchupWindowSeconds, timeZone: settings.schedules?.timeZone ?? 'UTC' }),
+    pool: values.MILLRACE_POOL,
+  });
+}

@@ -1,0 +1,36 @@
+/** One worker pool: a task queue `millrace-<name>` and the processes that poll it. */
+export interface PoolSettings {
+  /** Activities at once. Default: the number of cores for a CPU pool, of devices for a GPU pool. */
+  readonly slots?: number;
+  /** Whether each slot holds a GPU. Default false; the pool `gpu` always does. */
+  readonly gpu?: boolean;
+}
+
+/** What a project's millrace.config.ts may set. The environment wins over every field. */
+export interface ProjectSettings {
+  /** The folder with a folder for each pipeline, relative to the project. Default `pipelines`. `MILLRACE_PIPELINES` wins. */
+  readonly pipelines?: string;
+  /** Worker pools by name, lower case. `cpu` and `gpu` exist without being named. `MILLRACE_CPU_SLOTS` and `MILLRACE_GPU_SLOTS` win. */
+  readonly pools?: Readonly<Record<string, PoolSettings>>;
+  /** Where artifacts are kept: a `file://` address. Default `<home>/artifacts`. `MILLRACE_ARTIFACTS` wins. */
+  readonly artifacts?: string;
+  /** Defaults for schedules that a pipeline or the command line makes. */
+  readonly schedules?: {
+    /** How late a missed start may still be made up for, in seconds. Default: one interval of the schedule, so that a stack left down does not flood on `up`. */
+    readonly catchupWindowSeconds?: number;
+    /** The time zone in which calendar schedules are read. Default UTC. */
+    readonly timeZone?: string;
+  };
+}
+
+/**
+ * Types a project's settings; returns them as they are.
+ *
+ * @example
+ * // millrace.config.ts
+ * import { defineConfig } from 'millrace/config';
+ * export default defineConfig({ pools: { cpu: { slots: 4 }, large: { slots: 1 } } });
+ */
+export function defineConfig(settings: ProjectSettings): ProjectSettings {
+  return settings;
+}
