@@ -1,0 +1,92 @@
+// Runs every test (or what the arguments, which are vitest's, narrow it to) and ends with the runner's own count, alone on
+// its line: `N passed, N failed, N skipped`.
+//
+// 1. The exit code is 0 only if tests ran, none failed, and nothing failed beside them (an unhandled error, a file that
+//    could not be loaded, a server that did not start); each of those counts as a failure in the line too.
+// 2. With CI=true a test may be skipped for the lack of a GPU only, which its name says: `[needs GPU]`. Any other skipped
+//    test is listed and fails the run.
+import { spawn } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join, relative } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const ROOT = fileURLToPath(new URL('..', import.meta.url));
+const NEEDS_GPU = '[needs GPU]';
+
+/**
+ * Counts vitest's JSON report (`undefined`: there is none) into the run's outcome: the three figures, the exit code, and
+ * what a reader must be told: files that failed outside of any test, skips that are not allowed, the slowest files.
+ */
+export function outcomeOf(report, { exitCode, ci }) {
+  const files = report?.testResults ?? [];
+  const tests = files.flatMap((file) =>
+    file.assertionResults.map((test) => ({ name: `${relative(ROOT, file.name)} > ${test.fullName}`, status: test.status })),
+  );
+  const passed = tests.filter((test) => test.status === 'passed').length;
+  const skippedTests = tests.filter((test) => test.status !== 'passed' && test.status !== 'failed');
+  const brokenFiles = files
+    .filter((file) => file.status === 'failed' && !file.assertionResults.some((test) => test.status === 'failed'))
+    .map((file) => relative(ROOT, file.name));
+  const refusedSkips = ci ? skippedTests.filter((test) => !test.name.includes(NEEDS_GPU)).map((test) => test.name) : [];
+  let failed = tests.filter((test) => test.status === 'failed').length + brokenFiles.length + refusedSkips.length;
+  const nothingRan = passed + failed === 0;
+  if (failed === 0 && (exitCode !== 0 || nothingRan)) failed = 1;
+  const slowest = files
+    .map((file) => ({ file: relative(ROOT, file.name), seconds: (file.endTime - file.startTime) / 1000 }))
+    .sort((a, b) => b.seconds - a.seconds)
+    .slice(0, 10);
+  return {
+    passed,
+    failed,
+    skipped: skippedTests.length - refusedSkips.length,
+    exitCode: failed === 0 ? 0 : exitCode || 1,
+    nothingRan,
+    brokenFiles,
+    refusedSkips,
+    slowest,
+  };
+}
+
+export const countLine = ({ passed, failed, skipped }) => `${passed} passed, ${failed} failed, ${skipped} skipped`;
+
+async function main() {
+  const folder = mkdtempSync(join(tmpdir(), 'millrace-test-'));
+  const reportFile = join(folder, 'report.json');
+  const args = [
+    join(ROOT, 'node_modules/vitest/vitest.mjs'),
+    'run',
+    '--reporter',
+    'default',
+    '--reporter',
+    'json',
+    '--outputFile.json',
+    reportFile,
+    ...process.argv.slice(2),
+  ];
+  const child = spawn(process.execPath, args, { cwd: ROOT, stdio: ['ignore', 'inherit', 'inherit'] });
+  for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => child.kill(signal));
+  const exitCode = await new Promise((resolve) => {
+    child.on('error', () => resolve(1));
+    child.on('exit', (code) => resolve(code ?? 1));
+  });
+  let report;
+  try {
+    report = JSON.parse(readFileSync(reportFile, 'utf8'));
+  } catch {
+    console.error('vitest wrote no report: it ended before the tests did.');
+  }
+  rmSync(folder, { recursive: true, force: true });
+
+  const outcome = outcomeOf(report, { exitCode, ci: process.env.CI === 'true' });
+  if (outcome.slowest.length > 0)
+    console.log(`Slowest files:\n${outcome.slowest.map(({ file, seconds }) => `  ${seconds.toFixed(1).padStart(7)} s  ${file}`).join('\n')}`);
+  if (outcome.brokenFiles.length > 0) console.error(`Failed outside of a test:\n${outcome.brokenFiles.map((file) => `  ${file}`).join('\n')}`);
+  if (outcome.refusedSkips.length > 0)
+    console.error(`Skipped in CI for another reason than a missing GPU:\n${outcome.refusedSkips.map((name) => `  ${name}`).join('\n')}`);
+  if (outcome.nothingRan) console.error('No test ran.');
+  console.log(countLine(outcome));
+  process.exitCode = outcome.exitCode;
+}
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) await main();
