@@ -122,6 +122,12 @@ const PLANTED: readonly Planted[] = [
     'nothing-in-workflows-reaches-io',
   ),
   one(
+    'a workflow importing an activity for its types with an import that stays when they are erased',
+    'workflows/bad-inline.ts',
+    "import { type Train } from '../activities/train.ts';\nexport type X = Train;",
+    'nothing-in-workflows-reaches-io',
+  ),
+  one(
     'a workflow importing the store',
     'workflows/bad-store.ts',
     "import { runs } from '../store/runs.ts';\nexport const x = runs;",
