@@ -27,6 +27,8 @@ const GOOD: Readonly<Record<string, string>> = {
   'data/read.ts': "import { DuckDBInstance } from '@duckdb/node-api';\nimport { E } from '../contracts/errors.ts';\nexport const read = [DuckDBInstance, E];\n",
   'data/row-transforms.ts': "import { E } from '../contracts/errors.ts';\nexport const apply = E;\n",
   'ml/trainer.ts': "import { cpus } from 'node:os';\nimport { start } from '../config/module-worker.ts';\nexport const trainer = [cpus, start];\n",
+  'ml/gbdt/parameters.ts': 'export const trees = 100;\nexport interface Parameters {\n  readonly trees: number;\n}\n',
+  'workflows/trainers.ts': "import type { Parameters } from '../ml/gbdt/parameters.ts';\nexport const gbdt = (p: Parameters): Parameters => p;\n",
   'store/runs.ts': "import pg from 'pg';\nimport { E } from '../contracts/errors.ts';\nexport const runs = [pg, E];\n",
   'activities/steps.ts': "import { read } from '../data/read.ts';\nexport const step = read;\n",
   'activities/train.ts':
@@ -118,8 +120,21 @@ const PLANTED: readonly Planted[] = [
     'a workflow importing an activity as a value',
     'workflows/bad-value.ts',
     "import { step } from '../activities/steps.ts';\nexport const x = step;",
-    'workflows-know-activities-by-type-only',
+    'workflows-know-what-acts-by-type-only',
     'nothing-in-workflows-reaches-io',
+  ),
+  one(
+    'a workflow importing the parameters of a trainer as a value',
+    'workflows/bad-parameters.ts',
+    "import { trees } from '../ml/gbdt/parameters.ts';\nexport const x = trees;",
+    'workflows-know-what-acts-by-type-only',
+    'nothing-in-workflows-reaches-io',
+  ),
+  one(
+    'a workflow importing the type of a trainer itself',
+    'workflows/bad-trainer.ts',
+    "import type { trainer } from '../ml/trainer.ts';\nexport type X = typeof trainer;",
+    'workflows-arrows',
   ),
   one(
     'a workflow importing an activity for its types with an import that stays when they are erased',
