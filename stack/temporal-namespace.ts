@@ -1,0 +1,51 @@
+import { type Connection, isGrpcServiceError } from '@temporalio/client';
+import Long from 'long';
+
+/** Search attributes on every run, each a Keyword. A workflow that sets one which is not registered hangs for ever. */
+export const SEARCH_ATTRIBUTES = ['MillracePipeline', 'MillraceModel', 'MillraceTrigger', 'MillraceStage'] as const;
+
+/** How long the embedded server keeps closed histories. */
+export const RETENTION_DAYS = 30;
+
+const KEYWORD = 2;
+const NOT_FOUND = 5;
+const ALREADY_EXISTS = 6;
+const SECONDS_A_DAY = 86_400;
+
+const failedWith = (code: number) => (error: unknown) => isGrpcServiceError(error) && Number(error.code) === code;
+
+async function ignoring<T>(expected: (error: unknown) => boolean, work: Promise<T>): Promise<T | undefined> {
+  try {
+    return await work;
+  } catch (error) {
+    if (expected(error)) return undefined;
+    throw error;
+  }
+}
+
+/**
+ * Makes a namespace fit for Millrace: it exists, our search attributes are registered, and closed histories are kept
+ * `retentionDays` when that is given. Changes nothing that fits already, so every process may run it at its start.
+ *
+ * @throws The gRPC error of a server that refuses, for instance one where only an operator registers search attributes.
+ */
+export async function prepareNamespace(connection: Connection, namespace: string, options: { readonly retentionDays?: number } = {}): Promise<void> {
+  const { workflowService, operatorService } = connection;
+  const wanted = options.retentionDays === undefined ? undefined : Long.fromNumber(options.retentionDays * SECONDS_A_DAY);
+  const described = await ignoring(failedWith(NOT_FOUND), workflowService.describeNamespace({ namespace }));
+  if (described === undefined) {
+    const seconds = wanted ?? Long.fromNumber(RETENTION_DAYS * SECONDS_A_DAY);
+    await ignoring(failedWith(ALREADY_EXISTS), workflowService.registerNamespace({ namespace, workflowExecutionRetentionPeriod: { seconds } }));
+  } else if (wanted !== undefined && described.config?.workflowExecutionRetentionTtl?.seconds?.equals(wanted) !== true) {
+    await workflowService.updateNamespace({ namespace, config: { workflowExecutionRetentionTtl: { seconds: wanted } } });
+  }
+
+  const registered = await operatorService.listSearchAttributes({ namespace });
+  const missing = SEARCH_ATTRIBUTES.filter((name) => registered.customAttributes[name] === undefined);
+  if (missing.length > 0) {
+    await ignoring(
+      failedWith(ALREADY_EXISTS),
+      operatorService.addSearchAttributes({ namespace, searchAttributes: Object.fromEntries(missing.map((name) => [name, KEYWORD])) }),
+    );
+  }
+}
