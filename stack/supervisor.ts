@@ -246,6 +246,7 @@ export function createSupervisor(options: SupervisorOptions): Supervisor {
 
   return {
     async start(spec) {
+      if (stopping !== undefined) throw new MillraceError('NOT_RUNNING', `${spec.name} was not started: everything is being stopped.`);
       const logFile = spec.logFile ?? join(options.logsFolder, `${spec.name}.log`);
       const child: Child = {
         spec,
@@ -287,6 +288,7 @@ export function createSupervisor(options: SupervisorOptions): Supervisor {
         });
       }
       child.loop = keepAlive(child);
+      settle();
     },
     stop() {
       stopping ??= (async () => {
