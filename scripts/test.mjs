@@ -89,4 +89,12 @@ async function main() {
   process.exitCode = outcome.exitCode;
 }
 
-if (process.argv[1] === fileURLToPath(import.meta.url)) await main();
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  try {
+    await main();
+  } catch (error) {
+    console.error(error);
+    console.log(countLine({ passed: 0, failed: 1, skipped: 0 }));
+    process.exitCode = 1;
+  }
+}
