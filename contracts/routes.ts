@@ -60,3 +60,13 @@ export interface PredictionRecord {
   readonly output: readonly number[];
   readonly latencyMs: number;
 }
+
+/** One line of the labels that came for predictions (JSON lines under `<home>/feedback/<endpoint>/`). */
+export interface FeedbackRecord {
+  readonly requestId: string;
+  /** Row of the request that the label is for. */
+  readonly row: number;
+  readonly label: string | number | boolean;
+  /** UTC ISO, when it came. */
+  readonly at: string;
+}
