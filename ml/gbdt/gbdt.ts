@@ -1,0 +1,373 @@
+import { createHash } from 'node:crypto';
+import { setImmediate } from 'node:timers/promises';
+import { MillraceError, type Problem } from '../../contracts/errors.ts';
+import type { DenseMatrix } from '../matrix.ts';
+import type { LabelledRows, LearningTask, Trainer, TrainingContext, TrainingProgress } from '../trainer.ts';
+import { BIN_SAMPLE_ROWS, BIN_SAMPLE_STREAM, findBounds, sampleRows } from './binning.ts';
+import { createCrew, type Crew } from './crew.ts';
+import { createGrower, type Grower } from './growth.ts';
+import { bindKernels, compileKernels } from './kernels.ts';
+import { planLayout, ROW_BLOCK, type Layout } from './layout.ts';
+import { decodeTrees, encodeTrees, gainImportance, scoreRows, toDense, toPredictions, type GbdtModel, type Tree } from './model.ts';
+import { toOnnxFragment } from './onnx.ts';
+import type { GbdtParameters } from './parameters.ts';
+import { rocAuc } from './roc-auc.ts';
+import { createSeededRandom } from './seeded-random.ts';
+import { BIN_BLOCK_ROWS, createTaskRunner, TASK, type FeatureColumns } from './tasks.ts';
+import { type SharedMemory, wasmRuntime } from './wasm-runtime.ts';
+
+/** Sparse features with at most so many cells (400 MB) are spread out; more are refused. */
+const MOST_DENSE_CELLS = 100_000_000;
+
+/** Below so many feature values, threads cost more than they bring. */
+const LEAST_VALUES_FOR_HELPERS = 200_000;
+
+const STATE_FORMAT = 'millrace-gbdt-1';
+
+/** What an interrupted training goes on from, besides its trees. */
+interface TrainingState {
+  readonly format: string;
+  /** Of data, parameters and seed: a state of another training is not used. */
+  readonly fingerprint: string;
+  readonly history: readonly TrainingProgress[];
+  readonly treesAfterRound: readonly number[];
+}
+
+/**
+ * Trains gradient-boosted trees on histograms (Friedman 2001; Ke et al., "LightGBM", 2017): leaf-wise trees over at
+ * most 255 bins a feature, log loss or squared error. A missing value takes the side that lowers the loss most.
+ *
+ * Model, ONNX and history depend on rows, parameters and seed alone: not on the count of threads, nor on
+ * interruptions. `history` has `trainLoss`, and with validation rows `validationLoss` (and `validationAuc` when
+ * that is watched): mean log loss, or mean squared error. With early stopping the model ends at its best round.
+ * A `resume` state that belongs to other data or parameters is ignored.
+ *
+ * Features may be dense, or sparse up to 100 million cells. Features on a SharedArrayBuffer are binned by all threads.
+ *
+ * @throws MillraceError TARGET_ONE_CLASS, TARGET_INVALID, FEATURES_INVALID, INVALID_PARAMETERS for input that cannot be
+ * learnt, TRAINING_DIVERGED when the loss stops being finite, OUT_OF_MEMORY when training needs more than 4 GiB beside
+ * its input. An aborted `signal` throws its reason.
+ */
+export const gbdt: Trainer<GbdtParameters> = async (task, parameters, train, validation, context) => {
+  const { model, history } = await trainGbdtModel(task, parameters, train, validation, context);
+  return {
+    predict: (x) => toPredictions(model, scoreRows(model, toDense(x, MOST_DENSE_CELLS)), x.rows),
+    toOnnx: (input, prefix) => toOnnxFragment(model, input, prefix),
+    importance: gainImportance(model),
+    history,
+  };
+};
+
+/** The bare model of `gbdt`, and its history. */
+export async function trainGbdtModel(
+  task: LearningTask,
+  parameters: GbdtParameters,
+  train: LabelledRows,
+  validation: LabelledRows | undefined,
+  context: TrainingContext,
+): Promise<{ readonly model: GbdtModel; readonly history: readonly TrainingProgress[] }> {
+  context.signal?.throwIfAborted();
+  checkParameters(task, parameters, validation);
+  checkRows(task, train, validation);
+  const x = toDense(train.x, MOST_DENSE_CELLS);
+  const xValidation = validation === undefined ? undefined : toDense(validation.x, MOST_DENSE_CELLS);
+  const { features, bounds } = findFeatureBounds(x, parameters.maxBins, context.seed);
+  const outputs = task.kind === 'multiclass' ? task.classes : 1;
+  const allRows = x.rows + (xValidation?.rows ?? 0);
+  const helpers = allRows * features.length * outputs < LEAST_VALUES_FOR_HELPERS ? 0 : Math.max(0, Math.floor(context.threads) - 1);
+  const layout = planLayout({
+    rows: x.rows,
+    validationRows: xValidation?.rows ?? 0,
+    outputs,
+    features,
+    binCounts: bounds.map((b) => b.length),
+    leaves: Math.max(2, Math.min(parameters.leaves, x.rows)),
+    threads: helpers + 1,
+    classification: task.kind !== 'regression',
+    weighted: train.weights !== undefined || validation?.weights !== undefined,
+  });
+  const memory = allocate(layout.pages);
+  const module = compileKernels(layout.pages);
+  const columns: FeatureColumns = { train: x.data, validation: xValidation?.data };
+  const shared = x.data.buffer instanceof SharedArrayBuffer && (xValidation === undefined || xValidation.data.buffer instanceof SharedArrayBuffer);
+  const runner = createTaskRunner(memory, layout, bindKernels(module, memory), parameters, columns);
+  const { minDataInLeaf, minSumHessian, minGain, l2 } = parameters;
+  const crew = createCrew(runner, helpers, { memory, module, layout, limits: { minDataInLeaf, minSumHessian, minGain, l2 }, columns: shared ? columns : undefined });
+  try {
+    writeInputs(memory, layout, bounds, train, validation);
+    const blocks = Math.ceil(layout.rows / BIN_BLOCK_ROWS) + Math.ceil(layout.validationRows / BIN_BLOCK_ROWS);
+    crew.run(TASK.bin, layout.groups.length * blocks, [], !shared);
+    const grower = createGrower(memory, layout, crew, parameters, bounds, helpers);
+    return await boost({ task, parameters, train, validation, context, x, layout, memory, crew, grower, bounds });
+  } finally {
+    await crew.dismiss();
+  }
+}
+
+interface Boosting {
+  readonly task: LearningTask;
+  readonly parameters: GbdtParameters;
+  readonly train: LabelledRows;
+  readonly validation: LabelledRows | undefined;
+  readonly context: TrainingContext;
+  readonly x: DenseMatrix;
+  readonly layout: Layout;
+  readonly memory: SharedMemory;
+  readonly crew: Crew;
+  readonly grower: Grower;
+  readonly bounds: readonly Float32Array[];
+}
+
+/** The rounds: grow, add, measure, hand out the state. */
+async function boost(run: Boosting): Promise<{ readonly model: GbdtModel; readonly history: readonly TrainingProgress[] }> {
+  const { task, parameters, train, validation, context, x, layout, memory, crew, grower } = run;
+  const { outputs, rows, validationRows } = layout;
+  const allRows = rows + validationRows;
+  const baseScores = findBaseScores(task, train);
+  const scores = new Float64Array(memory.buffer, layout.scores, outputs * allRows);
+  for (let k = 0; k < outputs; k += 1) scores.fill(baseScores[k] ?? 0, k * allRows, (k + 1) * allRows);
+
+  const fingerprint = lazily(() => findFingerprint(run));
+  const state = context.resume === undefined ? undefined : readState(context.resume, fingerprint());
+  const trees: Tree[] = [...(state?.trees ?? [])];
+  const history: TrainingProgress[] = [...(state?.history ?? [])];
+  const treesAfterRound: number[] = [...(state?.treesAfterRound ?? [])];
+  for (const tree of trees) grower.replay(tree);
+
+  const trainWeight = totalWeight(train);
+  const validationWeight = validation === undefined ? 0 : totalWeight(validation);
+  const trainBlocks = Math.ceil(rows / ROW_BLOCK);
+  const blocks = trainBlocks + Math.ceil(validationRows / ROW_BLOCK);
+  const losses = new Float64Array(memory.buffer, layout.losses, blocks);
+  const measure = (): Record<string, number> => {
+    crew.run(TASK.derive, blocks, []);
+    let trainLoss = 0;
+    let validationLoss = 0;
+    losses.forEach((loss, block) => {
+      if (block < trainBlocks) trainLoss += loss;
+      else validationLoss += loss;
+    });
+    const metrics: Record<string, number> = { trainLoss: trainLoss / trainWeight };
+    if (validation !== undefined) {
+      metrics['validationLoss'] = validationLoss / validationWeight;
+      if (parameters.metric === 'auc') metrics['validationAuc'] = rocAuc(validation.y, scores.subarray(rows, allRows), validation.weights);
+    }
+    if (!Number.isFinite(metrics['trainLoss'])) throw new MillraceError('TRAINING_DIVERGED', `The loss became ${metrics['trainLoss']} after ${history.length} rounds.`);
+    return metrics;
+  };
+
+  const selectFeatures = (tree: number): void => {
+    const selected = new Uint8Array(memory.buffer, layout.selected, layout.features.length);
+    if (parameters.featureFraction === 1) {
+      selected.fill(1);
+      return;
+    }
+    selected.fill(0);
+    const random = createSeededRandom(context.seed, BIN_SAMPLE_STREAM + 1 + 2 * tree);
+    const rest = Array.from(layout.features.keys());
+    for (let wanted = Math.max(1, Math.round(parameters.featureFraction * rest.length)); wanted > 0 && rest.length > 0; wanted -= 1) {
+      const [chosen] = rest.splice(Math.floor(random() * rest.length), 1);
+      if (chosen !== undefined) selected[chosen] = 1;
+    }
+  };
+
+  /** Puts a drawn part of the rows at the front of the order, both parts ascending; gives its size. */
+  const drawBag = (round: number): number => {
+    const order = new Int32Array(memory.buffer, layout.order, rows);
+    const random = createSeededRandom(context.seed, BIN_SAMPLE_STREAM + 2 + 2 * round);
+    const size = Math.max(1, Math.floor(parameters.baggingFraction * rows));
+    let inside = 0;
+    let outside = size;
+    for (let row = 0; row < rows; row += 1) {
+      // Knuth, "The Art of Computer Programming", vol. 2, algorithm S: every part of this size is equally likely.
+      if (random() * (rows - row) < size - inside) {
+        order[inside] = row;
+        inside += 1;
+      } else {
+        order[outside] = row;
+        outside += 1;
+      }
+    }
+    return size;
+  };
+
+  const drawn = parameters.baggingFraction < 1 || parameters.featureFraction < 1;
+  let exhausted = false;
+  measure();
+  for (let round = history.length; round < parameters.trees && !exhausted && !shouldStop(parameters, history); round += 1) {
+    await setImmediate();
+    context.signal?.throwIfAborted();
+    const grownBefore = trees.length;
+    for (let output = 0; output < outputs; output += 1) {
+      selectFeatures(round * outputs + output);
+      // Drawn for each tree of a round: the same rows each time, since growing reorders them.
+      const bag = parameters.baggingFraction < 1 ? drawBag(round) : undefined;
+      const tree = grower.grow(output, bag);
+      if (tree === undefined) continue;
+      trees.push(tree);
+      grower.addScores(output, bag);
+    }
+    // Without anything drawn, the next round would find no split either.
+    exhausted = trees.length === grownBefore && !drawn;
+    const progress: TrainingProgress = { fraction: (round + 1) / parameters.trees, step: round + 1, metrics: measure() };
+    history.push(progress);
+    treesAfterRound.push(trees.length);
+    context.onProgress?.(progress);
+    await context.checkpoint?.(round + 1, () =>
+      encodeTrees({ format: STATE_FORMAT, fingerprint: fingerprint(), history, treesAfterRound } satisfies TrainingState, trees),
+    );
+  }
+  const kept = parameters.earlyStoppingRounds > 0 ? (treesAfterRound[bestRound(parameters, history)] ?? 0) : trees.length;
+  return { model: { kind: task.kind, columns: x.columns, outputs, baseScores, trees: trees.slice(0, kept) }, history };
+}
+
+/** Index of the round with the best value of the watched metric; of equal ones the first. */
+function bestRound(parameters: GbdtParameters, history: readonly TrainingProgress[]): number {
+  let best = 0;
+  const value = (round: number): number => (parameters.metric === 'auc' ? -(history[round]?.metrics['validationAuc'] ?? 0) : (history[round]?.metrics['validationLoss'] ?? 0));
+  for (let round = 1; round < history.length; round += 1) if (value(round) < value(best)) best = round;
+  return best;
+}
+
+function shouldStop(parameters: GbdtParameters, history: readonly TrainingProgress[]): boolean {
+  return parameters.earlyStoppingRounds > 0 && history.length > 0 && history.length - 1 - bestRound(parameters, history) >= parameters.earlyStoppingRounds;
+}
+
+function checkParameters(task: LearningTask, parameters: GbdtParameters, validation: LabelledRows | undefined): void {
+  const problems: Problem[] = [];
+  if (parameters.earlyStoppingRounds > 0 && (validation === undefined || validation.x.rows === 0)) {
+    problems.push({ path: 'earlyStoppingRounds', message: 'early stopping needs validation rows', found: String(parameters.earlyStoppingRounds), fix: 'set it to 0, or split off validation rows' });
+  }
+  if (parameters.metric === 'auc' && task.kind !== 'binary') {
+    problems.push({ path: 'metric', message: 'auc is for a target of two classes', found: task.kind, fix: 'use loss' });
+  }
+  if (problems.length > 0) throw new MillraceError('INVALID_PARAMETERS', 'The parameters of gbdt do not fit the data.', { problems });
+}
+
+function checkRows(task: LearningTask, train: LabelledRows, validation: LabelledRows | undefined): void {
+  const features: Problem[] = [];
+  const targets: Problem[] = [];
+  const sets = [['train', train] as const, ...(validation === undefined ? [] : [['validation', validation] as const])];
+  for (const [name, set] of sets) {
+    if (set.x.columns !== train.x.columns) features.push({ path: name, message: 'the columns differ from those of the training rows', found: String(set.x.columns), fix: `give ${train.x.columns} columns` });
+    if (set.y.length !== set.x.rows) targets.push({ path: name, message: 'there must be one target a row', found: `${set.y.length} for ${set.x.rows} rows` });
+    if (set.weights !== undefined) {
+      if (set.weights.length !== set.x.rows) features.push({ path: `${name}.weights`, message: 'there must be one weight a row', found: `${set.weights.length} for ${set.x.rows} rows` });
+      const bad = set.weights.findIndex((weight) => !(weight >= 0 && weight < Number.POSITIVE_INFINITY));
+      if (bad >= 0) features.push({ path: `${name}.weights`, message: 'a weight must be a number of at least 0', found: String(set.weights[bad]), row: bad });
+      else if (totalWeight(set) <= 0) features.push({ path: `${name}.weights`, message: 'all weights are 0' });
+    }
+    const classes = task.kind === 'regression' ? undefined : task.kind === 'binary' ? 2 : task.classes;
+    const bad = set.y.findIndex((y) => (classes === undefined ? !Number.isFinite(y) : !(Number.isInteger(y) && y >= 0 && y < classes)));
+    if (bad >= 0) {
+      const wanted = classes === undefined ? 'a finite number' : `a class from 0 to ${classes - 1}`;
+      targets.push({ path: `${name}.y`, message: `a target must be ${wanted}`, found: String(set.y[bad]), row: bad, fix: 'remove the row, or correct its target' });
+    }
+  }
+  if (train.x.rows === 0) targets.push({ path: 'train', message: 'there are no rows to learn from', found: '0 rows', fix: 'check the filter and the split' });
+  if (task.kind === 'multiclass' && (task.classes < 2 || task.classes > 65_535)) {
+    targets.push({ path: 'classes', message: 'a multiclass target has 2 to 65,535 classes', found: String(task.classes) });
+  }
+  if (targets.length > 0) throw new MillraceError('TARGET_INVALID', undefined, { problems: [...targets, ...features] });
+  if (features.length > 0) throw new MillraceError('FEATURES_INVALID', undefined, { problems: features });
+  if (task.kind !== 'regression' && train.y.every((y) => y === train.y[0])) {
+    throw new MillraceError('TARGET_ONE_CLASS', undefined, { problems: [{ path: 'train.y', message: 'all training rows have the same class', found: String(train.y[0]) }] });
+  }
+}
+
+/** The columns that can be split, and the bounds of their bins. */
+function findFeatureBounds(x: DenseMatrix, maxBins: number, seed: number): { readonly features: readonly number[]; readonly bounds: readonly Float32Array[] } {
+  const features: number[] = [];
+  const bounds: Float32Array[] = [];
+  const sample = sampleRows(x.rows, seed);
+  const values = new Float32Array(Math.min(x.rows, BIN_SAMPLE_ROWS));
+  for (let column = 0; column < x.columns; column += 1) {
+    let missing = false;
+    const start = column * x.rows;
+    for (let i = 0; i < sample.length; i += 1) {
+      const value = x.data[start + (sample[i] as number)] as number;
+      values[i] = value;
+      if (value !== value) missing = true;
+    }
+    const found = findBounds(values, maxBins);
+    // One bin and no missing value: nothing to tell rows apart by. Nor when all are missing.
+    if (found.length >= 2 || (found.length === 1 && missing)) {
+      features.push(column);
+      bounds.push(found);
+    }
+  }
+  return { features, bounds };
+}
+
+function allocate(pages: number): SharedMemory {
+  try {
+    return new wasmRuntime.Memory({ initial: pages, maximum: pages, shared: true });
+  } catch (cause) {
+    throw new MillraceError('OUT_OF_MEMORY', `gbdt could not get the ${Math.ceil(pages / 16)} MiB that it needs beside its input.`, { cause });
+  }
+}
+
+function writeInputs(memory: SharedMemory, layout: Layout, bounds: readonly Float32Array[], train: LabelledRows, validation: LabelledRows | undefined): void {
+  bounds.forEach((bound, feature) => {
+    new Float32Array(memory.buffer, layout.bounds + feature * 1024, 256).set(bound);
+  });
+  const allRows = layout.rows + layout.validationRows;
+  const targets = layout.classification ? new Uint16Array(memory.buffer, layout.targets, allRows) : new Float64Array(memory.buffer, layout.targets, allRows);
+  targets.set(train.y);
+  if (validation !== undefined) targets.set(validation.y, layout.rows);
+  if (!layout.weighted) return;
+  const weights = new Float64Array(memory.buffer, layout.weights, allRows).fill(1);
+  if (train.weights !== undefined) weights.set(train.weights);
+  if (validation?.weights !== undefined) weights.set(validation.weights, layout.rows);
+}
+
+function totalWeight(rows: LabelledRows): number {
+  return rows.weights === undefined ? rows.y.length : rows.weights.reduce((sum, weight) => sum + weight, 0);
+}
+
+/** The constant scores of least loss: log odds, log shares of the classes, or the mean. A class without rows counts as half a row. */
+function findBaseScores(task: LearningTask, train: LabelledRows): Float32Array {
+  const total = totalWeight(train);
+  const weight = (row: number): number => train.weights?.[row] ?? 1;
+  if (task.kind === 'regression') {
+    let mean = 0;
+    train.y.forEach((y, row) => {
+      mean += (y * weight(row)) / total;
+    });
+    return Float32Array.of(mean);
+  }
+  const shares = new Float64Array(task.kind === 'binary' ? 2 : task.classes);
+  train.y.forEach((y, row) => {
+    shares[y] = (shares[y] ?? 0) + weight(row) / total;
+  });
+  const logs = shares.map((share) => Math.log(Math.max(share, 0.5 / train.y.length)));
+  return task.kind === 'binary' ? Float32Array.of((logs[1] ?? 0) - (logs[0] ?? 0)) : Float32Array.from(logs);
+}
+
+function findFingerprint({ task, parameters, train, validation, context, bounds, layout }: Boosting): string {
+  const hash = createHash('sha256').update(JSON.stringify([task, parameters, context.seed, layout.rows, layout.validationRows, layout.features]));
+  const add = (array: Float32Array | Float64Array | undefined): void => {
+    if (array !== undefined) hash.update(new Uint8Array(array.buffer, array.byteOffset, array.byteLength));
+  };
+  bounds.forEach(add);
+  for (const set of [train, validation]) {
+    add(set?.y);
+    add(set?.weights);
+  }
+  return hash.digest('hex');
+}
+
+function readState(bytes: Uint8Array, fingerprint: string): (TrainingState & { readonly trees: readonly Tree[] }) | undefined {
+  const decoded = decodeTrees(bytes);
+  if (decoded === undefined) return undefined;
+  const state = decoded.header as TrainingState;
+  return state.format === STATE_FORMAT && state.fingerprint === fingerprint ? { ...state, trees: decoded.trees } : undefined;
+}
+
+function lazily<T>(make: () => T): () => T {
+  let made: { readonly value: T } | undefined;
+  return () => {
+    made ??= { value: make() };
+    return made.value;
+  };
+}

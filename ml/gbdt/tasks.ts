@@ -1,0 +1,378 @@
+/**
+ * The pieces of work that the threads share, over one memory. Each thread binds them once; the arguments of the piece
+ * that runs lie in the memory.
+ *
+ * Invariants:
+ * 1. What a task writes depends on its kind, index and arguments alone, never on the thread or on what ran before it.
+ * 2. Tasks of one phase write to places of their own. Sums over tasks are made by one thread, in the order of the index.
+ * 3. How rows and features are cut into tasks does not depend on the count of threads: a model is the same on any machine.
+ */
+import { createBinFinder, writeBins } from './binning.ts';
+import { EXPONENTIAL_BLOCK_BYTES, HISTOGRAM_STRIDE_BYTES, type Kernels } from './kernels.ts';
+import { CANDIDATE_FIELDS, leafChunks, ROW_BLOCK, SCRATCH_ROWS, TREE_NODE_FIELDS, type Layout } from './layout.ts';
+import type { SharedMemory } from './wasm-runtime.ts';
+
+export const TASK = { bin: 0, derive: 1, histogram: 2, combine: 3, scan: 4, partition: 5, gather: 6, score: 7, traverse: 8 } as const;
+
+export type TaskKind = (typeof TASK)[keyof typeof TASK];
+
+/** Rows of one binning task. */
+export const BIN_BLOCK_ROWS = 65_536;
+
+/** The features of both sets, column by column. */
+export interface FeatureColumns {
+  readonly train: Float32Array;
+  readonly validation: Float32Array | undefined;
+}
+
+export interface SplitLimits {
+  readonly minDataInLeaf: number;
+  readonly minSumHessian: number;
+  readonly minGain: number;
+  readonly l2: number;
+}
+
+/** A probability below this counts as this in the log loss, as in LightGBM. */
+const LEAST_PROBABILITY = 1e-15;
+
+export interface TaskRunner {
+  /** Runs one task; `thread` (0 … threads - 1) says whose scratch it may use. */
+  readonly run: (kind: TaskKind, index: number, thread: number) => void;
+}
+
+/** Address of a leaf's histogram. */
+export const histogramAt = (layout: Layout, slot: number): number => layout.histograms + slot * layout.histogramBytes;
+
+/** Binds the tasks to the memory in the calling thread. `columns` is needed by the binning tasks alone. */
+export function createTaskRunner(memory: SharedMemory, layout: Layout, kernels: Kernels, limits: SplitLimits, columns: FeatureColumns | undefined): TaskRunner {
+  const { rows, validationRows, outputs, groups, features, binCounts } = layout;
+  const allRows = rows + validationRows;
+  const bytes = new Uint8Array(memory.buffer);
+  const ints = new Int32Array(memory.buffer);
+  const floats = new Float32Array(memory.buffer);
+  const doubles = new Float64Array(memory.buffer);
+  const given = new Float64Array(memory.buffer, layout.taskArguments, 16);
+  const argument = (index: number): number => given[index] as number;
+  const losses = new Float64Array(memory.buffer, layout.losses, Math.ceil(rows / ROW_BLOCK) + Math.ceil(validationRows / ROW_BLOCK));
+  const classes = layout.classification ? new Uint16Array(memory.buffer, layout.targets, allRows) : new Uint16Array(0);
+  const values = layout.classification ? new Float64Array(0) : new Float64Array(memory.buffer, layout.targets, allRows);
+  const weights = layout.weighted ? new Float64Array(memory.buffer, layout.weights, allRows) : undefined;
+  const chunkCounts = new Int32Array(memory.buffer, layout.chunkCounts, 16);
+  const hasMissing = new Uint8Array(memory.buffer, layout.missing, features.length);
+  const selected = new Uint8Array(memory.buffer, layout.selected, features.length);
+
+  /** Task: group × block of rows, training rows first. */
+  const bin = (index: number): void => {
+    const group = groups[index % groups.length];
+    if (group === undefined || columns === undefined) return;
+    const block = Math.floor(index / groups.length);
+    const trainBlocks = Math.ceil(rows / BIN_BLOCK_ROWS);
+    const training = block < trainBlocks;
+    const data = training ? columns.train : columns.validation;
+    if (data === undefined) return;
+    const bits = new Int32Array(data.buffer, data.byteOffset, data.length);
+    const count = training ? rows : validationRows;
+    const first = (training ? block : block - trainBlocks) * BIN_BLOCK_ROWS;
+    const last = Math.min(count, first + BIN_BLOCK_ROWS);
+    for (let j = 0; j < group.width; j += 1) {
+      const feature = group.first + j;
+      const binCount = binCounts[feature] as number;
+      const finder = createBinFinder(new Float32Array(memory.buffer, layout.bounds + feature * 1024, binCount));
+      const column = (features[feature] as number) * count;
+      const start = group.bins + ((training ? 0 : rows) + first) * group.width + j;
+      writeBins(finder, data, bits, column + first, column + last, binCount, bytes, start, group.width);
+      if (training) {
+        for (let i = 0, at = start; i < last - first; i += 1, at += group.width) {
+          if (bytes[at] === binCount) {
+            hasMissing[feature] = 1;
+            break;
+          }
+        }
+      }
+    }
+  };
+
+  const deriveBinary = (first: number, last: number, training: boolean, scratch: number): number => {
+    const score = layout.scores / 8;
+    const derivative = layout.derivatives / 4;
+    const at = scratch / 8;
+    let loss = 0;
+    let product = 1;
+    for (let from = first; from < last; from += SCRATCH_ROWS) {
+      const count = Math.min(SCRATCH_ROWS, last - from);
+      for (let i = 0; i < count; i += 1) doubles[at + i] = -(doubles[score + from + i] as number);
+      kernels.exponential(scratch, scratch + Math.ceil((count * 8) / EXPONENTIAL_BLOCK_BYTES) * EXPONENTIAL_BLOCK_BYTES);
+      for (let i = 0; i < count; i += 1) {
+        const row = from + i;
+        const p = 1 / (1 + (doubles[at + i] as number));
+        const y = classes[row] as number;
+        // The probability of the row's own class: p for 1, 1 - p for 0.
+        let own = 1 - y + (2 * y - 1) * p;
+        if (own < LEAST_PROBABILITY) own = LEAST_PROBABILITY;
+        const w = weights === undefined ? 1 : (weights[row] as number);
+        if (weights === undefined) {
+          // One logarithm for the product of many probabilities, taken before it can underflow.
+          product *= own;
+          if (product < 1e-200) {
+            loss -= Math.log(product);
+            product = 1;
+          }
+        } else if (w > 0) loss -= w * Math.log(own);
+        if (training) {
+          floats[derivative + 2 * row] = w * (p - y);
+          floats[derivative + 2 * row + 1] = w * p * (1 - p);
+        }
+      }
+    }
+    return loss - Math.log(product);
+  };
+
+  const deriveMulticlass = (first: number, last: number, training: boolean, scratch: number): number => {
+    const at = scratch / 8;
+    // Friedman's K / (K - 1) for the redundant class, as in LightGBM.
+    const factor = outputs / (outputs - 1);
+    let loss = 0;
+    for (let from = first; from < last; from += SCRATCH_ROWS) {
+      const count = Math.min(SCRATCH_ROWS, last - from);
+      for (let i = 0; i < count; i += 1) {
+        let most = Number.NEGATIVE_INFINITY;
+        for (let k = 0; k < outputs; k += 1) most = Math.max(most, doubles[layout.scores / 8 + k * allRows + from + i] as number);
+        for (let k = 0; k < outputs; k += 1) doubles[at + k * SCRATCH_ROWS + i] = (doubles[layout.scores / 8 + k * allRows + from + i] as number) - most;
+      }
+      for (let k = 0; k < outputs; k += 1) {
+        const start = scratch + k * SCRATCH_ROWS * 8;
+        kernels.exponential(start, start + Math.ceil((count * 8) / EXPONENTIAL_BLOCK_BYTES) * EXPONENTIAL_BLOCK_BYTES);
+      }
+      for (let i = 0; i < count; i += 1) {
+        const row = from + i;
+        const y = classes[row] as number;
+        const w = weights === undefined ? 1 : (weights[row] as number);
+        let sum = 0;
+        for (let k = 0; k < outputs; k += 1) sum += doubles[at + k * SCRATCH_ROWS + i] as number;
+        if (w > 0) loss -= w * Math.log(Math.max(LEAST_PROBABILITY, (doubles[at + y * SCRATCH_ROWS + i] as number) / sum));
+        if (!training) continue;
+        for (let k = 0; k < outputs; k += 1) {
+          const p = (doubles[at + k * SCRATCH_ROWS + i] as number) / sum;
+          const target = layout.derivatives / 4 + 2 * (k * rows + row);
+          floats[target] = w * (p - (k === y ? 1 : 0));
+          floats[target + 1] = w * factor * p * (1 - p);
+        }
+      }
+    }
+    return loss;
+  };
+
+  const deriveRegression = (first: number, last: number, training: boolean): number => {
+    let loss = 0;
+    for (let row = first; row < last; row += 1) {
+      const difference = (doubles[layout.scores / 8 + row] as number) - (values[row] as number);
+      const w = weights === undefined ? 1 : (weights[row] as number);
+      loss += w * difference * difference;
+      if (training) {
+        floats[layout.derivatives / 4 + 2 * row] = w * difference;
+        floats[layout.derivatives / 4 + 2 * row + 1] = w;
+      }
+    }
+    return loss;
+  };
+
+  /** Task: block of rows, training rows first. Derivatives of the loss by the scores (training rows), and its sum. */
+  const derive = (index: number, thread: number): void => {
+    const trainBlocks = Math.ceil(rows / ROW_BLOCK);
+    const training = index < trainBlocks;
+    const first = training ? index * ROW_BLOCK : rows + (index - trainBlocks) * ROW_BLOCK;
+    const last = Math.min(training ? rows : allRows, first + ROW_BLOCK);
+    const scratch = layout.scratch + thread * layout.scratchBytes;
+    if (!layout.classification) losses[index] = deriveRegression(first, last, training);
+    else losses[index] = outputs === 1 ? deriveBinary(first, last, training, scratch) : deriveMulticlass(first, last, training, scratch);
+  };
+
+  /** Task: group × chunk. Arguments: first and last position, histogram slot, output, 1 when positions are the rows themselves. */
+  const histogram = (index: number): void => {
+    const group = groups[index % groups.length];
+    if (group === undefined || !groupSelected(group.first, group.width)) return;
+    const chunk = Math.floor(index / groups.length);
+    const start = argument(0);
+    const end = argument(1);
+    const chunks = leafChunks(end - start, groups.length);
+    const first = start + Math.floor(((end - start) * chunk) / chunks);
+    const last = start + Math.floor(((end - start) * (chunk + 1)) / chunks);
+    const target = (chunk === 0 ? histogramAt(layout, argument(2)) : layout.chunkHistograms + (chunk - 1) * layout.histogramBytes) + group.first * HISTOGRAM_STRIDE_BYTES;
+    const derivatives = layout.derivatives + argument(3) * rows * 8;
+    kernels.clear(target, group.width * HISTOGRAM_STRIDE_BYTES);
+    if (argument(4) === 1) kernels.histogramOfRange[group.width - 1]?.(group.bins, first, last, derivatives, target);
+    else kernels.histogram[group.width - 1]?.(group.bins, layout.order + first * 4, layout.order + last * 4, derivatives, target);
+  };
+
+  const groupSelected = (first: number, width: number): boolean => {
+    for (let j = 0; j < width; j += 1) if (selected[first + j] === 1) return true;
+    return false;
+  };
+
+  /** Task: group. Arguments: rows of the leaf that was built, its slot, slot of the parent that becomes its sibling's, or -1. */
+  const combine = (index: number): void => {
+    const group = groups[index];
+    if (group === undefined || !groupSelected(group.first, group.width)) return;
+    const offset = group.first * HISTOGRAM_STRIDE_BYTES;
+    const sizeBytes = group.width * HISTOGRAM_STRIDE_BYTES;
+    const built = histogramAt(layout, argument(1)) + offset;
+    const chunks = leafChunks(argument(0), groups.length);
+    for (let chunk = 1; chunk < chunks; chunk += 1) kernels.addHistogram(built, built + sizeBytes, layout.chunkHistograms + (chunk - 1) * layout.histogramBytes + offset);
+    if (argument(2) >= 0) {
+      const parent = histogramAt(layout, argument(2)) + offset;
+      kernels.subtractHistogram(parent, parent + sizeBytes, built);
+    }
+  };
+
+  /** Task: group. Arguments, for each of two leaves: slot (or -1), gradient, Hessian, rows. The best split of each feature. */
+  const scan = (index: number): void => {
+    const group = groups[index];
+    if (group === undefined) return;
+    for (let side = 0; side < 2; side += 1) {
+      const slot = argument(4 * side);
+      if (slot < 0) continue;
+      for (let j = 0; j < group.width; j += 1) {
+        const feature = group.first + j;
+        const target = layout.candidates / 8 + (side * features.length + feature) * CANDIDATE_FIELDS;
+        doubles[target] = Number.NEGATIVE_INFINITY;
+        if (selected[feature] === 1) scanFeature(feature, slot, argument(4 * side + 1), argument(4 * side + 2), argument(4 * side + 3), target);
+      }
+    }
+  };
+
+  const scanFeature = (feature: number, slot: number, gradient: number, hessian: number, count: number, target: number): void => {
+    const { minDataInLeaf, l2 } = limits;
+    // Below this a sum of Hessians is rounding of the subtraction.
+    const minHessian = Math.max(limits.minSumHessian, 1e-15);
+    if (!(hessian >= 2 * minHessian)) return;
+    const base = (histogramAt(layout, slot) + feature * HISTOGRAM_STRIDE_BYTES) / 8;
+    const bins = binCounts[feature] as number;
+    const missing = hasMissing[feature] === 1;
+    const rowsPerHessian = count / hessian;
+    const parentScore = (gradient * gradient) / (hessian + l2);
+    // A gain that is rounding of the parent's own score is none.
+    let bestScore = parentScore + limits.minGain + parentScore * 1e-12;
+    let bestBin = -1;
+    let bestMissingLeft = 0;
+    let bestGradient = 0;
+    let bestHessian = 0;
+    for (let missingLeft = 0; missingLeft < (missing ? 2 : 1); missingLeft += 1) {
+      let leftGradient = 0;
+      let leftHessian = 0;
+      if (missingLeft === 1) {
+        leftGradient = doubles[base + 2 * bins] as number;
+        leftHessian = doubles[base + 2 * bins + 1] as number;
+      }
+      // With missing values on the right, all others on the left is a split too.
+      const last = missing && missingLeft === 0 ? bins : bins - 1;
+      for (let b = 0; b < last; b += 1) {
+        leftGradient += doubles[base + 2 * b] as number;
+        leftHessian += doubles[base + 2 * b + 1] as number;
+        const leftRows = leftHessian * rowsPerHessian + 0.5;
+        if (leftRows < minDataInLeaf || leftHessian < minHessian) continue;
+        const rightHessian = hessian - leftHessian;
+        if (count - leftRows + 1 < minDataInLeaf || rightHessian < minHessian) break;
+        const rightGradient = gradient - leftGradient;
+        const score = (leftGradient * leftGradient) / (leftHessian + l2) + (rightGradient * rightGradient) / (rightHessian + l2);
+        if (score > bestScore) {
+          bestScore = score;
+          bestBin = b;
+          // Where no missing value was seen, one goes with the larger side.
+          bestMissingLeft = missing ? missingLeft : leftRows * 2 > count ? 1 : 0;
+          bestGradient = leftGradient;
+          bestHessian = leftHessian;
+        }
+      }
+    }
+    if (bestBin < 0) return;
+    doubles[target] = bestScore - parentScore;
+    doubles[target + 1] = bestBin;
+    doubles[target + 2] = bestMissingLeft;
+    doubles[target + 3] = bestGradient;
+    doubles[target + 4] = bestHessian;
+  };
+
+  /** Task: chunk. Arguments: first and last position, feature, chunks, 1 when positions are the rows themselves. One chunk stays in `order`, right rows aside. */
+  const partition = (index: number): void => {
+    const start = argument(0);
+    const size = argument(1) - start;
+    const feature = argument(2);
+    const chunks = argument(3);
+    const first = start + Math.floor((size * index) / chunks);
+    const last = start + Math.floor((size * (index + 1)) / chunks);
+    const group = groupOf(feature);
+    if (group === undefined) return;
+    const left = (chunks === 1 ? layout.order : layout.orderLeft) + first * 4;
+    const right = layout.orderRight + first * 4;
+    const column = group.bins + feature - group.first;
+    const leftEnd =
+      argument(4) === 1
+        ? kernels.partitionRange(column, group.width, first, last, layout.goesLeft, left, right)
+        : kernels.partition(column, group.width, layout.order + first * 4, layout.order + last * 4, layout.goesLeft, left, right);
+    chunkCounts[index] = ((leftEnd >>> 0) - left) / 4;
+  };
+
+  /** Task: chunk, after all are partitioned. Brings its two sides to their places. */
+  const gather = (index: number): void => {
+    const start = argument(0);
+    const size = argument(1) - start;
+    const chunks = argument(3);
+    let leftBefore = 0;
+    let leftTotal = 0;
+    for (let chunk = 0; chunk < chunks; chunk += 1) {
+      if (chunk < index) leftBefore += chunkCounts[chunk] as number;
+      leftTotal += chunkCounts[chunk] as number;
+    }
+    const first = start + Math.floor((size * index) / chunks);
+    const count = Math.floor((size * (index + 1)) / chunks) - Math.floor((size * index) / chunks);
+    const left = chunkCounts[index] as number;
+    if (chunks > 1) kernels.copy(layout.order + (start + leftBefore) * 4, layout.orderLeft + first * 4, left * 4);
+    kernels.copy(layout.order + (start + leftTotal + first - start - leftBefore) * 4, layout.orderRight + first * 4, (count - left) * 4);
+  };
+
+  const groupOfFeature = groups.flatMap((group) => Array.from({ length: group.width }, () => group));
+  const groupOf = (feature: number): (typeof groups)[number] | undefined => groupOfFeature[feature];
+
+  /** Task: block of positions in `order`. Arguments: positions in all, output, leaves. Adds the leaves' values to the scores. */
+  const score = (index: number): void => {
+    const first = index * ROW_BLOCK;
+    const last = Math.min(argument(0), first + ROW_BLOCK);
+    const scores = layout.scores + argument(1) * allRows * 8;
+    const leaves = argument(2);
+    for (let leaf = 0; leaf < leaves; leaf += 1) {
+      const from = Math.max(first, ints[layout.segmentStarts / 4 + leaf] as number);
+      const to = Math.min(last, ints[layout.segmentStarts / 4 + leaf + 1] as number);
+      if (from < to) kernels.addToScores(layout.order + from * 4, layout.order + to * 4, scores, doubles[layout.segmentValues / 8 + leaf] as number);
+    }
+  };
+
+  /** Task: block of rows, of the training rows that `order` has from a position on, then of validation rows. Arguments: that position, output, 1 when all training rows are meant. */
+  const traverse = (index: number): void => {
+    const from = argument(0);
+    const everyRow = argument(2) === 1;
+    const trainBlocks = Math.ceil((rows - from) / ROW_BLOCK);
+    const training = index < trainBlocks;
+    const first = training ? from + index * ROW_BLOCK : rows + (index - trainBlocks) * ROW_BLOCK;
+    const last = Math.min(training ? rows : allRows, first + ROW_BLOCK);
+    const scores = layout.scores / 8 + argument(1) * allRows;
+    const nodes = layout.treeNodes / 4;
+    for (let position = first; position < last; position += 1) {
+      const row = training && !everyRow ? (ints[layout.order / 4 + position] as number) : position;
+      let node = 0;
+      do {
+        const at = nodes + node * TREE_NODE_FIELDS;
+        const value = bytes[((ints[at] as number) >>> 0) + row * (ints[at + 1] as number)] as number;
+        const left = value === (ints[at + 3] as number) ? (ints[at + 4] as number) === 1 : value <= (ints[at + 2] as number);
+        node = ints[at + (left ? 5 : 6)] as number;
+      } while (node >= 0);
+      doubles[scores + row] = (doubles[scores + row] as number) + (doubles[layout.leafValues / 8 + ~node] as number);
+    }
+  };
+
+  const byKind: readonly ((index: number, thread: number) => void)[] = [bin, derive, histogram, combine, scan, partition, gather, score, traverse];
+  return {
+    run: (kind, index, thread) => {
+      byKind[kind]?.(index, thread);
+    },
+  };
+}
