@@ -15,6 +15,3 @@ export const packageRoot: string = findPackageRoot(dirname(fileURLToPath(import.
 
 /** The version in millrace's package.json. */
 export const packageVersion: string = (JSON.parse(readFileSync(join(packageRoot, 'package.json'), 'utf8')) as { version: string }).version;
-
-/** Whether this process runs the TypeScript sources (tests, development) and not the built files. */
-export const runsFromSource: boolean = import.meta.url.endsWith('.ts');

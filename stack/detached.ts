@@ -1,10 +1,9 @@
 import { spawn } from 'node:child_process';
 import { mkdirSync, openSync } from 'node:fs';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import type { MillraceConfig } from '../config/config.ts';
-import { runsFromSource } from '../config/package-root.ts';
 import { type ErrorReport, MillraceError } from '../contracts/errors.ts';
+import { nodeProgram } from './node-program.ts';
 import type { PartName } from './parts.ts';
 import { type StackEvent, stackStatus } from './stack.ts';
 import type { StackState } from './stack-state.ts';
@@ -30,8 +29,7 @@ export async function startDetached(options: StartDetachedOptions): Promise<Stac
   const logs = join(config.home, 'logs');
   mkdirSync(logs, { recursive: true });
   const log = openSync(join(logs, 'supervisor.log'), 'a', 0o640);
-  const entry = fileURLToPath(new URL(runsFromSource ? './detached-main.ts' : './detached-main.js', import.meta.url));
-  const child = spawn(process.execPath, [...(runsFromSource ? ['--import', 'tsx'] : []), entry, ...(options.parts ?? [])], {
+  const child = spawn(process.execPath, [...nodeProgram('detached-main', import.meta.url), ...(options.parts ?? [])], {
     cwd: config.projectFolder,
     env: { ...(options.env ?? process.env), MILLRACE_PROJECT: config.projectFolder, MILLRACE_HOME: config.home },
     detached: true,

@@ -5,10 +5,9 @@
 import { execFileSync, spawn } from 'node:child_process';
 import { accessSync, chmodSync, constants, existsSync, mkdirSync, mkdtempSync, readdirSync, renameSync, rmSync, statSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
-import { fileURLToPath } from 'node:url';
-import { runsFromSource } from '../config/package-root.ts';
 import { MillraceError, type Problem } from '../contracts/errors.ts';
 import { acquireFileLock } from './file-lock.ts';
+import { nodeProgram } from './node-program.ts';
 import { tieToParent } from './tied-command.ts';
 
 /** Newer tags carry a `replace` directive, which `go install` refuses. Brings server 1.29.1. */
@@ -154,8 +153,7 @@ export async function findTemporalBinary(options: FindTemporalOptions): Promise<
       progress(`asking ${DOWNLOAD_HOST} for Temporal's server ${TEMPORAL_CLI_VERSION}`);
       const silent = await downloadHostAnswers();
       if (silent === undefined) {
-        const script = fileURLToPath(new URL(runsFromSource ? './download-temporal.ts' : './download-temporal.js', import.meta.url));
-        const { code, output } = await run(process.execPath, [...(runsFromSource ? ['--import', 'tsx'] : []), script, temporary], env, 300_000, (s) => {
+        const { code, output } = await run(process.execPath, [...nodeProgram('download-temporal', import.meta.url), temporary], env, 300_000, (s) => {
           progress(`downloading Temporal's server, about 100 MB: ${s} s`);
         });
         const file = readdirSync(temporary).find((name) => isExecutable(join(temporary, name)));

@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import { type Connection, isGrpcServiceError } from '@temporalio/client';
 import Long from 'long';
 
@@ -10,6 +11,8 @@ export const RETENTION_DAYS = 30;
 const KEYWORD = 2;
 const NOT_FOUND = 5;
 const ALREADY_EXISTS = 6;
+const POLL_EVERY_MS = 250;
+const VISIBLE_WITHIN_MS = 60_000;
 const SECONDS_A_DAY = 86_400;
 
 const failedWith = (code: number) => (error: unknown) => isGrpcServiceError(error) && Number(error.code) === code;
@@ -25,7 +28,7 @@ async function ignoring<T>(expected: (error: unknown) => boolean, work: Promise<
 
 /**
  * Makes a namespace fit for Millrace: it exists, our search attributes are registered, and closed histories are kept
- * `retentionDays` when that is given. Changes nothing that fits already, so every process may run it at its start.
+ * `retentionDays` when that is given. Changes nothing that fits already, so every process may run it at its start. Resolves when the server shows all of it.
  *
  * @throws The gRPC error of a server that refuses, for instance one where only an operator registers search attributes.
  */
@@ -40,12 +43,13 @@ export async function prepareNamespace(connection: Connection, namespace: string
     await workflowService.updateNamespace({ namespace, config: { workflowExecutionRetentionTtl: { seconds: wanted } } });
   }
 
-  const registered = await operatorService.listSearchAttributes({ namespace });
-  const missing = SEARCH_ATTRIBUTES.filter((name) => registered.customAttributes[name] === undefined);
-  if (missing.length > 0) {
-    await ignoring(
-      failedWith(ALREADY_EXISTS),
-      operatorService.addSearchAttributes({ namespace, searchAttributes: Object.fromEntries(missing.map((name) => [name, KEYWORD])) }),
-    );
+  // The server's processes learn of a new namespace or attribute some seconds later: until then a run would fail on it.
+  for (let waitedMs = 0; ; waitedMs += POLL_EVERY_MS) {
+    const registered = await ignoring(failedWith(NOT_FOUND), operatorService.listSearchAttributes({ namespace }));
+    const missing = SEARCH_ATTRIBUTES.filter((name) => registered?.customAttributes[name] === undefined);
+    if (missing.length === 0) return;
+    if (waitedMs > VISIBLE_WITHIN_MS) throw new Error(`the search attributes ${missing.join(', ')} were registered but cannot be seen`);
+    if (registered !== undefined) await ignoring(failedWith(ALREADY_EXISTS), operatorService.addSearchAttributes({ namespace, searchAttributes: Object.fromEntries(missing.map((name) => [name, KEYWORD])) }));
+    await sleep(registered === undefined || waitedMs > 0 ? POLL_EVERY_MS : 0);
   }
 }

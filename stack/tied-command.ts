@@ -1,6 +1,5 @@
 import { execFileSync } from 'node:child_process';
-import { fileURLToPath } from 'node:url';
-import { runsFromSource } from '../config/package-root.ts';
+import { nodeProgram } from './node-program.ts';
 
 export interface TiedCommand {
   readonly command: string;
@@ -38,10 +37,9 @@ export function tieToParent(command: string, args: readonly string[], deathSigna
       stdinPipe: false,
     };
   }
-  const launcher = fileURLToPath(new URL(runsFromSource ? './launcher.ts' : './launcher.js', import.meta.url));
   return {
     command: process.execPath,
-    args: [...(runsFromSource ? ['--import', 'tsx'] : []), launcher, deathSignal, '10000', command, ...args],
+    args: [...nodeProgram('launcher', import.meta.url), deathSignal, '10000', command, ...args],
     stdinPipe: true,
   };
 }
