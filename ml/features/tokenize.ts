@@ -1,0 +1,60 @@
+/**
+ * How text becomes words, in training and in the graph. The graph's `Tokenizer` (com.microsoft) takes the same pattern
+ * as RE2; ranges are written out, not named by Unicode property, so that two Unicode versions cannot disagree.
+ *
+ * A word is two or more of: ASCII letters, digits, `_`, and the letters of the alphabets up to U+1FFF and
+ * U+2C00–U+2DFF; scikit-learn's default pattern takes the same words of two characters and more. A Chinese, Japanese or
+ * Korean character or an emoji is a word by itself.
+ */
+const ALPHABETIC: readonly (readonly [number, number])[] = [
+  [0x30, 0x39],
+  [0x41, 0x5a],
+  [0x5f, 0x5f],
+  [0x61, 0x7a],
+  [0xc0, 0x1fff],
+  [0x2c00, 0x2dff],
+];
+const SINGLE: readonly (readonly [number, number])[] = [
+  [0x2600, 0x27bf],
+  [0x3040, 0x30ff],
+  [0x3400, 0x9fff],
+  [0xac00, 0xd7a3],
+  [0xf900, 0xfaff],
+  [0x1f300, 0x1faff],
+  [0x20000, 0x2ffff],
+];
+
+const pattern = (escape: (codePoint: number) => string): string => {
+  const ranges = (list: readonly (readonly [number, number])[]): string => list.map(([from, to]) => `${escape(from)}-${escape(to)}`).join('');
+  return `[${ranges(ALPHABETIC)}]{2,}|[${ranges(SINGLE)}]`;
+};
+
+/** The pattern as RE2 writes it, for the graph. */
+export const RE2_WORD_PATTERN = pattern((codePoint) => `\\x{${codePoint.toString(16)}}`);
+const WORD = new RegExp(
+  pattern((codePoint) => `\\u{${codePoint.toString(16)}}`),
+  'gu',
+);
+const ASCII_CAPITALS = /[A-Z]+/g;
+
+/**
+ * Lower-cased words of a text, in their order. Only ASCII letters are lower-cased, as the graph's `StringNormalizer`
+ * does under the locale "C", the one that every machine has; a row transform `lower` in front does the rest.
+ */
+export function tokenize(text: string): string[] {
+  const end = text.indexOf('\0');
+  const lowered = (end < 0 ? text : text.slice(0, end)).replace(ASCII_CAPITALS, (capitals) => capitals.toLowerCase());
+  return lowered.match(WORD) ?? [];
+}
+
+/** Calls back with each n-gram of 1 … `ngrams` words, its words joined by one blank. */
+export function forEachNgram(words: readonly string[], ngrams: number, visit: (term: string) => void): void {
+  for (let start = 0; start < words.length; start++) {
+    let term = words[start] ?? '';
+    visit(term);
+    for (let length = 2; length <= ngrams && start + length <= words.length; length++) {
+      term += ` ${words[start + length - 1] ?? ''}`;
+      visit(term);
+    }
+  }
+}
