@@ -90,15 +90,15 @@ const arrows = [
   },
   {
     name: 'ml-is-pure',
-    comment: 'ml computes: no files, no database, no network. Threads and the clock are what it may ask of Node.',
+    comment: 'ml computes: no files, no database, no network. Running a graph is computing too; of Node it may ask threads and the clock.',
     severity: 'error',
     from: { path: '^ml/' },
     to: {
       pathNot: [
         '^ml/',
         HOUSE,
-        npm('zod', 'onnx-proto', 'long', 'danfojs-node', '@tensorflow/[^/]+'),
-        core('worker_threads', 'os', 'perf_hooks', 'url', 'module', 'path', 'crypto', 'buffer'),
+        npm('zod', 'onnx-proto', 'onnxruntime-node', 'onnxruntime-common', 'long', 'danfojs-node', '@tensorflow/[^/]+'),
+        core('worker_threads', 'os', 'perf_hooks', 'url', 'module', 'path', 'crypto', 'buffer', 'timers'),
       ],
     },
   },

@@ -86,6 +86,8 @@ export default tseslint.config(
       '@typescript-eslint/no-confusing-void-expression': ['error', { ignoreArrowShorthand: true, ignoreVoidReturningFunctions: true }],
       // `while (true)` with its exit inside is the plain form of a loop that waits for messages.
       '@typescript-eslint/no-unnecessary-condition': ['error', { allowConstantLoopConditions: true }],
+      // `[...text]` splits into code points, which is what text columns are made of here.
+      '@typescript-eslint/no-misused-spread': ['error', { allow: [{ from: 'lib', name: 'string' }] }],
       // Protobuf's enums (ONNX, Temporal) are plain numbers on the wire, and are written as such.
       '@typescript-eslint/no-unsafe-enum-assignment': 'off',
       // `defineUpdate<void>('pause')` is how Temporal says that a message answers nothing.

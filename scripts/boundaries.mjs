@@ -14,6 +14,8 @@ const config = createRequire(import.meta.url)('../.dependency-cruiser.cjs');
 export async function checkBoundaries(root = ROOT) {
   const folders = [...config.folders, ...(existsSync(join(root, 'tests')) ? ['tests'] : [])].filter((folder) => existsSync(join(root, folder)));
   const tsConfig = extractTSConfig(join(root, 'tsconfig.json'));
+  // Imports are looked up as they are written; rewritten to .js there would be nothing to find.
+  tsConfig.options.rewriteRelativeImportExtensions = false;
   const violations = [];
   let modules = 0;
   for (const { forbidden, options } of [config, config.values]) {
