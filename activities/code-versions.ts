@@ -1,0 +1,61 @@
+import { createHash } from 'node:crypto';
+import { existsSync, readFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { build, type Metafile } from 'esbuild';
+import { STAGE_KINDS } from './stage-activities.ts';
+
+/**
+ * Code versions: a hash of a module's bundled graph. An edited helper counts, an edited comment does not, and neither
+ * does the name of a folder; of a package outside it is the installed version that counts.
+ */
+export async function hashModule(entry: string, exportName?: string): Promise<string> {
+  const result = await build({
+    ...(exportName === undefined
+      ? { entryPoints: [entry] }
+      : { stdin: { contents: `export { ${exportName} } from ${JSON.stringify(entry)};`, resolveDir: dirname(entry), sourcefile: 'entry.js' } }),
+    bundle: true,
+    write: false,
+    platform: 'node',
+    format: 'esm',
+    target: 'node20',
+    packages: 'external',
+    minify: true,
+    legalComments: 'none',
+    treeShaking: true,
+    metafile: true,
+    logLevel: 'silent',
+  });
+  const hash = createHash('sha256');
+  for (const file of result.outputFiles) hash.update(file.contents);
+  for (const version of externalVersions(result.metafile, entry)) hash.update(`\n${version}`);
+  return hash.digest('hex');
+}
+
+/** Hash of the code behind each kind of stage, as this process runs it. */
+export async function stageCodeVersions(): Promise<ReadonlyMap<string, string>> {
+  const here = fileURLToPath(import.meta.url);
+  const extension = here.endsWith('.ts') ? '.ts' : '.js';
+  const folder = join(dirname(here), 'stages');
+  const hashes = await Promise.all(STAGE_KINDS.map(async (kind) => [kind, await hashModule(join(folder, `${kind.replace(/[A-Z]/g, (c) => `-${c.toLowerCase()}`)}${extension}`))] as const));
+  return new Map(hashes);
+}
+
+function externalVersions(metafile: Metafile, entry: string): string[] {
+  const names = new Set<string>();
+  for (const output of Object.values(metafile.outputs)) {
+    for (const { path, external } of output.imports) if (external && !path.startsWith('node:')) names.add(packageOf(path));
+  }
+  return [...names].sort().map((name) => `${name}@${installedVersion(name, entry)}`);
+}
+
+const packageOf = (path: string): string => path.split('/').slice(0, path.startsWith('@') ? 2 : 1).join('/');
+
+function installedVersion(name: string, from: string): string {
+  for (const folder of createRequire(from).resolve.paths(name) ?? []) {
+    const file = join(folder, name, 'package.json');
+    if (existsSync(file)) return (JSON.parse(readFileSync(file, 'utf8')) as { version?: string }).version ?? '';
+  }
+  return '';
+}

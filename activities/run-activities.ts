@@ -1,0 +1,86 @@
+import { createHash } from 'node:crypto';
+import { MillraceError } from '../contracts/errors.ts';
+import { poolQueue } from '../contracts/queues.ts';
+import type { RolloutOutcome } from '../contracts/stages.ts';
+import type { ActivityDependencies } from './dependencies.ts';
+import { toActivityFailure } from './failure.ts';
+import type { RunActivities } from './types.ts';
+
+/** A worker that has polled within this time counts as there. */
+const POLLED_WITHIN_MS = 60_000;
+
+/**
+ * The light engine steps of a run, called as local activities by its workflow: records and gates. Each is keyed by what
+ * it records, so that it may run twice.
+ */
+export function createRunActivities(deps: ActivityDependencies): RunActivities {
+  const { store, log } = deps;
+  const guard =
+    <Input, Output>(work: (input: Input) => Promise<Output>) =>
+    async (input: Input): Promise<Output> => {
+      try {
+        return await work(input);
+      } catch (error) {
+        // a record that cannot be written now is written later: the run waits for its database
+        throw toActivityFailure(error, 1, (original) => {
+          log('error', 'a record could not be written', { error: original instanceof Error ? (original.stack ?? original.message) : String(original) });
+        });
+      }
+    };
+  return {
+    beginRun: guard(async (input) => {
+      const build = await deps.builds.find(input.buildId);
+      const begun = await store.runs.begin({
+        runId: runIdOf(input.workflowId, input.temporalRunId),
+        workflowId: input.workflowId,
+        temporalRunId: input.temporalRunId,
+        pipeline: input.pipeline,
+        buildId: input.buildId,
+        params: input.params,
+        trigger: input.trigger,
+        ...(input.retryOf === undefined ? {} : { retryOf: input.retryOf }),
+        ...(input.purpose === undefined ? {} : { purpose: input.purpose }),
+        ...(build === null ? {} : { git: build.git }),
+        ...(input.maxConcurrentRuns === undefined ? {} : { maxConcurrent: input.maxConcurrentRuns }),
+      });
+      if (begun.status !== 'waiting' && begun.status !== 'running') {
+        throw new MillraceError('CONFLICT', `The run ${begun.runId} is ${begun.status} in the records.`, { fix: 'Start a new run.' });
+      }
+      return { runId: begun.runId, status: begun.status };
+    }),
+    endRun: guard(async ({ runId, status, error, undoProblems }) => {
+      if (undoProblems && undoProblems.length > 0) await store.runs.setTag(runId, 'millrace.undoProblems', undoProblems.join('\n').slice(0, 5_000));
+      await store.runs.end({ runId, status, ...(error === undefined ? {} : { error }) });
+    }),
+    requestApproval: guard(async (input) => {
+      await store.approvals.request(input);
+    }),
+    recordDecision: guard(async ({ runId, gate, by, reason, approved }) => {
+      await store.approvals.decide({ runId, gate, who: by, decision: approved ? 'approve' : 'reject', reason });
+    }),
+    closeApproval: guard(async ({ runId, gate, status }) => {
+      if (status === 'expired') await store.approvals.expire(runId, gate);
+    }),
+    hasPollers: guard(async ({ pool }) => {
+      const { pollers } = await deps.client.workflowService.describeTaskQueue({
+        namespace: deps.config.temporal.namespace,
+        taskQueue: { name: poolQueue(pool) },
+        taskQueueType: 2, // activity
+      });
+      const since = Date.now() - POLLED_WITHIN_MS;
+      return (pollers ?? []).some((p) => Number(p.lastAccessTime?.seconds ?? 0) * 1000 >= since);
+    }),
+    rolloutOutcome: guard(({ rollout }) => rolloutOutcome(deps, rollout)),
+  };
+}
+
+/** The same execution always has the same id, so that a beginning that is repeated finds its record. */
+function runIdOf(workflowId: string, temporalRunId: string): string {
+  return createHash('sha256').update(`${workflowId}\n${temporalRunId}`).digest('hex').slice(0, 32);
+}
+
+async function rolloutOutcome(deps: ActivityDependencies, rollout: string): Promise<RolloutOutcome | null> {
+  const record = await deps.store.rollouts.get(rollout);
+  if (record.status !== 'completed' && record.status !== 'rolled_back' && record.status !== 'failed') return null;
+  return { rollout, status: record.status, reason: record.reason ?? '' };
+}

@@ -1,0 +1,176 @@
+import { createHash } from 'node:crypto';
+import { CancelledFailure, Context } from '@temporalio/activity';
+import { canonicalJson } from '../contracts/canonical-json.ts';
+import { MillraceError, type Problem } from '../contracts/errors.ts';
+import type { StageCall, StageHeartbeat, StageKind, StageResult } from '../contracts/stages.ts';
+import type { ActivityDependencies } from './dependencies.ts';
+import { toActivityFailure } from './failure.ts';
+import type { StageContext, StageDefinition, StageOutcome } from './stage-definition.ts';
+import { stages } from './stages/index.ts';
+import type { StageActivities } from './types.ts';
+import { undoPublications } from './undo.ts';
+
+/**
+ * The activity around every stage: cache, record, heartbeat, checkpoint, error.
+ *
+ * Invariants:
+ * 1. An attempt begins with a token above all earlier ones; nothing is written under an older one.
+ * 2. The record, its metrics, its datasets and its undos are one transaction.
+ * 3. A heartbeat is sent while the work shows life (`progress`), not while the process merely lives: work that hangs is
+ *    given to another worker.
+ */
+const HEARTBEAT_EVERY_MS = 2_000;
+/** Work that shows no life for so long is taken for hung. */
+const STALL_AFTER_MS = 5 * 60_000;
+
+// eslint-disable-next-line @typescript-eslint/no-explicit-any -- each definition checks its own input
+type AnyStage = StageDefinition<any, unknown>;
+
+export function createStageActivities(deps: ActivityDependencies): StageActivities {
+  const guard = async <T>(what: string, work: () => Promise<T>): Promise<T> => {
+    try {
+      return await work();
+    } catch (error) {
+      const { attempt } = Context.current().info;
+      throw toActivityFailure(error, attempt, (original) => {
+        deps.log('error', `${what} failed unexpectedly`, { attempt, error: original instanceof Error ? (original.stack ?? original.message) : String(original) });
+      });
+    }
+  };
+  return {
+    runStage: (call) => guard(`stage ${call.stage} of run ${call.runId}`, () => runStage(deps, call)),
+    lookupStage: (call) => guard(`lookup of stage ${call.stage} of run ${call.runId}`, () => lookupStage(deps, call)),
+    undoStage: ({ runId, stage }) => guard(`undo of stage ${stage} of run ${runId}`, () => undoPublications(deps, runId, stage)),
+    undoRun: ({ runId }) => guard(`undo of run ${runId}`, () => undoPublications(deps, runId)),
+  };
+}
+
+async function prepare(deps: ActivityDependencies, call: StageCall) {
+  const definition = stages[call.kind] as AnyStage;
+  const parsed = definition.input.safeParse(call.input);
+  if (!parsed.success) {
+    const problems = parsed.error.issues.map((issue): Problem => ({ path: `${call.stage}.${issue.path.map(String).join('.')}`, message: issue.message }));
+    throw new MillraceError('INVALID_PARAMETERS', `The input of stage ${call.stage} does not fit.`, { problems });
+  }
+  const input: unknown = parsed.data;
+  const parts = definition.cacheable
+    ? { kind: call.kind, code: deps.codeVersions.get(call.kind) ?? '', input: parsed.data as Record<string, unknown>, ...(await definition.fingerprint?.(parsed.data, call, deps)) }
+    : null;
+  const fingerprint = parts === null ? null : createHash('sha256').update(canonicalJson(parts)).digest('hex');
+  return { definition, input, parts, fingerprint };
+}
+
+async function lookupStage(deps: ActivityDependencies, call: StageCall): Promise<StageResult | null> {
+  const { parts, fingerprint } = await prepare(deps, call);
+  if (fingerprint === null) return null;
+  const begun = await deps.store.stages.begin(beginning(deps, call, fingerprint, parts));
+  if (begun.completedOutput !== undefined) return resultOf(begun.completedOutput, false, '');
+  if (begun.hit && (await artifactsAreThere(deps, begun.hit.output))) return takeOver(deps, call, begun.token, begun.hit);
+  return null;
+}
+
+async function runStage(deps: ActivityDependencies, call: StageCall): Promise<StageResult> {
+  const { definition, input, parts, fingerprint } = await prepare(deps, call);
+  const begun = await deps.store.stages.begin(beginning(deps, call, fingerprint, parts));
+  if (begun.completedOutput !== undefined) return resultOf(begun.completedOutput, false, '');
+  if (begun.hit && (await artifactsAreThere(deps, begun.hit.output))) return takeOver(deps, call, begun.token, begun.hit);
+
+  const activity = Context.current();
+  const usage = process.cpuUsage();
+  let peakMib = 0;
+  let lastSign = Date.now();
+  let state: StageHeartbeat = { fraction: null, message: 'begins' };
+  const beat = setInterval(() => {
+    peakMib = Math.max(peakMib, process.memoryUsage.rss() / 1_048_576);
+    if (Date.now() - lastSign < STALL_AFTER_MS) activity.heartbeat(state);
+  }, HEARTBEAT_EVERY_MS);
+  activity.heartbeat(state);
+  const { checkpoint } = begun;
+  const context: StageContext = {
+    call,
+    deps,
+    token: begun.token,
+    signal: activity.cancellationSignal,
+    progress: (fraction, message) => {
+      lastSign = Date.now();
+      state = { fraction, message };
+    },
+    resume: async () => (checkpoint ? deps.artifacts.getBytes(checkpoint.sha) : undefined),
+    commitCheckpoint: async (step, bytes) => {
+      const { sha256 } = await deps.artifacts.putBytes(bytes);
+      await deps.store.stages.commitCheckpoint({ runId: call.runId, name: call.stage, token: begun.token, sha: sha256, step });
+      lastSign = Date.now();
+    },
+  };
+  try {
+    const outcome = (await definition.run(input, context)) as StageOutcome<unknown>;
+    activity.cancellationSignal.throwIfAborted();
+    const used = process.cpuUsage(usage);
+    await deps.store.stages.complete({
+      runId: call.runId,
+      name: call.stage,
+      token: begun.token,
+      output: { value: outcome.output, summary: outcome.summary },
+      cpuSeconds: (used.user + used.system) / 1e6,
+      peakMib: Math.round(Math.max(peakMib, process.memoryUsage.rss() / 1_048_576)),
+      device: outcome.device ?? 'cpu',
+      ...(outcome.metrics ? { metrics: outcome.metrics } : {}),
+      ...(outcome.datasets ? { datasets: outcome.datasets } : {}),
+      ...(outcome.artifacts ? { artifacts: outcome.artifacts } : {}),
+      ...(outcome.undos ? { undos: outcome.undos } : {}),
+    });
+    return { output: outcome.output, cached: false, summary: outcome.summary };
+  } catch (error) {
+    const cancelled = activity.cancellationSignal.aborted;
+    const failure = cancelled ? new CancelledFailure('The stage was cancelled.') : error;
+    const report = error instanceof MillraceError ? error.report() : new MillraceError(cancelled ? 'CONFLICT' : 'INTERNAL', cancelled ? 'The stage was cancelled.' : undefined).report();
+    // the record of a failed attempt is for people; that it could not be written must not hide the failure itself
+    await deps.store.stages.fail({ runId: call.runId, name: call.stage, token: begun.token, error: report, cancelled }).catch((unwritten: unknown) => {
+      deps.log('warn', `the failure of stage ${call.stage} of run ${call.runId} could not be recorded`, { error: String(unwritten) });
+    });
+    throw failure;
+  } finally {
+    clearInterval(beat);
+  }
+}
+
+function beginning(deps: ActivityDependencies, call: StageCall, fingerprint: string | null, parts: Readonly<Record<string, unknown>> | null) {
+  return {
+    runId: call.runId,
+    name: call.stage,
+    kind: call.kind,
+    ordinal: call.ordinal,
+    pool: call.pool,
+    worker: deps.worker,
+    attempt: Context.current().info.attempt,
+    fingerprint,
+    fingerprintParts: parts,
+    input: call.input,
+    useCache: call.cache && fingerprint !== null,
+  };
+}
+
+/** A stage's record holds its output with the line for people. */
+function resultOf(stored: unknown, cached: boolean, from: string): StageResult {
+  const { value, summary } = stored as { value: unknown; summary: string };
+  return { output: value, cached, summary: from === '' ? summary : `${summary} (as in run ${from.slice(0, 8)})` };
+}
+
+async function takeOver(deps: ActivityDependencies, call: StageCall, token: number, hit: { readonly fromRunId: string; readonly fromStage: string; readonly output: unknown }): Promise<StageResult> {
+  await deps.store.stages.complete({ runId: call.runId, name: call.stage, token, output: hit.output, cachedFrom: { runId: hit.fromRunId, stage: hit.fromStage } });
+  return resultOf(hit.output, true, hit.fromRunId);
+}
+
+/** Whether every artifact that the output names, and every file of the datasets it names, is in the store. */
+async function artifactsAreThere(deps: ActivityDependencies, output: unknown): Promise<boolean> {
+  const names = new Set(JSON.stringify(output).match(/(?<=")[0-9a-f]{64}(?=")/g));
+  for (const name of names) {
+    if (!(await deps.artifacts.has(name))) return false;
+    const inner = await deps.artifacts.getJson(name).catch(() => undefined); // only manifests are JSON
+    const files = inner !== null && typeof inner === 'object' && 'files' in inner && Array.isArray(inner.files) ? (inner.files as { sha256: string }[]) : [];
+    for (const file of files) if (!(await deps.artifacts.has(file.sha256))) return false;
+  }
+  return true;
+}
+
+export const STAGE_KINDS = Object.keys(stages) as StageKind[];

@@ -1,0 +1,70 @@
+import type { DataFrame } from 'danfojs-node';
+import type { DatasetRef } from '../contracts/references.ts';
+
+/**
+ * What `steps.ts` of a pipeline imports from `millrace/steps`: a person's own steps. They run on a pool, outside the
+ * workflow; snapshot, lineage, cache and retries come with them.
+ */
+const STEP = Symbol.for('millrace.step');
+
+export interface StepContext {
+  readonly runId: string;
+  readonly pipeline: string;
+  /** Fires when the run is cancelled. */
+  readonly signal: AbortSignal;
+  /** A sign of life, and what people see: fraction done (0 … 1, or null) and a line. Call it in long work. */
+  readonly progress: (fraction: number | null, message: string) => void;
+}
+
+/** The dataset as a view in DuckDB. */
+export interface Relation {
+  /** Name of the view, for the query that the step returns. */
+  readonly name: string;
+  readonly columns: readonly { readonly name: string; readonly type: string }[];
+}
+
+type StepRun =
+  | { readonly kind: 'frame'; readonly run: (frame: DataFrame, parameters: never, context: StepContext) => DataFrame | Promise<DataFrame> }
+  | { readonly kind: 'relation'; readonly run: (relation: Relation, parameters: never, context: StepContext) => string | Promise<string> }
+  | { readonly kind: 'value'; readonly run: (...args: never[]) => unknown };
+
+/** A step as the workflow calls it, through `steps<typeof mySteps>()`. */
+export interface Step<Args extends readonly unknown[], Output> {
+  readonly [STEP]: StepRun;
+  /** Never set: carries the types. */
+  readonly types?: { readonly args: Args; readonly output: Output };
+}
+
+/**
+ * A step on a danfojs DataFrame. The whole dataset is in memory: for more than a few million rows use `relationStep`.
+ *
+ * @example export const addHolidays = frameStep((frame, { country }: { country: string }) => …);
+ */
+export function frameStep<Parameters extends object = Record<string, never>>(
+  run: (frame: DataFrame, parameters: Parameters, context: StepContext) => DataFrame | Promise<DataFrame>,
+): Step<[dataset: DatasetRef, parameters?: Parameters], DatasetRef> {
+  return { [STEP]: { kind: 'frame', run: run as (frame: DataFrame, parameters: never, context: StepContext) => DataFrame | Promise<DataFrame> } };
+}
+
+/**
+ * A step in SQL: gets the name of a DuckDB view of the dataset and gives back the query whose rows are the new dataset.
+ * Memory does not grow with the data.
+ *
+ * @example export const busyAirports = relationStep(({ name }) => `SELECT * FROM ${name} WHERE origin IN ('ORD', 'ATL')`);
+ */
+export function relationStep<Parameters extends object = Record<string, never>>(
+  run: (relation: Relation, parameters: Parameters, context: StepContext) => string | Promise<string>,
+): Step<[dataset: DatasetRef, parameters?: Parameters], DatasetRef> {
+  return { [STEP]: { kind: 'relation', run: run as (relation: Relation, parameters: never, context: StepContext) => string | Promise<string> } };
+}
+
+/** A step of any kind: JSON in, JSON out; for data hand on references. */
+export function valueStep<Args extends readonly unknown[], Output>(run: (...args: Args) => Output | Promise<Output>): Step<Args, Output> {
+  return { [STEP]: { kind: 'value', run: run as (...args: never[]) => unknown } };
+}
+
+export function isStep(value: unknown): value is Step<readonly unknown[], unknown> {
+  return typeof value === 'object' && value !== null && STEP in value;
+}
+
+export const stepRun = (step: Step<readonly unknown[], unknown>): StepRun => step[STEP];

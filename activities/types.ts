@@ -1,0 +1,98 @@
+import type { ErrorReport } from '../contracts/errors.ts';
+import type { Purpose, Trigger } from '../contracts/run.ts';
+import type { Route, ServedVersion } from '../contracts/routes.ts';
+import type { RetrainingEntry, RetrainRequest } from '../contracts/retraining.ts';
+import type { RolloutOutcome, RolloutStrategy, StageCall, StageResult } from '../contracts/stages.ts';
+
+/** What workflows may call. Names are persisted in histories: a rename needs a plan. */
+export interface RunActivities {
+  /** Keyed by workflow and Temporal run id: a second call returns the same run. */
+  beginRun(input: {
+    readonly workflowId: string;
+    readonly temporalRunId: string;
+    readonly pipeline: string;
+    readonly buildId: string;
+    readonly params: unknown;
+    readonly trigger: Trigger;
+    readonly retryOf?: string;
+    readonly purpose?: Purpose;
+    readonly maxConcurrentRuns?: number;
+  }): Promise<{ readonly runId: string; readonly status: 'waiting' | 'running' }>;
+  endRun(input: { readonly runId: string; readonly status: 'completed' | 'failed' | 'cancelled'; readonly error?: ErrorReport; readonly undoProblems?: readonly string[] }): Promise<void>;
+  requestApproval(input: { readonly runId: string; readonly gate: string; readonly approversNeeded: number; readonly expiresAt: string | null; readonly evidence: unknown }): Promise<void>;
+  recordDecision(input: { readonly runId: string; readonly gate: string; readonly by: string; readonly reason: string; readonly approved: boolean; readonly at: string }): Promise<void>;
+  closeApproval(input: { readonly runId: string; readonly gate: string; readonly status: 'approved' | 'rejected' | 'expired' }): Promise<void>;
+  /** Whether a worker of the pool has polled in the last minute. */
+  hasPollers(input: { readonly pool: string }): Promise<boolean>;
+  /** How the rollout ended, or null while it goes on. */
+  rolloutOutcome(input: { readonly rollout: string }): Promise<RolloutOutcome | null>;
+}
+
+export interface StageActivities {
+  runStage(call: StageCall): Promise<StageResult>;
+  /** The result of an earlier run with the same fingerprint, or null. */
+  lookupStage(call: StageCall): Promise<StageResult | null>;
+  /** Takes back what the stage has published; the problems name what could not be. */
+  undoStage(input: { readonly runId: string; readonly stage: string }): Promise<{ readonly problems: readonly string[] }>;
+  /** Takes back everything that the run has published, newest first. */
+  undoRun(input: { readonly runId: string }): Promise<{ readonly problems: readonly string[] }>;
+}
+
+export interface StoredEndpoint {
+  readonly route: Route | null;
+  /** The last epoch published, also when nothing is served now. */
+  readonly epoch: number;
+  /** The rollout that brought the present champion. */
+  readonly rollout: string | null;
+  /** Earlier champions, the latest last. */
+  readonly stack: readonly ServedVersion[];
+}
+
+export interface EndpointActivities {
+  loadEndpoint(input: { readonly endpoint: string }): Promise<StoredEndpoint>;
+  /** Fenced: refused unless `route.epoch` is greater than the stored one. */
+  publishRoute(input: { readonly route: Route; readonly rollout: string | null; readonly reason: string }): Promise<void>;
+  /** Takes the endpoint out of service (an undone first deployment). Fenced alike. */
+  removeRoute(input: { readonly endpoint: string; readonly epoch: number; readonly reason: string }): Promise<void>;
+  /** Waits until every live prediction server holds the epoch; false when none did in time, with what they said. */
+  awaitHolders(input: { readonly endpoint: string; readonly epoch: number; readonly timeoutMs: number }): Promise<{ readonly holding: number; readonly live: number; readonly problems: readonly string[] }>;
+  /** The guard's figures since `since`; `breach` says which rule broke. */
+  checkGuard(input: {
+    readonly endpoint: string;
+    readonly champion: ServedVersion | null;
+    readonly challenger: ServedVersion;
+    readonly since: string;
+    readonly strategy: RolloutStrategy;
+  }): Promise<{ readonly breach: string | null; readonly figures: Readonly<Record<string, number>> }>;
+  noteRollout(input: { readonly rollout: string; readonly status: 'running' | 'completed' | 'rolled_back' | 'failed'; readonly note: string; readonly figures?: Readonly<Record<string, number>> }): Promise<void>;
+  /** Tells the run that waits; a run that has ended is no error. */
+  tellRun(input: { readonly workflowId: string; readonly outcome: RolloutOutcome }): Promise<void>;
+}
+
+export interface RetrainingActivities {
+  /** Starts a run of the pipeline, once per `workflowId`. */
+  startRetraining(input: { readonly pipeline: string; readonly workflowId: string; readonly reasons: readonly RetrainRequest[] }): Promise<void>;
+  /** Heartbeats until the run has ended, in whatever way. */
+  awaitRetraining(input: { readonly workflowId: string }): Promise<{ readonly status: string }>;
+  noteRetraining(input: { readonly pipeline: string; readonly entry: RetrainingEntry }): Promise<void>;
+}
+
+export interface MonitorActivities {
+  /** Compares recent requests with the training profile; records the window; asks for retraining when its rule says so. */
+  checkWindow(input: MonitorWindowInput): Promise<MonitorWindowResult>;
+}
+
+export interface MonitorWindowInput {
+  readonly endpoint: string;
+  readonly pipeline: string;
+  readonly everyMs: number;
+  readonly leastRows: number;
+  readonly retrainOn?: { readonly psi?: number; readonly windows: number };
+}
+
+export interface MonitorWindowResult {
+  readonly verdict: 'drifted' | 'steady' | 'too few rows' | 'no endpoint';
+  readonly rows: number;
+  readonly worst: { readonly column: string; readonly psi: number } | null;
+  readonly retrainingAsked: boolean;
+}

@@ -1,0 +1,160 @@
+import { z } from 'zod';
+import { ExpectationsSchema } from './expectations.ts';
+import { FeaturesSchema } from './features.ts';
+import { NameSchema } from './ids.ts';
+import { CandidateRefSchema, DatasetRefSchema, EvaluationRefSchema, VersionRefSchema, WinnerRefSchema } from './references.ts';
+import { RowTransformSchema } from './row-transforms.ts';
+import { SourceSchema } from './source.ts';
+import { SplitOptionsSchema } from './split.ts';
+
+/** Inputs of the stages, as they stand in workflow history. Each is checked again by the activity that receives it. */
+export const IngestInputSchema = z.object({
+  source: SourceSchema,
+  name: NameSchema,
+  transforms: z.array(RowTransformSchema).default([]),
+});
+
+export const ValidateInputSchema = z.object({ dataset: DatasetRefSchema, expectations: ExpectationsSchema });
+
+export const CleanInputSchema = z.object({ dataset: DatasetRefSchema, transforms: z.array(RowTransformSchema).min(1) });
+
+export const SplitInputSchema = z.object({ dataset: DatasetRefSchema, options: SplitOptionsSchema });
+
+/** `python` and `command` trainers follow the contract of docs; parameters are checked by the trainer's own schema. */
+export const TrainerSpecSchema = z.object({ name: z.enum(['gbdt', 'linear', 'mlp']), parameters: z.record(z.string(), z.unknown()) });
+export type TrainerSpec = z.infer<typeof TrainerSpecSchema>;
+
+export const TrainInputSchema = z.object({
+  train: DatasetRefSchema,
+  /** Early stopping and thresholds see this one. */
+  validation: DatasetRefSchema.optional(),
+  trainer: TrainerSpecSchema,
+  target: z.string().min(1),
+  task: z.enum(['auto', 'binary', 'multiclass', 'regression']).default('auto'),
+  features: FeaturesSchema,
+  /** Train on this many rows, drawn at random with the seed. Default: all. */
+  sampleRows: z.number().int().min(1).optional(),
+  seed: z.number().int().min(0).max(2 ** 31 - 1).default(0),
+  threads: z.number().int().min(1).max(256).optional(),
+});
+
+export const METRICS = ['auc', 'averagePrecision', 'logLoss', 'brier', 'accuracy', 'precision', 'recall', 'f1', 'macroF1', 'rmse', 'mae', 'r2'] as const;
+export const MetricSchema = z.enum(METRICS);
+export type Metric = z.infer<typeof MetricSchema>;
+
+export const SelectInputSchema = z.object({ candidates: z.array(CandidateRefSchema).min(1).max(1000), on: DatasetRefSchema, metric: MetricSchema });
+
+export const ChampionOfSchema = z.object({ champion: NameSchema });
+export const EvaluateInputSchema = z.object({
+  candidate: z.union([WinnerRefSchema, CandidateRefSchema]),
+  on: DatasetRefSchema,
+  /** Columns by whose values the metrics are shown too, the worst slice first. */
+  slices: z.array(z.string().min(1)).max(20).default([]),
+  accept: z
+    .object({
+      atLeast: z.partialRecord(MetricSchema, z.number()).default({}),
+      atMost: z.partialRecord(MetricSchema, z.number()).default({}),
+      /** Not worse than this model's champion on the same rows, by the first metric of `metric`. No champion: passes. */
+      beats: ChampionOfSchema.optional(),
+    })
+    .default({ atLeast: {}, atMost: {} }),
+  metric: MetricSchema.optional(),
+});
+
+export const RegisterInputSchema = z.object({
+  evaluation: EvaluationRefSchema.optional(),
+  candidate: CandidateRefSchema.optional(),
+  model: NameSchema,
+  description: z.string().max(5000).optional(),
+});
+
+/** A bare ONNX file as a candidate: read from the project folder, checked, wrapped into a predictor. */
+export const ImportModelInputSchema = z.object({ path: z.string().min(1), sampleRows: z.array(z.record(z.string(), z.unknown())).max(100).default([]) });
+
+export const RolloutStrategySchema = z.discriminatedUnion('kind', [
+  z.object({ kind: z.literal('replace') }),
+  z.object({
+    kind: z.literal('canary'),
+    /** Shares of traffic in percent, rising; 100 at the end is implied. */
+    percent: z.array(z.number().gt(0).max(100)).min(1).max(20),
+    /** How long each step is watched. */
+    bakeMs: z.number().int().min(0),
+    /** Taken back when the challenger's server errors exceed this share of its requests (after 20 requests). */
+    maxErrorRate: z.number().min(0).max(1).default(0.02),
+    /** Taken back when the challenger's mean latency is more than this many times the champion's (after 20 requests). */
+    maxLatencyRatio: z.number().min(1).default(3),
+  }),
+]);
+export type RolloutStrategy = z.infer<typeof RolloutStrategySchema>;
+
+export const DeployInputSchema = z.object({ version: VersionRefSchema, endpoint: NameSchema, rollout: RolloutStrategySchema });
+
+export const MonitorInputSchema = z.object({
+  endpoint: NameSchema,
+  everyMs: z.number().int().min(1000),
+  /** Requests fewer than this in a window give no verdict. */
+  leastRows: z.number().int().min(1).default(500),
+  retrainOn: z
+    .object({
+      /** PSI of any feature from which on the window counts as drifted. */
+      psi: z.number().positive().optional(),
+      /** So many drifted windows in a row ask for a retraining. */
+      windows: z.number().int().min(1).default(2),
+    })
+    .optional(),
+});
+
+export const RegisterApprovalSchema = z.object({ version: VersionRefSchema, gate: NameSchema });
+
+/** A user's own step: which function of which pipeline's steps file, with JSON arguments. */
+export const StepInputSchema = z.object({ pipeline: z.string(), step: z.string(), args: z.array(z.unknown()) });
+
+export type IngestInput = z.infer<typeof IngestInputSchema>;
+export type ValidateInput = z.infer<typeof ValidateInputSchema>;
+export type CleanInput = z.infer<typeof CleanInputSchema>;
+export type SplitInput = z.infer<typeof SplitInputSchema>;
+export type TrainInput = z.infer<typeof TrainInputSchema>;
+export type SelectInput = z.infer<typeof SelectInputSchema>;
+export type EvaluateInput = z.infer<typeof EvaluateInputSchema>;
+export type RegisterInput = z.infer<typeof RegisterInputSchema>;
+export type ImportModelInput = z.infer<typeof ImportModelInputSchema>;
+export type DeployInput = z.infer<typeof DeployInputSchema>;
+export type MonitorInput = z.infer<typeof MonitorInputSchema>;
+export type StepInput = z.infer<typeof StepInputSchema>;
+
+export type StageKind = 'ingest' | 'validate' | 'clean' | 'split' | 'train' | 'select' | 'evaluate' | 'register' | 'importModel' | 'approve' | 'deploy' | 'monitor' | 'step';
+
+/** What every stage activity receives. */
+export interface StageCall<Input = unknown> {
+  readonly runId: string;
+  readonly pipeline: string;
+  readonly buildId: string;
+  readonly stage: string;
+  readonly kind: StageKind;
+  readonly ordinal: number;
+  readonly pool: string;
+  /** False: run it even when its fingerprint was seen. */
+  readonly cache: boolean;
+  readonly input: Input;
+}
+
+/** What every stage activity returns. */
+export interface StageResult<Output = unknown> {
+  readonly output: Output;
+  readonly cached: boolean;
+  /** One line for people. */
+  readonly summary: string;
+}
+
+/** Heartbeat details of a running stage; the CLI shows them as a progress bar. */
+export interface StageHeartbeat {
+  readonly fraction: number | null;
+  readonly message: string;
+}
+
+/** Sent by an endpoint to the run that waits for its rollout. */
+export interface RolloutOutcome {
+  readonly rollout: string;
+  readonly status: 'completed' | 'rolled_back' | 'failed';
+  readonly reason: string;
+}

@@ -1,0 +1,192 @@
+import { execFile } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { existsSync } from 'node:fs';
+import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { pathToFileURL } from 'node:url';
+import { promisify } from 'node:util';
+import { bundleWorkflowCode } from '@temporalio/worker';
+import { build } from 'esbuild';
+import { z } from 'zod';
+import { type BuiltPipeline, stepsBundle, WORKFLOW_BUNDLE } from '../activities/build-files.ts';
+import { hashModule } from '../activities/code-versions.ts';
+import type { ActivityDependencies } from '../activities/dependencies.ts';
+import { isStep } from '../activities/steps.ts';
+import { packageRoot } from '../config/package-root.ts';
+import { MillraceError, type Problem } from '../contracts/errors.ts';
+import type { GitState } from '../store/schema.ts';
+import { PIPELINE, type PipelineDefinition } from '../workflows/define-pipeline.ts';
+
+export interface ProjectBuild {
+  /** Hash of the workflow code of all pipelines, Millrace's own included: the worker deployment's build id. */
+  readonly id: string;
+  readonly pipelines: readonly BuiltPipeline[];
+}
+
+const NAMES_OF_THE_ENGINE = new Set(['endpoint', 'monitor', 'retraining', 'undoRun', 'probe']);
+
+/**
+ * Builds the project's pipelines: finds them, bundles workflows and steps, and records the build with its files in the
+ * artifact store. The same code gives the same build, which is not made again.
+ *
+ * @throws INVALID_CONFIG naming every folder and export that does not fit.
+ */
+export async function buildProject(deps: Pick<ActivityDependencies, 'config' | 'store' | 'artifacts' | 'log'>): Promise<ProjectBuild> {
+  const { pipelinesFolder, home } = deps.config;
+  const folders = await pipelineFolders(pipelinesFolder);
+  const work = join(home, 'build');
+  await mkdir(work, { recursive: true });
+  const entry = join(work, 'workflows-entry.mjs');
+  const system = systemWorkflows();
+  const lines = [`export * from ${JSON.stringify(system)};`, ...folders.map((f) => `export * from ${JSON.stringify(f.pipeline)};`)];
+  await writeFile(entry, `${lines.join('\n')}\n`);
+
+  const bundled = await bundleForLooking(entry, deps.config.projectFolder, work);
+  const pipelines = await Promise.all(folders.map(async (folder) => builtPipelines(folder, bundled.exportsOf(folder.name), folder.steps)));
+  const all = pipelines.flat();
+  checkNames(all);
+  // steps' code is not workflow code, but a run that waits must also end on the steps it was started with
+  const id = createHash('sha256').update(bundled.hash).update(JSON.stringify(all.map((p) => [p.name, p.steps]))).digest('hex').slice(0, 32);
+
+  if (!(await deps.store.builds.find(id))) {
+    const started = Date.now();
+    const { code } = await bundleWorkflowCode({ workflowsPath: entry, logger: quietLogger() });
+    const bundles: Record<string, string> = { [WORKFLOW_BUNDLE]: (await deps.artifacts.putBytes(Buffer.from(code))).sha256 };
+    for (const folder of folders) {
+      if (folder.steps === undefined) continue;
+      bundles[stepsBundle(folder.name)] = (await deps.artifacts.putBytes(await bundleSteps(folder.steps))).sha256;
+    }
+    await deps.store.builds.put({ id, git: await gitState(deps.config.projectFolder), pipelines: all, bundles });
+    deps.log('info', `built ${String(all.length)} pipelines`, { build: id, seconds: (Date.now() - started) / 1000 });
+  }
+  return { id, pipelines: all };
+}
+
+interface PipelineFolder {
+  readonly name: string;
+  readonly pipeline: string;
+  readonly steps: string | undefined;
+}
+
+async function pipelineFolders(folder: string): Promise<readonly PipelineFolder[]> {
+  if (!existsSync(folder)) {
+    throw new MillraceError('INVALID_CONFIG', `There is no folder of pipelines at ${folder}.`, { fix: 'Make it, with a folder each for your pipelines, or name another one in millrace.config.ts.' });
+  }
+  const found: PipelineFolder[] = [];
+  for (const entry of await readdir(folder, { withFileTypes: true })) {
+    if (!entry.isDirectory()) continue;
+    const pipeline = ['pipeline.ts', 'pipeline.js'].map((f) => join(folder, entry.name, f)).find(existsSync);
+    const steps = ['steps.ts', 'steps.js'].map((f) => join(folder, entry.name, f)).find(existsSync);
+    if (pipeline) found.push({ name: entry.name, pipeline, steps });
+  }
+  return found.sort((a, b) => a.name.localeCompare(b.name, 'en'));
+}
+
+function systemWorkflows(): string {
+  const built = join(packageRoot(), 'dist', 'workflows', 'system.js');
+  return existsSync(built) ? built : join(packageRoot(), 'workflows', 'system.ts');
+}
+
+/** One bundle of all workflow code: its hash is the build's, and importing it shows what the pipelines are. */
+async function bundleForLooking(entry: string, projectFolder: string, work: string) {
+  const folders = await pipelineModules(entry);
+  const result = await build({
+    stdin: { contents: folders.map(([name, path]) => `export * as ${name} from ${JSON.stringify(path)};`).join('\n'), resolveDir: projectFolder, sourcefile: 'look.js' },
+    bundle: true,
+    write: false,
+    platform: 'node',
+    format: 'esm',
+    target: 'node20',
+    // Millrace's own workflow code is part of the build; Temporal's SDK and zod are named by their version in the lockfile
+    external: ['@temporalio/*', 'zod', 'onnx-proto', 'danfojs-node'],
+    minify: true,
+    legalComments: 'none',
+    logLevel: 'silent',
+  }).catch((error: unknown) => {
+    throw new MillraceError('INVALID_CONFIG', 'The pipelines could not be compiled.', { problems: compileProblems(error), fix: 'Correct each place that is listed.' });
+  });
+  const code = result.outputFiles[0]?.text ?? '';
+  const hash = createHash('sha256').update(code).digest('hex');
+  // beside Millrace, so that the packages left outside are found
+  const folder = join(packageRoot(), 'node_modules', '.cache', 'millrace');
+  const place = existsSync(join(packageRoot(), 'node_modules')) ? folder : work;
+  await mkdir(place, { recursive: true });
+  const file = join(place, `look-${hash.slice(0, 16)}-${String(process.pid)}.mjs`);
+  await writeFile(file, code);
+  try {
+    const module = (await import(pathToFileURL(file).href)) as Record<string, Record<string, unknown>>;
+    return { hash, exportsOf: (folderName: string) => module[identifier(folderName)] ?? {} };
+  } finally {
+    await rm(file, { force: true });
+  }
+}
+
+async function pipelineModules(entry: string): Promise<[string, string][]> {
+  const paths = [...(await readFile(entry, 'utf8')).matchAll(/from (".*");/g)].map((m) => JSON.parse(m[1] ?? '""') as string);
+  return paths.map((path, index) => [index === 0 ? 'millraceSystem' : identifier(path.split(/[\\/]/).at(-2) ?? ''), path]);
+}
+
+const identifier = (folder: string): string => `p_${folder.replaceAll(/\W/g, '_')}`;
+
+async function builtPipelines(folder: PipelineFolder, exported: Record<string, unknown>, steps: string | undefined): Promise<BuiltPipeline[]> {
+  const hashes = steps === undefined ? {} : await stepHashes(steps);
+  return Object.entries(exported).flatMap(([name, value]) => {
+    if (typeof value !== 'function' || !(PIPELINE in value)) return [];
+    const definition = value[PIPELINE] as PipelineDefinition;
+    return [{ name, folder: folder.name, parameters: z.toJSONSchema(definition.params, { io: 'input', unrepresentable: 'any' }), purpose: definition.purpose ?? null, steps: hashes }];
+  });
+}
+
+async function stepHashes(steps: string): Promise<Record<string, string>> {
+  const code = await bundleSteps(steps);
+  const folder = join(steps, '..', '..', '..', 'node_modules', '.cache', 'millrace');
+  await mkdir(folder, { recursive: true });
+  const file = join(folder, `steps-${createHash('sha256').update(code).digest('hex').slice(0, 16)}-${String(process.pid)}.mjs`);
+  await writeFile(file, code);
+  try {
+    const module = (await import(pathToFileURL(file).href)) as Record<string, unknown>;
+    const names = Object.entries(module).filter(([, value]) => isStep(value)).map(([name]) => name);
+    return Object.fromEntries(await Promise.all(names.map(async (name) => [name, await hashModule(steps, name)] as const)));
+  } finally {
+    await rm(file, { force: true });
+  }
+}
+
+async function bundleSteps(steps: string): Promise<Uint8Array> {
+  const result = await build({ entryPoints: [steps], bundle: true, write: false, platform: 'node', format: 'esm', target: 'node20', packages: 'external', logLevel: 'silent' }).catch((error: unknown) => {
+    throw new MillraceError('INVALID_CONFIG', 'The steps could not be compiled.', { problems: compileProblems(error), fix: 'Correct each place that is listed.' });
+  });
+  return result.outputFiles[0]?.contents ?? new Uint8Array();
+}
+
+function compileProblems(error: unknown): Problem[] {
+  const errors = error instanceof Error && 'errors' in error && Array.isArray(error.errors) ? (error.errors as { text: string; location?: { file: string; line: number; column: number } | null }[]) : [];
+  return errors.map((e) => ({ path: e.location ? `${e.location.file}:${String(e.location.line)}:${String(e.location.column)}` : 'pipelines', message: e.text }));
+}
+
+function checkNames(pipelines: readonly BuiltPipeline[]): void {
+  const problems: Problem[] = [];
+  for (const pipeline of pipelines) {
+    if (NAMES_OF_THE_ENGINE.has(pipeline.name)) problems.push({ path: `pipelines/${pipeline.folder}`, message: `exports a pipeline named ${pipeline.name}, which is a workflow of Millrace's own`, fix: 'Choose another name.' });
+    const twin = pipelines.find((p) => p !== pipeline && p.name === pipeline.name && p.folder > pipeline.folder);
+    if (twin) problems.push({ path: `pipelines/${twin.folder}`, message: `exports ${pipeline.name}, as does ${pipeline.folder}`, fix: 'Give one of them another name.' });
+  }
+  if (problems.length > 0) throw new MillraceError('INVALID_CONFIG', 'The pipelines do not fit together.', { problems });
+}
+
+/** Remote, commit and whether the tree was clean; nulls where the project is no Git repository. */
+export async function gitState(folder: string): Promise<GitState> {
+  const git = async (...args: string[]): Promise<string> => (await promisify(execFile)('git', ['-C', folder, ...args])).stdout.trim();
+  try {
+    const [commit, status] = await Promise.all([git('rev-parse', 'HEAD'), git('status', '--porcelain')]);
+    const remote = await git('remote', 'get-url', 'origin').catch(() => null); // a repository need not have one
+    return { remote: remote === null ? null : remote.replace(/\/\/[^@/]*@/, '//'), commit, clean: status === '' };
+  } catch {
+    return { remote: null, commit: null, clean: null };
+  }
+}
+
+function quietLogger() {
+  const ignore = (): void => undefined;
+  return { log: ignore, trace: ignore, debug: ignore, info: ignore, warn: ignore, error: ignore };
+}

@@ -1,0 +1,88 @@
+import { condition, setHandler, workflowInfo } from '@temporalio/workflow';
+import { MillraceError } from '../contracts/errors.ts';
+import type { VersionRef } from '../contracts/references.ts';
+import { type Decision, DecisionSchema } from '../contracts/run.ts';
+import { type Duration, durationMs } from './duration.ts';
+import { toWorkflowFailure } from './failure.ts';
+import { approveUpdate, rejectUpdate } from './messages.ts';
+import { addStage, asStage, currentRun, type OpenGate, type Run, runActivities, runStage, showProgress } from './run.ts';
+
+export interface ApprovalOptions {
+  /** The version that is decided on; when it is approved it becomes its model's champion. */
+  readonly version?: VersionRef;
+  /** False: nobody is asked, and the version becomes champion at once. Default true. */
+  readonly when?: boolean;
+  /** How many different people have to approve. Default 1. */
+  readonly approvers?: number;
+  /** After this time without a decision the run fails with GATE_EXPIRED. Default: never. */
+  readonly expiresAfter?: Duration;
+}
+
+/**
+ * Waits, durably, until people have decided. The run shows what it waits for; `millrace approve RUN GATE --reason …`
+ * and the Temporal updates `approve` and `reject` decide. Each decision is a record: who, when, why.
+ *
+ * @throws GATE_REJECTED when one person rejects, GATE_EXPIRED when the time is over; both roll the run back.
+ */
+export async function approval(gate: string, options: ApprovalOptions = {}): Promise<void> {
+  const run = currentRun();
+  if (options.when ?? true) await waitForPeople(run, gate, options);
+  if (options.version) await runStage('approve', `champion-${options.version.model}`, { version: options.version, gate }, { cache: false });
+}
+
+async function waitForPeople(run: Run, gate: string, options: ApprovalOptions): Promise<void> {
+  const stage = addStage(run, 'approval', `approval-${gate}`, 'people');
+  const approversNeeded = options.approvers ?? 1;
+  const expiresMs = options.expiresAfter === undefined ? undefined : durationMs(options.expiresAfter);
+  await asStage(run, stage, async () => {
+    const open: OpenGate = { gate, approversNeeded, expiresAt: expiresMs === undefined ? null : new Date(Date.now() + expiresMs).toISOString(), approvals: [] };
+    await runActivities.requestApproval({ runId: run.runId, gate, approversNeeded, expiresAt: open.expiresAt, evidence: { version: options.version ?? null, purpose: run.purpose ?? null } });
+    run.gates.push(open);
+    stage.summary = `waits for ${String(approversNeeded)} approval${approversNeeded === 1 ? '' : 's'}`;
+    showProgress(run);
+    const decided = (): boolean => open.rejection !== undefined || open.approvals.length >= approversNeeded;
+    const inTime = expiresMs === undefined ? (await condition(decided), true) : await condition(decided, expiresMs);
+    run.gates.splice(run.gates.indexOf(open), 1);
+    const status = !inTime ? 'expired' : open.rejection ? 'rejected' : 'approved';
+    await runActivities.closeApproval({ runId: run.runId, gate, status });
+    if (status === 'expired') throw new MillraceError('GATE_EXPIRED', `Nobody decided on ${gate} before ${open.expiresAt ?? ''}.`);
+    if (open.rejection) throw new MillraceError('GATE_REJECTED', `${open.rejection.by} rejected ${gate}: ${open.rejection.reason}`);
+    return { output: undefined, summary: `approved by ${open.approvals.map((a) => a.by).join(', ')}` };
+  });
+}
+
+/** Receives decisions, also such as come before the run waits (they are refused with what it is doing). */
+export function handleDecisions(run: () => Run): void {
+  const find = (decision: Decision): OpenGate => {
+    const parsed = DecisionSchema.safeParse(decision);
+    if (!parsed.success) {
+      throw new MillraceError('INVALID_REQUEST', 'The decision does not fit.', { problems: parsed.error.issues.map((i) => ({ path: i.path.join('.'), message: i.message })) });
+    }
+    const gates = run().gates;
+    const open = decision.gate === undefined && gates.length === 1 ? gates[0] : gates.find((g) => g.gate === decision.gate);
+    if (!open) {
+      const waiting = gates.map((g) => g.gate).join(', ');
+      throw new MillraceError('CONFLICT', `The run ${workflowInfo().workflowId} does not wait for ${decision.gate ?? 'a single gate'}; it waits for ${waiting || 'nothing'}.`, { fix: 'Look at `millrace runs show`.' });
+    }
+    return open;
+  };
+  const validator = (decision: Decision): void => {
+    try {
+      find(decision);
+    } catch (error) {
+      throw toWorkflowFailure(error);
+    }
+  };
+  const decide = (approved: boolean) => async (decision: Decision) => {
+    const open = find(decision);
+    const at = new Date(Date.now()).toISOString();
+    // the record first: the gate opens only on a decision that is kept
+    await runActivities.recordDecision({ runId: run().runId, gate: open.gate, by: decision.by, reason: decision.reason, approved, at });
+    if (!approved) open.rejection = { by: decision.by, reason: decision.reason };
+    else if (!open.approvals.some((a) => a.by === decision.by)) open.approvals.push({ by: decision.by, reason: decision.reason, at });
+    showProgress(run());
+    return { gate: open.gate, approved };
+  };
+  setHandler(approveUpdate, decide(true), { validator });
+  setHandler(rejectUpdate, decide(false), { validator });
+}

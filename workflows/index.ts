@@ -1,0 +1,15 @@
+/** What pipeline authors import from `millrace`. Safe in workflow code: no IO is reachable from here. */
+export { MillraceError } from '../contracts/errors.ts';
+export * from '../contracts/expectations.ts';
+export { categorical, datetime, type Features, numeric, text } from '../contracts/features.ts';
+export type { CandidateRef, DatasetRef, DeploymentRef, EvaluationRef, SplitRef, VersionRef, WinnerRef } from '../contracts/references.ts';
+export { call, col, drop, hashed, keep, type RowTransform, rename, set } from '../contracts/row-transforms.ts';
+export type { Purpose } from '../contracts/run.ts';
+export { SourceSchema } from '../contracts/source.ts';
+export { approval, type ApprovalOptions } from './approval.ts';
+export { definePipeline, type Pipeline, type PipelineOptions } from './define-pipeline.ts';
+export { type Duration, durationMs } from './duration.ts';
+export { onRollback, type StageOptions } from './run.ts';
+export { canary, champion, clean, deploy, evaluate, importModel, ingest, monitor, register, replace, select, split, train, type TrainOptions, validate } from './stages.ts';
+export { steps } from './steps.ts';
+export { gbdt, linear, mlp } from './trainers.ts';

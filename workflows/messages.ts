@@ -1,0 +1,12 @@
+import { defineQuery, defineSignal, defineUpdate } from '@temporalio/workflow';
+import type { Decision, RunProgress } from '../contracts/run.ts';
+import type { RolloutOutcome } from '../contracts/stages.ts';
+
+/** Messages of a pipeline run. Names are persisted: programs and people send them. */
+export const progressQuery = defineQuery<RunProgress>('progress');
+export const pauseUpdate = defineUpdate<void>('pause');
+export const resumeUpdate = defineUpdate<void>('resume');
+export const approveUpdate = defineUpdate<{ gate: string; approved: boolean }, [Decision]>('approve');
+export const rejectUpdate = defineUpdate<{ gate: string; approved: boolean }, [Decision]>('reject');
+/** From the endpoint, when the rollout that this run started has ended. */
+export const rolloutFinishedSignal = defineSignal<[RolloutOutcome]>('rolloutFinished');

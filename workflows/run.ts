@@ -1,0 +1,259 @@
+import {
+  ActivityCancellationType,
+  CancellationScope,
+  condition,
+  isCancellation,
+  proxyActivities,
+  proxyLocalActivities,
+  setCurrentDetails,
+  upsertSearchAttributes,
+  workflowInfo,
+} from '@temporalio/workflow';
+import type { RunActivities, StageActivities } from '../activities/types.ts';
+import type { ErrorReport } from '../contracts/errors.ts';
+import { MillraceError } from '../contracts/errors.ts';
+import { poolQueue } from '../contracts/queues.ts';
+import type { Purpose, RunProgress, StageStatus, StageView } from '../contracts/run.ts';
+import type { StageCall, StageKind, StageResult } from '../contracts/stages.ts';
+import { runDetails } from './current-details.ts';
+import { reportOf } from './failure.ts';
+
+/**
+ * One pipeline run, on the workflow's side: its stages, its rollback stack, what it shows.
+ *
+ * Invariants:
+ * 1. A stage's name is fixed where it is called, in program order, so that a replay gives the same names.
+ * 2. What publishes is on the rollback stack before its activity starts: an attempt that published and then died is
+ *    taken back too.
+ * 3. Rollback runs in reverse order, in a scope that cancellation does not reach, and goes on after a failed entry.
+ */
+export interface StageOptions {
+  /** The stage's name in the run. Default: what it does (`train-gbdt`), numbered when it comes again. */
+  readonly name?: string;
+  /** The pool whose workers run it. Default `cpu`. */
+  readonly pool?: string;
+  /** `required` waits for a GPU worker; `preferred` runs on the CPU pool when no GPU worker polls. Not with `pool`. */
+  readonly gpu?: 'required' | 'preferred';
+  /** The longest one attempt may take. Default 12 hours. */
+  readonly timeoutMs?: number;
+  /** Attempts in all, for failures that another attempt can mend. Default 10. */
+  readonly attempts?: number;
+  /** False: run it even when its fingerprint was seen. Default true. */
+  readonly cache?: boolean;
+}
+
+interface MutableStage {
+  name: string;
+  kind: string;
+  pool: string;
+  status: StageStatus;
+  summary?: string;
+  startedAt?: string;
+  endedAt?: string;
+  error?: ErrorReport;
+}
+
+/** A gate that waits; the run shows it, the updates decide it. */
+export interface OpenGate {
+  readonly gate: string;
+  readonly approversNeeded: number;
+  readonly expiresAt: string | null;
+  readonly approvals: { by: string; reason: string; at: string }[];
+  rejection?: { by: string; reason: string };
+}
+
+type Compensation = { readonly kind: 'stage'; readonly stage: string } | { readonly kind: 'user'; readonly undo: () => unknown };
+
+export interface Run {
+  readonly runId: string;
+  readonly pipeline: string;
+  readonly purpose: Purpose | undefined;
+  readonly stages: MutableStage[];
+  readonly gates: OpenGate[];
+  readonly compensations: Compensation[];
+  readonly undoProblems: string[];
+  /** Endings of rollouts that were signalled to this run. */
+  readonly rollouts: Map<string, { readonly status: string; readonly reason: string }>;
+  status: RunProgress['status'];
+  paused: boolean;
+  error?: ErrorReport;
+}
+
+let current: Run | undefined;
+
+/** The run of this workflow. Stages may be called only inside a pipeline's function. */
+export function currentRun(): Run {
+  if (!current) throw new MillraceError('USAGE', 'A stage was called outside a pipeline.', { fix: 'Call stages inside the function given to definePipeline.' });
+  return current;
+}
+
+export function openRun(run: Run): void {
+  current = run;
+}
+
+export const runActivities = proxyLocalActivities<RunActivities>({
+  startToCloseTimeout: '30 seconds',
+  scheduleToCloseTimeout: '1 day',
+  retry: { initialInterval: '200ms', maximumInterval: '10s' },
+});
+
+/** Stages that change what the outside sees; each writes its undo in the transaction that publishes. */
+const PUBLISHING: ReadonlySet<StageKind> = new Set(['register', 'approve', 'deploy', 'monitor']);
+
+/** How long a worker may be silent before its stage is given to another. */
+const HEARTBEAT_TIMEOUT_MS = 10_000;
+
+const now = (): string => new Date(Date.now()).toISOString();
+
+export function progressOf(run: Run): RunProgress {
+  return {
+    runId: run.runId,
+    pipeline: run.pipeline,
+    status: run.status,
+    paused: run.paused,
+    stages: run.stages.map((stage): StageView => ({ ...stage })),
+    gates: run.gates,
+    ...(run.error ? { error: run.error } : {}),
+    undoProblems: run.undoProblems,
+  };
+}
+
+export function showProgress(run: Run): void {
+  setCurrentDetails(runDetails(progressOf(run), run.purpose));
+}
+
+function stageName(run: Run, wanted: string): string {
+  let name = wanted;
+  for (let n = 2; run.stages.some((s) => s.name === name); n++) name = `${wanted}-${String(n)}`;
+  return name;
+}
+
+/** Adds a stage to the run's table and returns it; its name is unique in the run. */
+export function addStage(run: Run, kind: string, wanted: string, pool: string): MutableStage {
+  const stage: MutableStage = { name: stageName(run, wanted), kind, pool, status: 'waiting' };
+  run.stages.push(stage);
+  return stage;
+}
+
+export async function whileNotPaused(run: Run): Promise<void> {
+  if (run.paused) await condition(() => !run.paused);
+}
+
+/** Runs a piece of work as a stage: status, times and errors are kept, and shown in Temporal's UI. */
+export async function asStage<T>(run: Run, stage: MutableStage, work: () => Promise<{ output: T; cached?: boolean; summary?: string }>): Promise<T> {
+  await whileNotPaused(run);
+  stage.status = 'running';
+  stage.startedAt = now();
+  showProgress(run);
+  upsertSearchAttributes({ MillraceStage: [stage.name] });
+  try {
+    const { output, cached, summary } = await work();
+    stage.status = cached ? 'cached' : 'completed';
+    if (summary) stage.summary = summary;
+    return output;
+  } catch (error) {
+    stage.status = isCancellation(error) ? 'cancelled' : 'failed';
+    if (!isCancellation(error)) stage.error = { ...reportOf(error) };
+    throw error;
+  } finally {
+    stage.endedAt = now();
+    showProgress(run);
+  }
+}
+
+/** Runs one stage on its pool and returns its output. */
+export async function runStage<Output>(kind: StageKind, wantedName: string, input: unknown, options: StageOptions = {}): Promise<Output> {
+  const run = currentRun();
+  const stage = openStage(run, kind, wantedName, options);
+  return asStage(run, stage, () => callStage<Output>(run, stage, kind, input, options));
+}
+
+/** Adds the stage to the run's table and, when it publishes, to the rollback stack. */
+export function openStage(run: Run, kind: StageKind, wantedName: string, options: StageOptions): MutableStage {
+  const stage = addStage(run, kind, options.name ?? wantedName, options.pool ?? (options.gpu ? 'gpu' : 'cpu'));
+  if (PUBLISHING.has(kind)) run.compensations.push({ kind: 'stage', stage: stage.name });
+  return stage;
+}
+
+/** Calls the stage's activity on its pool; a result that is in the cache takes no slot of a scarce pool. */
+export async function callStage<Output>(run: Run, stage: MutableStage, kind: StageKind, input: unknown, options: StageOptions): Promise<StageResult<Output>> {
+  if (options.gpu) stage.pool = await choosePool(run, stage, options.gpu);
+  const call: StageCall = {
+    runId: run.runId,
+    pipeline: run.pipeline,
+    buildId: buildId(),
+    stage: stage.name,
+    kind,
+    ordinal: run.stages.indexOf(stage),
+    pool: stage.pool,
+    cache: options.cache ?? true,
+    input,
+  };
+  if (stage.pool !== 'cpu' && call.cache && !PUBLISHING.has(kind)) {
+    const hit = await stageActivities('cpu', stage.name, options).lookupStage(call);
+    if (hit) return hit as StageResult<Output>;
+  }
+  const result = (await stageActivities(stage.pool, stage.name, options).runStage(call)) as StageResult<Output>;
+  return options.gpu === 'preferred' && stage.pool === 'cpu' ? { ...result, summary: `${result.summary} (no GPU worker: on CPU)` } : result;
+}
+
+/** The build that this run is pinned to. */
+export function buildId(): string {
+  return workflowInfo().currentDeploymentVersion?.buildId ?? 'unversioned';
+}
+
+function stageActivities(pool: string, summary: string, options: StageOptions): StageActivities {
+  return proxyActivities<StageActivities>({
+    taskQueue: poolQueue(pool),
+    startToCloseTimeout: options.timeoutMs ?? 12 * 3_600_000,
+    heartbeatTimeout: HEARTBEAT_TIMEOUT_MS,
+    cancellationType: ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+    retry: { initialInterval: '500ms', backoffCoefficient: 2, maximumInterval: '20s', maximumAttempts: options.attempts ?? 10 },
+    summary,
+  });
+}
+
+async function choosePool(run: Run, stage: MutableStage, wish: 'required' | 'preferred'): Promise<string> {
+  if (await runActivities.hasPollers({ pool: 'gpu' })) return 'gpu';
+  if (wish === 'preferred') {
+    stage.summary = 'no GPU worker: runs on CPU';
+    return 'cpu';
+  }
+  stage.summary = 'waits for a GPU worker';
+  showProgress(run);
+  return 'gpu';
+}
+
+/** Takes back what the run has published, newest first, whatever happens to the run meanwhile. */
+export async function rollBack(run: Run): Promise<void> {
+  if (run.compensations.length === 0) return;
+  run.status = 'rolling back';
+  showProgress(run);
+  await CancellationScope.nonCancellable(async () => {
+    const { undoStage } = proxyActivities<StageActivities>({
+      taskQueue: poolQueue('cpu'),
+      startToCloseTimeout: '2 minutes',
+      retry: { initialInterval: '500ms', maximumInterval: '15s', maximumAttempts: 10 },
+      summary: 'rollback',
+    });
+    while (run.compensations.length > 0) {
+      const compensation = run.compensations.pop();
+      if (!compensation) break;
+      try {
+        if (compensation.kind === 'user') await compensation.undo();
+        else run.undoProblems.push(...(await undoStage({ runId: run.runId, stage: compensation.stage })).problems);
+      } catch (error) {
+        run.undoProblems.push(`${compensation.kind === 'user' ? 'onRollback' : compensation.stage}: ${reportOf(error).message}`);
+      }
+      showProgress(run);
+    }
+  });
+}
+
+/**
+ * Adds an undo of your own: it is called when the run fails or is cancelled after this point, newest first, between
+ * the undos of the stages. It may call steps. A run that is terminated from outside calls none of these.
+ */
+export function onRollback(undo: () => unknown): void {
+  currentRun().compensations.push({ kind: 'user', undo });
+}

@@ -1,0 +1,136 @@
+import { condition } from '@temporalio/workflow';
+import type { z } from 'zod';
+import { MillraceError } from '../contracts/errors.ts';
+import type { ExpectationsInput } from '../contracts/expectations.ts';
+import type { Features } from '../contracts/features.ts';
+import type { CandidateRef, DatasetRef, DeploymentRef, EvaluationRef, SplitRef, VersionRef, WinnerRef } from '../contracts/references.ts';
+import type { RowTransform } from '../contracts/row-transforms.ts';
+import type { SourceInput } from '../contracts/source.ts';
+import type { SplitOptionsInput } from '../contracts/split.ts';
+import type { EvaluateInputSchema, Metric, RolloutStrategy, TrainerSpec } from '../contracts/stages.ts';
+import { type Duration, durationMs } from './duration.ts';
+import { asStage, callStage, currentRun, openStage, runActivities, runStage, type StageOptions } from './run.ts';
+
+/** Reads the source once into an immutable snapshot (Parquet, content-addressed) and profiles it. */
+export function ingest(input: { readonly source: SourceInput; readonly name?: string; readonly transforms?: readonly RowTransform[] }, options?: StageOptions): Promise<DatasetRef> {
+  return runStage('ingest', 'ingest', { transforms: [], ...input, name: input.name ?? currentRun().pipeline }, options);
+}
+
+/**
+ * Checks every expectation in one scan and returns the dataset when all of severity `fail` hold.
+ *
+ * @throws EXPECTATIONS_FAILED with every expectation that does not hold.
+ */
+export function validate(dataset: DatasetRef, input: { readonly expectations: ExpectationsInput }, options?: StageOptions): Promise<DatasetRef> {
+  return runStage('validate', 'validate', { dataset, ...input }, options);
+}
+
+/** Applies row transforms; the same ones are applied to requests of a model trained on the result. */
+export function clean(dataset: DatasetRef, transforms: readonly RowTransform[], options?: StageOptions): Promise<DatasetRef> {
+  return runStage('clean', 'clean', { dataset, transforms }, options);
+}
+
+/** Splits into train, validation and test. Statistics see the training part only. */
+export function split(dataset: DatasetRef, how: SplitOptionsInput, options?: StageOptions): Promise<SplitRef> {
+  return runStage('split', 'split', { dataset, options: how }, options);
+}
+
+export interface TrainOptions extends StageOptions {
+  readonly trainer: TrainerSpec;
+  /** The column that is learnt. */
+  readonly target: string;
+  readonly features: Features;
+  /** Rows for early stopping and the threshold; never the test set. */
+  readonly validation?: DatasetRef;
+  /** Default: from the target's values. */
+  readonly task?: 'auto' | 'binary' | 'multiclass' | 'regression';
+  /** Train on this many rows, drawn at random. Default: all. */
+  readonly sampleRows?: number;
+  /** Default 0. */
+  readonly seed?: number;
+  readonly threads?: number;
+}
+
+/** Trains one candidate: features fitted on the training rows and compiled, with the model, into one ONNX graph. */
+export function train(dataset: DatasetRef, options: TrainOptions): Promise<CandidateRef> {
+  const { trainer, target, features, validation, task = 'auto', sampleRows, seed = 0, threads, ...stage } = options;
+  const input = { train: dataset, trainer, target, features, task, seed, ...(validation ? { validation } : {}), ...(sampleRows ? { sampleRows } : {}), ...(threads ? { threads } : {}) };
+  return runStage('train', `train-${trainer.name}`, input, stage);
+}
+
+/** Picks the candidate that is best on the validation set. The test set is for the winner alone. */
+export function select(candidates: readonly CandidateRef[], input: { readonly on: DatasetRef; readonly metric: Metric }, options?: StageOptions): Promise<WinnerRef> {
+  return runStage('select', 'select', { candidates, ...input }, options);
+}
+
+/** The champion of a model, as an acceptance rule's opponent. */
+export const champion = (model: string): { readonly champion: string } => ({ champion: model });
+
+/**
+ * Judges a candidate on rows that no training and no selection has seen.
+ *
+ * @throws ACCEPTANCE_FAILED naming each rule with the value found.
+ */
+export function evaluate(
+  candidate: WinnerRef | CandidateRef,
+  input: Omit<z.input<typeof EvaluateInputSchema>, 'candidate' | 'on'> & { readonly on: DatasetRef },
+  options?: StageOptions,
+): Promise<EvaluationRef> {
+  return runStage('evaluate', 'evaluate', { candidate, ...input }, options);
+}
+
+/** Gives the judged candidate a version number in the registry, as the model's alias `candidate`. */
+export function register(judged: EvaluationRef | CandidateRef, input: { readonly model: string; readonly description?: string }, options?: StageOptions): Promise<VersionRef> {
+  return runStage('register', 'register', { ...(judged.kind === 'evaluation' ? { evaluation: judged } : { candidate: judged }), ...input }, { ...options, cache: false });
+}
+
+/** Takes a bare ONNX file of the project folder as a candidate. */
+export function importModel(input: { readonly path: string; readonly sampleRows?: readonly Readonly<Record<string, unknown>>[] }, options?: StageOptions): Promise<CandidateRef> {
+  return runStage('importModel', 'import-model', input, options);
+}
+
+/** All traffic at once, when every prediction server holds the new version. */
+export const replace = (): RolloutStrategy => ({ kind: 'replace' });
+
+/**
+ * Traffic in steps, each watched for `bake`; taken back by itself when the challenger fails more, or is slower, than
+ * allowed. An endpoint's first version has no champion beside it and is a plain replace.
+ */
+export function canary(options: { readonly percent: readonly number[]; readonly bake: Duration; readonly maxErrorRate?: number; readonly maxLatencyRatio?: number }): RolloutStrategy {
+  return { kind: 'canary', percent: [...options.percent], bakeMs: durationMs(options.bake), maxErrorRate: options.maxErrorRate ?? 0.02, maxLatencyRatio: options.maxLatencyRatio ?? 3 };
+}
+
+/**
+ * Hands the version to the endpoint's own workflow and waits until its rollout has ended.
+ *
+ * @throws ROLLED_BACK when a guard took it back, DEPLOY_FAILED when it could not be brought into service.
+ */
+export async function deploy(version: VersionRef, input: { readonly endpoint: string; readonly rollout?: RolloutStrategy }, options?: StageOptions): Promise<DeploymentRef> {
+  const run = currentRun();
+  const stageOptions = { ...options, cache: false };
+  const stage = openStage(run, 'deploy', 'deploy', stageOptions);
+  return asStage(run, stage, async () => {
+    const { output: deployment } = await callStage<DeploymentRef>(run, stage, 'deploy', { version, endpoint: input.endpoint, rollout: input.rollout ?? replace() }, stageOptions);
+    const ended = (): { readonly status: string; readonly reason: string } | undefined => run.rollouts.get(deployment.rollout);
+    while (!ended()) {
+      // the endpoint signals; should its signal be lost with a server, the record tells
+      if (await condition(() => ended() !== undefined, '15 seconds')) break;
+      const outcome = await runActivities.rolloutOutcome({ rollout: deployment.rollout });
+      if (outcome) run.rollouts.set(outcome.rollout, outcome);
+    }
+    const outcome = ended();
+    if (outcome?.status === 'rolled_back') throw new MillraceError('ROLLED_BACK', `${input.endpoint} took version ${String(version.version)} back: ${outcome.reason}`);
+    if (outcome?.status !== 'completed') throw new MillraceError('DEPLOY_FAILED', `${input.endpoint} could not serve version ${String(version.version)}: ${outcome?.reason ?? ''}`);
+    return { output: deployment, summary: outcome.reason };
+  });
+}
+
+/** Watches the endpoint by a Temporal Schedule `monitor/<endpoint>`: recent requests against the training profile. */
+export function monitor(
+  endpoint: string,
+  input: { readonly every: Duration; readonly leastRows?: number; readonly retrainOn?: { readonly psi?: number; readonly windows?: number } },
+  options?: StageOptions,
+): Promise<void> {
+  const { every, ...rest } = input;
+  return runStage('monitor', 'monitor', { endpoint, everyMs: durationMs(every), ...rest }, { ...options, cache: false });
+}

@@ -1,0 +1,5 @@
+/** The workflows that every build hosts beside the pipelines. Their exported names are their types. */
+export { endpoint } from './endpoint.ts';
+export { monitor } from './monitor.ts';
+export { retraining } from './retraining.ts';
+export { probe, undoRun } from './undo-run.ts';
