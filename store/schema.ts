@@ -1,0 +1,516 @@
+import { sql } from 'drizzle-orm';
+import {
+  bigint,
+  bigserial,
+  boolean,
+  check,
+  customType,
+  doublePrecision,
+  foreignKey,
+  index,
+  integer,
+  jsonb,
+  pgTable,
+  primaryKey,
+  serial,
+  text,
+  uniqueIndex,
+} from 'drizzle-orm/pg-core';
+import type { Column } from '../contracts/columns.ts';
+import type { ErrorReport } from '../contracts/errors.ts';
+import type { Route, ServedVersion } from '../contracts/routes.ts';
+
+/**
+ * The tables, as Drizzle sees them. `store/migrations/` holds the SQL that makes them; a test holds the two together.
+ * Column names are the snake_case of the property's name (drizzle.config.ts and store/database.ts both say so).
+ *
+ * Invariants:
+ * 1. A run is a row of `runs` under its own 32-hex id, whoever made it: a workflow, or later an MLflow client.
+ * 2. What publishes (aliases, routes) carries an epoch that only grows, also when the thing itself is taken away.
+ * 3. A stage's `token` grows with each attempt; writes under an older one are refused.
+ * 4. Times are `timestamptz(3)`, read as UTC ISO strings.
+ */
+const instant = customType<{ data: string; driverData: string }>({
+  dataType: () => 'timestamp (3) with time zone',
+  fromDriver: (value) => new Date(value).toISOString(),
+});
+const createdAt = () => instant().notNull().default(sql`now()`);
+
+/** jsonb whose value may itself be null: SQL NULL is what stands for it. */
+const json = <T>() => jsonb().$type<T>();
+
+export const RUN_STATUSES = ['waiting', 'running', 'completed', 'failed', 'cancelled', 'terminated'] as const;
+export type RunStatus = (typeof RUN_STATUSES)[number];
+export const STAGE_STATUSES = ['running', 'completed', 'failed', 'cancelled'] as const;
+export type StageStatus = (typeof STAGE_STATUSES)[number];
+export const VERSION_STATUSES = ['candidate', 'approved', 'rolled_back', 'retired'] as const;
+export type VersionStatus = (typeof VERSION_STATUSES)[number];
+export const ROLLOUT_STATUSES = ['queued', 'running', 'completed', 'rolled_back', 'failed'] as const;
+export type RolloutStatus = (typeof ROLLOUT_STATUSES)[number];
+export const UNDO_STATUSES = ['pending', 'done', 'failed'] as const;
+export type UndoStatus = (typeof UNDO_STATUSES)[number];
+export const APPROVAL_STATUSES = ['pending', 'approved', 'rejected', 'expired'] as const;
+export type ApprovalStatus = (typeof APPROVAL_STATUSES)[number];
+
+/** What started a run. */
+export interface Trigger {
+  /** `manual` (Temporal's UI or CLI), `cli`, `schedule`, `signal` (retraining), `retry`, or another word of the caller's. */
+  readonly kind: string;
+  readonly reason?: string;
+}
+
+/** Where code came from. `clean` is false when the working tree had changes; null when there was no repository. */
+export interface GitState {
+  readonly remote: string | null;
+  readonly commit: string | null;
+  readonly clean: boolean | null;
+}
+
+/** Where a cached result was taken from. */
+export interface CachedFrom {
+  readonly runId: string;
+  readonly stage: string;
+}
+
+/** Why a stage had to run: no earlier result of it, the cache was not asked, or these parts of the fingerprint differ. */
+export type MissReason =
+  | { readonly kind: 'first' }
+  | { readonly kind: 'notAsked' }
+  | { readonly kind: 'differs'; readonly fromRunId: string; readonly parts: readonly string[] };
+
+/** One step of a rollout, as its workflow took it. */
+export interface RolloutStep {
+  readonly at: string;
+  readonly name: string;
+  readonly percent?: number;
+  readonly figures?: Readonly<Record<string, unknown>>;
+}
+
+const oneOf = (column: string, values: readonly string[]) => sql.raw(`"${column}" in (${values.map((v) => `'${v}'`).join(', ')})`);
+
+export const builds = pgTable('builds', {
+  /** SHA-256 over the workflow bundle and the step bundles. */
+  id: text().primaryKey(),
+  createdAt: createdAt(),
+  gitRemote: text(),
+  gitCommit: text(),
+  gitClean: boolean(),
+  /** Names of the pipelines that the build holds, with what is known of each. */
+  pipelines: json<unknown>().notNull(),
+  /** Artifacts: file name → SHA-256. */
+  bundles: json<Readonly<Record<string, string>>>().notNull(),
+});
+
+export const experiments = pgTable('experiments', {
+  id: serial().primaryKey(),
+  name: text().notNull().unique(),
+  lifecycleStage: text().notNull().default('active'),
+  tags: json<Readonly<Record<string, string>>>().notNull().default({}),
+  createdAt: createdAt(),
+});
+
+export const runs = pgTable(
+  'runs',
+  {
+    id: text().primaryKey(),
+    /** Order of arrival; the page cursor of `runs list`. */
+    seq: bigserial({ mode: 'number' }).notNull(),
+    workflowId: text(),
+    temporalRunId: text(),
+    pipeline: text().notNull(),
+    name: text(),
+    experimentId: integer().references(() => experiments.id),
+    lifecycleStage: text().notNull().default('active'),
+    buildId: text(),
+    status: text({ enum: RUN_STATUSES }).notNull(),
+    params: json<unknown>().notNull(),
+    trigger: json<Trigger>().notNull(),
+    purpose: json<unknown>(),
+    retryOf: text(),
+    gitRemote: text(),
+    gitCommit: text(),
+    gitClean: boolean(),
+    createdAt: createdAt(),
+    /** When it left the queue; null while it waits. */
+    startedAt: instant(),
+    endedAt: instant(),
+    error: json<ErrorReport>(),
+  },
+  (t) => [
+    uniqueIndex('runs_workflow').on(t.workflowId, t.temporalRunId),
+    index('runs_seq').on(t.seq),
+    index('runs_pipeline').on(t.pipeline, t.seq),
+    index('runs_open').on(t.pipeline, t.seq).where(sql`status in ('waiting', 'running')`),
+    index('runs_experiment').on(t.experimentId, t.seq),
+    check('runs_status', oneOf('status', RUN_STATUSES)),
+    check('runs_id', sql.raw(`"id" ~ '^[0-9a-f]{32}$'`)),
+  ],
+);
+
+export const stages = pgTable(
+  'stages',
+  {
+    runId: text()
+      .notNull()
+      .references(() => runs.id, { onDelete: 'cascade' }),
+    name: text().notNull(),
+    pipeline: text().notNull(),
+    kind: text().notNull(),
+    ordinal: integer().notNull(),
+    status: text({ enum: STAGE_STATUSES }).notNull(),
+    attempts: integer().notNull(),
+    /** Fencing: microseconds of the clock at the attempt's begin, greater than every earlier one. */
+    token: bigint({ mode: 'number' }).notNull(),
+    pool: text(),
+    device: text(),
+    worker: text(),
+    fingerprint: text(),
+    fingerprintParts: json<Readonly<Record<string, unknown>>>(),
+    missReason: json<MissReason>(),
+    cachedFrom: json<CachedFrom>(),
+    input: json<unknown>(),
+    output: json<unknown>(),
+    startedAt: instant().notNull(),
+    endedAt: instant(),
+    error: json<ErrorReport>(),
+    cpuSeconds: doublePrecision(),
+    peakMib: doublePrecision(),
+    checkpointSha: text(),
+    checkpointStep: bigint({ mode: 'number' }),
+  },
+  (t) => [
+    primaryKey({ columns: [t.runId, t.name] }),
+    index('stages_cache').on(t.fingerprint, t.endedAt).where(sql`status = 'completed' and cached_from is null`),
+    index('stages_nearest').on(t.pipeline, t.name, t.endedAt).where(sql`status = 'completed'`),
+    check('stages_status', oneOf('status', STAGE_STATUSES)),
+  ],
+);
+
+export const artifacts = pgTable('artifacts', {
+  sha256: text().primaryKey(),
+  sizeBytes: bigint({ mode: 'number' }).notNull(),
+  kind: text().notNull(),
+  createdAt: createdAt(),
+});
+
+export const datasets = pgTable(
+  'datasets',
+  {
+    /** SHA-256 of the manifest. */
+    id: text().primaryKey(),
+    seq: bigserial({ mode: 'number' }).notNull(),
+    name: text().notNull(),
+    rows: bigint({ mode: 'number' }).notNull(),
+    columns: json<readonly Column[]>().notNull(),
+    sizeBytes: bigint({ mode: 'number' }).notNull(),
+    source: json<unknown>(),
+    /** The run and stage that made it first. */
+    runId: text(),
+    stage: text(),
+    createdAt: createdAt(),
+  },
+  (t) => [index('datasets_name').on(t.name, t.seq), index('datasets_seq').on(t.seq)],
+);
+
+export const metrics = pgTable(
+  'metrics',
+  {
+    runId: text()
+      .notNull()
+      .references(() => runs.id, { onDelete: 'cascade' }),
+    /** Empty for what was logged to the run itself. */
+    stage: text().notNull().default(''),
+    key: text().notNull(),
+    step: bigint({ mode: 'number' }).notNull().default(0),
+    value: doublePrecision().notNull(),
+    at: createdAt(),
+  },
+  (t) => [index('metrics_history').on(t.runId, t.key, t.step)],
+);
+
+export const runParams = pgTable(
+  'run_params',
+  {
+    runId: text()
+      .notNull()
+      .references(() => runs.id, { onDelete: 'cascade' }),
+    key: text().notNull(),
+    value: text().notNull(),
+  },
+  (t) => [primaryKey({ columns: [t.runId, t.key] })],
+);
+
+export const runTags = pgTable(
+  'run_tags',
+  {
+    runId: text()
+      .notNull()
+      .references(() => runs.id, { onDelete: 'cascade' }),
+    key: text().notNull(),
+    value: text().notNull(),
+  },
+  (t) => [primaryKey({ columns: [t.runId, t.key] })],
+);
+
+export const models = pgTable('models', {
+  name: text().primaryKey(),
+  purpose: json<unknown>(),
+  owner: text(),
+  description: text(),
+  tags: json<Readonly<Record<string, string>>>().notNull().default({}),
+  lastVersion: integer().notNull().default(0),
+  createdAt: createdAt(),
+});
+
+export const versions = pgTable(
+  'versions',
+  {
+    model: text()
+      .notNull()
+      .references(() => models.name),
+    version: integer().notNull(),
+    predictor: text().notNull(),
+    runId: text(),
+    stage: text(),
+    status: text({ enum: VERSION_STATUSES }).notNull(),
+    metrics: json<Readonly<Record<string, number>>>().notNull(),
+    /** SHA-256 of the evaluation's report; null for a bare file. */
+    evaluation: text(),
+    owner: text(),
+    description: text(),
+    tags: json<Readonly<Record<string, string>>>().notNull().default({}),
+    /** Why it was rolled back or retired. */
+    statusReason: text(),
+    createdAt: createdAt(),
+  },
+  (t) => [
+    primaryKey({ columns: [t.model, t.version] }),
+    uniqueIndex('versions_once').on(t.runId, t.stage, t.model),
+    index('versions_predictor').on(t.predictor),
+    check('versions_status', oneOf('status', VERSION_STATUSES)),
+  ],
+);
+
+export const aliases = pgTable(
+  'aliases',
+  {
+    model: text()
+      .notNull()
+      .references(() => models.name),
+    alias: text().notNull(),
+    /** Null: the alias names nothing now; the row stays for its epoch. */
+    version: integer(),
+    epoch: bigint({ mode: 'number' }).notNull(),
+    movedByRun: text(),
+    movedAt: createdAt(),
+  },
+  (t) => [
+    primaryKey({ columns: [t.model, t.alias] }),
+    foreignKey({ name: 'aliases_version', columns: [t.model, t.version], foreignColumns: [versions.model, versions.version] }),
+  ],
+);
+
+export const aliasHistory = pgTable(
+  'alias_history',
+  {
+    model: text().notNull(),
+    alias: text().notNull(),
+    epoch: bigint({ mode: 'number' }).notNull(),
+    version: integer(),
+    movedByRun: text(),
+    reason: text(),
+    movedAt: createdAt(),
+  },
+  (t) => [primaryKey({ columns: [t.model, t.alias, t.epoch] })],
+);
+
+export const endpoints = pgTable('endpoints', { name: text().primaryKey(), createdAt: createdAt() });
+
+export const routes = pgTable('routes', {
+  endpoint: text()
+    .primaryKey()
+    .references(() => endpoints.name),
+  epoch: bigint({ mode: 'number' }).notNull(),
+  /** Null: nothing answers; the row stays for its epoch. */
+  champion: json<ServedVersion>(),
+  challenger: json<NonNullable<Route['challenger']>>(),
+  log: boolean().notNull(),
+  rolloutId: text(),
+  updatedAt: createdAt(),
+});
+
+export const routeHistory = pgTable(
+  'route_history',
+  {
+    endpoint: text().notNull(),
+    epoch: bigint({ mode: 'number' }).notNull(),
+    champion: json<ServedVersion>(),
+    challenger: json<NonNullable<Route['challenger']>>(),
+    log: boolean().notNull(),
+    rolloutId: text(),
+    runId: text(),
+    at: createdAt(),
+  },
+  (t) => [primaryKey({ columns: [t.endpoint, t.epoch] })],
+);
+
+export const rollouts = pgTable(
+  'rollouts',
+  {
+    id: text().primaryKey(),
+    seq: bigserial({ mode: 'number' }).notNull(),
+    endpoint: text()
+      .notNull()
+      .references(() => endpoints.name),
+    model: text().notNull(),
+    version: integer().notNull(),
+    runId: text(),
+    stage: text(),
+    strategy: json<unknown>().notNull(),
+    status: text({ enum: ROLLOUT_STATUSES }).notNull(),
+    steps: json<readonly RolloutStep[]>().notNull().default([]),
+    reason: text(),
+    /** The route's epoch that the rollout set last. */
+    epoch: bigint({ mode: 'number' }),
+    createdAt: createdAt(),
+    startedAt: instant(),
+    endedAt: instant(),
+  },
+  (t) => [
+    index('rollouts_endpoint').on(t.endpoint, t.seq),
+    uniqueIndex('rollouts_once').on(t.runId, t.stage, t.endpoint),
+    check('rollouts_status', oneOf('status', ROLLOUT_STATUSES)),
+  ],
+);
+
+export const servers = pgTable('servers', {
+  id: text().primaryKey(),
+  url: text().notNull(),
+  leaseUntil: instant().notNull(),
+});
+
+export const serverRoutes = pgTable(
+  'server_routes',
+  {
+    serverId: text()
+      .notNull()
+      .references(() => servers.id, { onDelete: 'cascade' }),
+    endpoint: text().notNull(),
+    epoch: bigint({ mode: 'number' }).notNull(),
+    leaseUntil: instant().notNull(),
+  },
+  (t) => [primaryKey({ columns: [t.serverId, t.endpoint] }), index('server_routes_endpoint').on(t.endpoint)],
+);
+
+export const servingStats = pgTable(
+  'serving_stats',
+  {
+    server: text().notNull(),
+    endpoint: text().notNull(),
+    model: text().notNull(),
+    version: integer().notNull(),
+    from: instant('from').notNull(),
+    requests: bigint({ mode: 'number' }).notNull(),
+    errors: bigint({ mode: 'number' }).notNull(),
+    latencyMsSum: doublePrecision().notNull(),
+    latencyMsMax: doublePrecision().notNull(),
+  },
+  (t) => [primaryKey({ columns: [t.endpoint, t.model, t.version, t.from, t.server] })],
+);
+
+export const undos = pgTable(
+  'undos',
+  {
+    /** Order of publishing; undone in the reverse. */
+    seq: bigserial({ mode: 'number' }).primaryKey(),
+    runId: text().notNull(),
+    stage: text().notNull(),
+    kind: text().notNull(),
+    /** What is undone, within its run and kind: `model/flight-delay/3`. Adding the same one again changes nothing. */
+    key: text().notNull(),
+    payload: json<Readonly<Record<string, unknown>>>().notNull(),
+    status: text({ enum: UNDO_STATUSES }).notNull().default('pending'),
+    /** What was done: `moved back to version 2`, `a newer move stands`. */
+    outcome: text(),
+    error: json<ErrorReport>(),
+    createdAt: createdAt(),
+    doneAt: instant(),
+  },
+  (t) => [
+    uniqueIndex('undos_once').on(t.runId, t.kind, t.key),
+    index('undos_open').on(t.runId).where(sql`status <> 'done'`),
+    check('undos_status', oneOf('status', UNDO_STATUSES)),
+  ],
+);
+
+export const approvals = pgTable(
+  'approvals',
+  {
+    runId: text().notNull(),
+    gate: text().notNull(),
+    status: text({ enum: APPROVAL_STATUSES }).notNull().default('pending'),
+    requestedAt: createdAt(),
+    expiresAt: instant(),
+    evidence: json<unknown>(),
+    approversNeeded: integer().notNull(),
+    settledAt: instant(),
+  },
+  (t) => [
+    primaryKey({ columns: [t.runId, t.gate] }),
+    index('approvals_requested').on(t.requestedAt),
+    check('approvals_status', oneOf('status', APPROVAL_STATUSES)),
+  ],
+);
+
+export const decisions = pgTable(
+  'decisions',
+  {
+    runId: text().notNull(),
+    gate: text().notNull(),
+    who: text().notNull(),
+    decision: text({ enum: ['approve', 'reject'] }).notNull(),
+    reason: text().notNull(),
+    at: createdAt(),
+  },
+  (t) => [
+    primaryKey({ columns: [t.runId, t.gate, t.who] }),
+    foreignKey({ name: 'decisions_gate', columns: [t.runId, t.gate], foreignColumns: [approvals.runId, approvals.gate] }).onDelete('cascade'),
+  ],
+);
+
+export const retrainings = pgTable(
+  'retrainings',
+  {
+    id: bigserial({ mode: 'number' }).primaryKey(),
+    pipeline: text().notNull(),
+    /** Unique in its pipeline: what makes an entry be written once. */
+    key: text().notNull(),
+    trigger: json<unknown>().notNull(),
+    reasons: json<readonly string[]>().notNull(),
+    /** `started`, `queued`, `coolingDown`, `overBudget`, `paused`, … */
+    decision: text().notNull(),
+    runId: text(),
+    at: createdAt(),
+  },
+  (t) => [uniqueIndex('retrainings_once').on(t.pipeline, t.key)],
+);
+
+export const monitors = pgTable('monitors', {
+  endpoint: text().primaryKey(),
+  config: json<unknown>().notNull(),
+  runId: text(),
+  updatedAt: createdAt(),
+});
+
+export const monitorWindows = pgTable(
+  'monitor_windows',
+  {
+    endpoint: text().notNull(),
+    from: instant('from').notNull(),
+    to: instant('to').notNull(),
+    figures: json<unknown>().notNull(),
+    drifted: boolean().notNull(),
+    at: createdAt(),
+  },
+  (t) => [primaryKey({ columns: [t.endpoint, t.from, t.to] })],
+);

@@ -1,0 +1,101 @@
+import { type ApprovalsStore, createApprovalsStore } from './approvals.ts';
+import { type BuildsStore, createBuildsStore } from './builds.ts';
+import { openDatabase } from './database.ts';
+import { createDatasetsStore, type DatasetsStore } from './datasets.ts';
+import { type DriverErrorLog, fromDriver, guarded } from './driver-errors.ts';
+import { createEndpointsStore, type EndpointsStore } from './endpoints.ts';
+import { createMetricsStore, type MetricsStore } from './metrics.ts';
+import { isSchemaCurrent, migrate } from './migrate.ts';
+import { createModelsStore, type ModelsStore } from './models.ts';
+import { createMonitoringStore, type MonitoringStore } from './monitoring.ts';
+import { createRetrainingStore, type RetrainingStore } from './retraining.ts';
+import { createRolloutsStore, type RolloutsStore } from './rollouts.ts';
+import { createRunsStore, type RunsStore } from './runs.ts';
+import { createServersStore, type ServersStore } from './servers.ts';
+import { createServingStatsStore, type ServingStatsStore } from './serving-stats.ts';
+import { createStagesStore, type StagesStore } from './stages.ts';
+import { createUndosStore, type UndosStore } from './undos.ts';
+
+/** What was learned, in Postgres. Every method fails with a `MillraceError` and nothing else. */
+export interface Store {
+  readonly runs: RunsStore;
+  readonly stages: StagesStore;
+  readonly datasets: DatasetsStore;
+  readonly models: ModelsStore;
+  readonly endpoints: EndpointsStore;
+  readonly rollouts: RolloutsStore;
+  readonly servers: ServersStore;
+  readonly stats: ServingStatsStore;
+  readonly approvals: ApprovalsStore;
+  readonly undos: UndosStore;
+  readonly metrics: MetricsStore;
+  readonly retraining: RetrainingStore;
+  readonly monitoring: MonitoringStore;
+  readonly builds: BuildsStore;
+  /** Applies missing migrations, and answers with their names. @throws SCHEMA_TOO_NEW */
+  readonly migrate: () => Promise<readonly string[]>;
+  /** Never throws: whether Postgres answers, and whether its schema is this Millrace's. */
+  readonly health: () => Promise<StoreHealth>;
+  readonly close: () => Promise<void>;
+}
+
+export interface StoreHealth {
+  readonly reachable: boolean;
+  readonly schemaCurrent: boolean;
+  /** Why not, in one sentence; empty when all is well. */
+  readonly problem: string;
+}
+
+export interface StoreOptions {
+  readonly databaseUrl: string;
+  /** Connections at most. Default 10. */
+  readonly poolSize?: number;
+  /** Is given what the driver said, with the operation; nobody else sees it. Default: nothing is logged. */
+  readonly log?: DriverErrorLog;
+}
+
+/** Opens the store. Nothing is connected before the first call. */
+export function openStore({ databaseUrl, poolSize, log }: StoreOptions): Store {
+  const database = openDatabase({
+    databaseUrl,
+    ...(poolSize === undefined ? {} : { poolSize }),
+    onIdleError: (error) => log?.('idle connection', error),
+  });
+  let closing: Promise<void> | undefined;
+  return {
+    runs: guarded('runs', createRunsStore(database), log),
+    stages: guarded('stages', createStagesStore(database), log),
+    datasets: guarded('datasets', createDatasetsStore(database), log),
+    models: guarded('models', createModelsStore(database), log),
+    endpoints: guarded('endpoints', createEndpointsStore(database), log),
+    rollouts: guarded('rollouts', createRolloutsStore(database), log),
+    servers: guarded('servers', createServersStore(database), log),
+    stats: guarded('stats', createServingStatsStore(database), log),
+    approvals: guarded('approvals', createApprovalsStore(database), log),
+    undos: guarded('undos', createUndosStore(database, log), log),
+    metrics: guarded('metrics', createMetricsStore(database), log),
+    retraining: guarded('retraining', createRetrainingStore(database), log),
+    monitoring: guarded('monitoring', createMonitoringStore(database), log),
+    builds: guarded('builds', createBuildsStore(database), log),
+    async migrate() {
+      try {
+        return await migrate(databaseUrl);
+      } catch (error) {
+        throw fromDriver('migrate', error, log);
+      }
+    },
+    async health() {
+      try {
+        const schemaCurrent = await isSchemaCurrent(database.pool);
+        return { reachable: true, schemaCurrent, problem: schemaCurrent ? '' : 'The schema of the database is older than this Millrace.' };
+      } catch (error) {
+        const mapped = fromDriver('health', error, log);
+        return { reachable: mapped.code === 'SCHEMA_TOO_NEW', schemaCurrent: false, problem: mapped.message };
+      }
+    },
+    close() {
+      closing ??= database.pool.end();
+      return closing;
+    },
+  };
+}
