@@ -32,7 +32,7 @@ export function parseReadyLine(line: string): ReadyDetails | undefined {
   if (!line.startsWith('{"ready":true')) return undefined;
   try {
     const { ready: _, ...details } = JSON.parse(line) as { ready: true } & ReadyDetails;
-    return typeof details.name === 'string' ? (details as ReadyDetails) : undefined;
+    return typeof details.name === 'string' ? details : undefined;
   } catch {
     return undefined;
   }

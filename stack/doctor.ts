@@ -64,9 +64,9 @@ async function checkTemporal(config: MillraceConfig, env: NodeJS.ProcessEnv): Pr
 
 async function checkOnnxRuntime(): Promise<Check> {
   try {
-    const { default: ort } = await import('onnxruntime-node');
-    const backends = ort.listSupportedBackends().map((backend) => backend.name);
-    return { name: 'onnxruntime', state: 'ok', found: `loads; runs on ${backends.join(', ')}` };
+    const { listSupportedBackends } = await import('onnxruntime-node');
+    const backends = listSupportedBackends().filter((backend) => backend.bundled).map((backend) => backend.name);
+    return { name: 'onnxruntime', state: 'ok', found: `loads; brings ${backends.join(', ')}` };
   } catch {
     return { name: 'onnxruntime', state: 'missing', found: 'onnxruntime-node does not load', fix: 'Run `npm ci` again; it needs glibc 2.28 or newer (Debian 10, Ubuntu 20.04, RHEL 8).' };
   }

@@ -154,7 +154,7 @@ function initialiseCluster(binaries: PostgresBinaries, folder: string, password:
     renameSync(temporary, folder);
   } catch (error) {
     rmSync(temporary, { recursive: true, force: true });
-    const stderr = String((error as { stderr?: unknown }).stderr ?? '').trim();
+    const stderr = (error as { stderr?: Buffer }).stderr?.toString('utf8').trim() ?? '';
     throw new MillraceError('DATABASE_UNAVAILABLE', 'The embedded Postgres could not be set up.', {
       problems: stderr
         .split('\n')

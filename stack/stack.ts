@@ -234,9 +234,9 @@ export async function startStack(options: StartStackOptions): Promise<RunningSta
   try {
     await awaitFormerStack(home);
     await checkPorts(config, parts);
-    supervisor = createSupervisor({ logsFolder: join(home, 'logs'), onEvent, onChange: record });
+    const supervising = createSupervisor({ logsFolder: join(home, 'logs'), onEvent, onChange: record });
+    supervisor = supervising;
     record();
-    const { start } = supervisor;
 
     const startPostgresPart = async (): Promise<string> => {
       if (config.database.kind === 'external') {
@@ -246,7 +246,7 @@ export async function startStack(options: StartStackOptions): Promise<RunningSta
         return config.database.url;
       }
       const prepared = preparePostgres({ dataFolder: postgresFolder(home), passwordFile: postgresPasswordFile(home), port: config.database.port });
-      await start(prepared.child);
+      await supervising.start(prepared.child);
       return prepared.url;
     };
     const startTemporalPart = async (): Promise<void> => {
@@ -262,7 +262,7 @@ export async function startStack(options: StartStackOptions): Promise<RunningSta
           onEvent({ type: 'progress', name: 'temporal', message });
         },
       });
-      await start(temporalChild({ binary: binary.path, store: { dbFile: join(home, 'temporal', 'temporal.db') }, port: config.ports.temporal, uiPort: config.ports.temporalUi, namespace: config.temporal.namespace }));
+      await supervising.start(temporalChild({ binary: binary.path, store: { dbFile: join(home, 'temporal', 'temporal.db') }, port: config.ports.temporal, uiPort: config.ports.temporalUi, namespace: config.temporal.namespace }));
     };
 
     // Both servers at once: neither needs the other. All are awaited before one's failure is told, so that none is left half started.
@@ -277,7 +277,7 @@ export async function startStack(options: StartStackOptions): Promise<RunningSta
     const unbuilt = NODE_PARTS.filter((part) => parts.has(part.name) && !existsSync(builtEntryPath(part)));
     if (unbuilt.length > 0) throw new MillraceError('PROGRAM_MISSING', 'Millrace is not built.', { problems: unbuilt.map((part) => ({ path: part.name, message: `there is no ${builtEntry(part)}` })), fix: `Run \`npm run build\` in ${packageRoot}.` });
     const env = childEnvironment(config, { databaseUrl, temporalAddress: config.temporal.address });
-    const started = isStopping() ? [] : await Promise.allSettled(nodeChildren(config, parts, env, onEvent).map((child) => start(child)));
+    const started = isStopping() ? [] : await Promise.allSettled(nodeChildren(config, parts, env, onEvent).map((child) => supervising.start(child)));
     const failedPart = started.find((result) => result.status === 'rejected');
     if (failedPart) throw failedPart.reason;
     if (isStopping()) throw new MillraceError('NOT_RUNNING', STOPPED_EARLY);

@@ -172,7 +172,7 @@ export function createSupervisor(options: SupervisorOptions): Supervisor {
     const isGone = (): boolean => gone;
 
     for (;;) {
-      if (isGone() || child.stopRequested) return false;
+      if (isGone() || stopRequested(child)) return false;
       if (typeof spec.readiness === 'function' ? await spec.readiness() : announced) break;
       if (performance.now() - began > spec.readyTimeoutMs) {
         await end(child, 'SIGKILL');

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type Connection, isGrpcServiceError } from '@temporalio/client';
-import Long from 'long';
+import { msToTs, tsToMs } from '@temporalio/common/lib/time.js';
 
 /** Search attributes on every run, each a Keyword. A workflow that sets one which is not registered hangs for ever. */
 export const SEARCH_ATTRIBUTES = ['MillracePipeline', 'MillraceModel', 'MillraceTrigger', 'MillraceStage'] as const;
@@ -13,9 +13,9 @@ const NOT_FOUND = 5;
 const ALREADY_EXISTS = 6;
 const POLL_EVERY_MS = 250;
 const VISIBLE_WITHIN_MS = 60_000;
-const SECONDS_A_DAY = 86_400;
+const DAY_MS = 86_400_000;
 
-const failedWith = (code: number) => (error: unknown) => isGrpcServiceError(error) && Number(error.code) === code;
+const failedWith = (code: number) => (error: unknown) => isGrpcServiceError(error) && (error.code as number) === code;
 
 async function ignoring<T>(expected: (error: unknown) => boolean, work: Promise<T>): Promise<T | undefined> {
   try {
@@ -34,13 +34,12 @@ async function ignoring<T>(expected: (error: unknown) => boolean, work: Promise<
  */
 export async function prepareNamespace(connection: Connection, namespace: string, options: { readonly retentionDays?: number } = {}): Promise<void> {
   const { workflowService, operatorService } = connection;
-  const wanted = options.retentionDays === undefined ? undefined : Long.fromNumber(options.retentionDays * SECONDS_A_DAY);
+  const wantedMs = options.retentionDays === undefined ? undefined : options.retentionDays * DAY_MS;
   const described = await ignoring(failedWith(NOT_FOUND), workflowService.describeNamespace({ namespace }));
   if (described === undefined) {
-    const seconds = wanted ?? Long.fromNumber(RETENTION_DAYS * SECONDS_A_DAY);
-    await ignoring(failedWith(ALREADY_EXISTS), workflowService.registerNamespace({ namespace, workflowExecutionRetentionPeriod: { seconds } }));
-  } else if (wanted !== undefined && described.config?.workflowExecutionRetentionTtl?.seconds?.equals(wanted) !== true) {
-    await workflowService.updateNamespace({ namespace, config: { workflowExecutionRetentionTtl: { seconds: wanted } } });
+    await ignoring(failedWith(ALREADY_EXISTS), workflowService.registerNamespace({ namespace, workflowExecutionRetentionPeriod: msToTs(wantedMs ?? RETENTION_DAYS * DAY_MS) }));
+  } else if (wantedMs !== undefined && tsToMs(described.config?.workflowExecutionRetentionTtl ?? undefined) !== wantedMs) {
+    await workflowService.updateNamespace({ namespace, config: { workflowExecutionRetentionTtl: msToTs(wantedMs) } });
   }
 
   // The server's processes learn of a new namespace or attribute some seconds later: until then a run would fail on it.

@@ -54,10 +54,10 @@ async function query(sql: string): Promise<readonly Record<string, unknown>[]> {
   }
 }
 
-async function withTemporal<T>(use: (client: Client) => Promise<T>): Promise<T> {
+async function withTemporal<T>(use: (client: Client, connection: Connection) => Promise<T>): Promise<T> {
   const connection = await Connection.connect({ address: config.temporal.address });
   try {
-    return await use(new Client({ connection }));
+    return await use(new Client({ connection }), connection);
   } finally {
     await connection.close();
   }
@@ -90,7 +90,7 @@ describe('the embedded stack', { timeout: TIMEOUT_MS }, () => {
   it('comes up with servers that answer, its search attributes and a retention of 30 days', async () => {
     const stack = await up();
     expect(await query('select current_database() as name, current_setting($$fsync$$) as fsync')).toEqual([{ name: 'millrace', fsync: 'on' }]);
-    await withTemporal(async ({ connection }) => {
+    await withTemporal(async (_, connection) => {
       const { config: settings } = await connection.workflowService.describeNamespace({ namespace: 'default' });
       expect(settings?.workflowExecutionRetentionTtl?.seconds?.toNumber()).toBe(30 * 86_400);
       const { customAttributes } = await connection.operatorService.listSearchAttributes({ namespace: 'default' });
@@ -210,8 +210,8 @@ describe('the embedded stack', { timeout: TIMEOUT_MS }, () => {
     ]);
     await second.stop();
     expect(await query('select 1 as one')).toEqual([{ one: 1 }]);
-    await withTemporal(async ({ connection }) => {
-      await prepareNamespace(connection as Connection, 'elsewhere');
+    await withTemporal(async (_, connection) => {
+      await prepareNamespace(connection, 'elsewhere');
       const { customAttributes } = await connection.operatorService.listSearchAttributes({ namespace: 'elsewhere' });
       expect(Object.keys(customAttributes)).toEqual(expect.arrayContaining([...SEARCH_ATTRIBUTES]));
     });
