@@ -1,0 +1,255 @@
+import { createHash, randomUUID } from 'node:crypto';
+import { createReadStream } from 'node:fs';
+import { type FileHandle, link, mkdir, open, readdir, readFile, rename, rm, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { canonicalJson } from '../contracts/canonical-json.ts';
+import { MillraceError } from '../contracts/errors.ts';
+
+/**
+ * Artifacts: bytes named by their SHA-256, in a folder.
+ *
+ * Invariants:
+ * 1. A file stands under its final name only when its content is whole and on disk: it is written under `<root>/tmp`,
+ *    synced, renamed, and the folder's entry is synced too. Putting the same content again changes nothing.
+ * 2. Files under final names are read-only, and never written again.
+ * 3. Nothing is handed out unchecked: a file's hash is computed when it is first asked for, and again whenever its inode,
+ *    size or time of change is another one.
+ * 4. A failed write leaves nothing under a final name, and no temporary file.
+ */
+export interface Artifacts {
+  /** The folder in which everything lies. */
+  readonly root: string;
+  /** The path of an artifact, checked. For reading only. @throws ARTIFACT_MISSING, ARTIFACT_CORRUPT */
+  pathOf(sha256: string): Promise<string>;
+  /**
+   * Takes a file in. One made by `temporaryFile` is moved, any other is copied. @throws DISK_FULL, SOURCE_NOT_FOUND
+   */
+  putFile(path: string): Promise<StoredArtifact>;
+  /** @throws DISK_FULL */
+  putBytes(bytes: Uint8Array): Promise<StoredArtifact>;
+  /** Takes a JSON value in as its canonical text. @throws DISK_FULL, TypeError for what JSON cannot say */
+  putJson(value: unknown): Promise<StoredArtifact>;
+  /** @throws ARTIFACT_MISSING, ARTIFACT_CORRUPT (also when it is not JSON) */
+  getJson(sha256: string): Promise<unknown>;
+  /** @throws ARTIFACT_MISSING, ARTIFACT_CORRUPT */
+  getBytes(sha256: string): Promise<Buffer>;
+  /** Whether an artifact is there and what it should be. */
+  has(sha256: string): Promise<boolean>;
+  /** A path for a new file on the same disk as the artifacts, which `putFile` can then move. Nothing is made there yet. */
+  temporaryFile(suffix: string): Promise<string>;
+  /** Removes temporary files that were not touched for so long, and says how many: what killed attempts left. */
+  cleanTemporary(olderThanMs: number): Promise<number>;
+}
+
+export interface StoredArtifact {
+  readonly sha256: string;
+  readonly sizeBytes: number;
+}
+
+const CHUNK_BYTES = 1 << 20;
+const READ_ONLY = 0o444;
+const SHA256 = /^[0-9a-f]{64}$/;
+
+const codeOf = (error: unknown): string => (error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : '');
+
+/** What a failing disk means. Any other failure is the machine's, and stays without its path. */
+function fromDisk(error: unknown, doing: string): MillraceError {
+  if (error instanceof MillraceError) return error;
+  const code = codeOf(error);
+  if (code === 'ENOSPC' || code === 'EDQUOT' || code === 'EFBIG') return new MillraceError('DISK_FULL', undefined, { cause: error });
+  if (code === 'EACCES' || code === 'EPERM' || code === 'EROFS')
+    return new MillraceError('INTERNAL', `The artifact store may not be written (${code}, ${doing}).`, {
+      fix: 'Check who owns the folder of the artifacts, and that its disk is writable.',
+      cause: error,
+    });
+  return new MillraceError('INTERNAL', `The artifact store failed (${code || 'no code'}, ${doing}).`, { cause: error });
+}
+
+async function syncFolder(folder: string): Promise<void> {
+  const handle = await open(folder, 'r');
+  try {
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}
+
+async function hashFile(path: string): Promise<StoredArtifact> {
+  const hash = createHash('sha256');
+  let sizeBytes = 0;
+  for await (const chunk of createReadStream(path, { highWaterMark: CHUNK_BYTES }) as AsyncIterable<Buffer>) {
+    hash.update(chunk);
+    sizeBytes += chunk.length;
+  }
+  return { sha256: hash.digest('hex'), sizeBytes };
+}
+
+async function writeAll(handle: FileHandle, chunk: Uint8Array): Promise<void> {
+  for (let at = 0; at < chunk.length; ) at += (await handle.write(chunk, at, chunk.length - at)).bytesWritten;
+}
+
+/** Opens the artifact store in a folder, which is made when it is not there. */
+export async function openArtifacts(root: string): Promise<Artifacts> {
+  const temporaryFolder = join(root, 'tmp');
+  try {
+    await mkdir(temporaryFolder, { recursive: true });
+    await mkdir(join(root, 'sha256'), { recursive: true });
+  } catch (error) {
+    throw fromDisk(error, 'making its folders');
+  }
+  const checked = new Map<string, string>();
+  const folderOf = (sha256: string): string => join(root, 'sha256', sha256.slice(0, 2));
+  const finalPath = (sha256: string): string => join(folderOf(sha256), sha256.slice(2));
+  const newTemporary = (suffix: string): string => join(temporaryFolder, `${randomUUID()}${suffix}`);
+
+  /** What changes when a file's content does. */
+  const identity = async (path: string): Promise<string> => {
+    const { ino, size, mtimeNs, ctimeNs } = await stat(path, { bigint: true });
+    return `${ino} ${size} ${mtimeNs} ${ctimeNs}`;
+  };
+
+  const verify = async (sha256: string): Promise<string> => {
+    if (!SHA256.test(sha256))
+      throw new MillraceError('INVALID_REQUEST', 'An artifact is named by 64 hex digits.', {
+        problems: [{ path: 'sha256', message: 'is not a SHA-256', found: sha256.slice(0, 100) }],
+      });
+    const path = finalPath(sha256);
+    try {
+      const now = await identity(path);
+      if (checked.get(sha256) === now) return path;
+      if ((await hashFile(path)).sha256 !== sha256) {
+        checked.delete(sha256);
+        throw new MillraceError('ARTIFACT_CORRUPT', undefined, { problems: [{ path: 'sha256', message: 'has other content', found: sha256 }] });
+      }
+      checked.set(sha256, now);
+      return path;
+    } catch (error) {
+      if (codeOf(error) === 'ENOENT')
+        throw new MillraceError('ARTIFACT_MISSING', undefined, { problems: [{ path: 'sha256', message: 'is not there', found: sha256 }] });
+      throw fromDisk(error, 'reading');
+    }
+  };
+
+  /** Gives a whole, synced temporary file its final name. */
+  const adopt = async (temporary: string, stored: StoredArtifact): Promise<StoredArtifact> => {
+    const path = finalPath(stored.sha256);
+    // A good copy is there: it stays, with its identity. A damaged one is replaced by this good one.
+    const there = await verify(stored.sha256).then(
+      () => true,
+      () => false,
+    );
+    if (there) {
+      await rm(temporary, { force: true });
+      return stored;
+    }
+    await mkdir(folderOf(stored.sha256), { recursive: true });
+    await rename(temporary, path);
+    await syncFolder(folderOf(stored.sha256));
+    await syncFolder(join(root, 'sha256'));
+    checked.set(stored.sha256, await identity(path));
+    return stored;
+  };
+
+  /** Writes chunks to a temporary file, hashing on the way, and adopts it. */
+  const putChunks = async (chunks: AsyncIterable<Uint8Array> | Iterable<Uint8Array>): Promise<StoredArtifact> => {
+    const temporary = newTemporary('.part');
+    try {
+      const hash = createHash('sha256');
+      let sizeBytes = 0;
+      const handle = await open(temporary, 'wx', 0o600);
+      try {
+        for await (const chunk of chunks) {
+          hash.update(chunk);
+          await writeAll(handle, chunk);
+          sizeBytes += chunk.length;
+        }
+        await handle.chmod(READ_ONLY);
+        await handle.sync();
+      } finally {
+        await handle.close();
+      }
+      return await adopt(temporary, { sha256: hash.digest('hex'), sizeBytes });
+    } catch (error) {
+      await rm(temporary, { force: true });
+      throw fromDisk(error, 'writing');
+    }
+  };
+
+  /** A file of ours becomes the artifact itself, without its bytes being copied. */
+  const move = async (path: string): Promise<StoredArtifact> => {
+    const handle = await open(path, 'r');
+    try {
+      await handle.chmod(READ_ONLY);
+      await handle.sync();
+    } finally {
+      await handle.close();
+    }
+    // Under a second name while it is hashed and renamed: an attempt that was thought dead cannot take it away.
+    const temporary = newTemporary('.part');
+    await link(path, temporary);
+    await rm(path);
+    return adopt(temporary, await hashFile(temporary));
+  };
+
+  const store: Artifacts = {
+    root,
+    pathOf: verify,
+    async putFile(path) {
+      try {
+        if (!(await stat(path)).isFile()) throw new MillraceError('SOURCE_NOT_FOUND', 'What should be stored is not a file.');
+        if (path.startsWith(`${temporaryFolder}/`)) return await move(path);
+        return await putChunks(createReadStream(path, { highWaterMark: CHUNK_BYTES }) as AsyncIterable<Buffer>);
+      } catch (error) {
+        if (codeOf(error) === 'ENOENT') throw new MillraceError('SOURCE_NOT_FOUND', 'The file that should be stored is not there.', { cause: error });
+        throw fromDisk(error, 'taking a file in');
+      }
+    },
+    putBytes: (bytes) => putChunks([bytes]),
+    async putJson(value) {
+      return putChunks([Buffer.from(canonicalJson(value))]);
+    },
+    async getJson(sha256) {
+      const path = await verify(sha256);
+      try {
+        return JSON.parse(await readFile(path, 'utf8')) as unknown;
+      } catch (error) {
+        if (error instanceof SyntaxError)
+          throw new MillraceError('ARTIFACT_CORRUPT', 'The artifact is not JSON.', { problems: [{ path: 'sha256', message: 'is not JSON', found: sha256 }] });
+        throw fromDisk(error, 'reading');
+      }
+    },
+    async getBytes(sha256) {
+      const path = await verify(sha256);
+      try {
+        return await readFile(path);
+      } catch (error) {
+        throw fromDisk(error, 'reading');
+      }
+    },
+    async has(sha256) {
+      try {
+        await verify(sha256);
+        return true;
+      } catch (error) {
+        if (error instanceof MillraceError && (error.code === 'ARTIFACT_MISSING' || error.code === 'ARTIFACT_CORRUPT')) return false;
+        throw error;
+      }
+    },
+    temporaryFile: (suffix) => Promise.resolve(newTemporary(suffix)),
+    async cleanTemporary(olderThanMs) {
+      let removed = 0;
+      for (const name of await readdir(temporaryFolder)) {
+        const path = join(temporaryFolder, name);
+        const age = await stat(path).then(
+          (s) => Date.now() - s.mtimeMs,
+          () => -1,
+        );
+        if (age < 0 || age < olderThanMs) continue;
+        await rm(path, { recursive: true, force: true });
+        removed++;
+      }
+      return removed;
+    },
+  };
+  return store;
+}
