@@ -76,7 +76,8 @@ export function createCrew(runner: TaskRunner, helpers: number, member: Omit<Cre
       if (completed === count) return;
       spins += 1;
       if (spins < SPINS) continue;
-      if (Atomics.wait(control, CONTROL.completed, completed, STALLED_MS) === 'timed-out') throw new MillraceError('INTERNAL', 'A training thread stopped answering.');
+      if (Atomics.wait(control, CONTROL.completed, completed, STALLED_MS) === 'timed-out')
+        throw new MillraceError('INTERNAL', 'A training thread stopped answering.');
     }
   };
 

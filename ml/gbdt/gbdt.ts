@@ -92,7 +92,13 @@ export async function trainGbdtModel(
   const shared = x.data.buffer instanceof SharedArrayBuffer && (xValidation === undefined || xValidation.data.buffer instanceof SharedArrayBuffer);
   const runner = createTaskRunner(memory, layout, bindKernels(module, memory), parameters, columns);
   const { minDataInLeaf, minSumHessian, minGain, l2 } = parameters;
-  const crew = createCrew(runner, helpers, { memory, module, layout, limits: { minDataInLeaf, minSumHessian, minGain, l2 }, columns: shared ? columns : undefined });
+  const crew = createCrew(runner, helpers, {
+    memory,
+    module,
+    layout,
+    limits: { minDataInLeaf, minSumHessian, minGain, l2 },
+    columns: shared ? columns : undefined,
+  });
   try {
     writeInputs(memory, layout, bounds, train, validation);
     const blocks = Math.ceil(layout.rows / BIN_BLOCK_ROWS) + Math.ceil(layout.validationRows / BIN_BLOCK_ROWS);
@@ -152,7 +158,8 @@ async function boost(run: Boosting): Promise<{ readonly model: GbdtModel; readon
       metrics['validationLoss'] = validationLoss / validationWeight;
       if (parameters.metric === 'auc') metrics['validationAuc'] = rocAuc(validation.y, scores.subarray(rows, allRows), validation.weights);
     }
-    if (!Number.isFinite(metrics['trainLoss'])) throw new MillraceError('TRAINING_DIVERGED', `The loss became ${metrics['trainLoss']} after ${history.length} rounds.`);
+    if (!Number.isFinite(metrics['trainLoss']))
+      throw new MillraceError('TRAINING_DIVERGED', `The loss became ${metrics['trainLoss']} after ${history.length} rounds.`);
     return metrics;
   };
 
@@ -224,7 +231,8 @@ async function boost(run: Boosting): Promise<{ readonly model: GbdtModel; readon
 /** Index of the round with the best value of the watched metric; of equal ones the first. */
 function bestRound(parameters: GbdtParameters, history: readonly TrainingProgress[]): number {
   let best = 0;
-  const value = (round: number): number => (parameters.metric === 'auc' ? -(history[round]?.metrics['validationAuc'] ?? 0) : (history[round]?.metrics['validationLoss'] ?? 0));
+  const value = (round: number): number =>
+    parameters.metric === 'auc' ? -(history[round]?.metrics['validationAuc'] ?? 0) : (history[round]?.metrics['validationLoss'] ?? 0);
   for (let round = 1; round < history.length; round += 1) if (value(round) < value(best)) best = round;
   return best;
 }
@@ -236,7 +244,12 @@ function shouldStop(parameters: GbdtParameters, history: readonly TrainingProgre
 function checkParameters(task: LearningTask, parameters: GbdtParameters, validation: LabelledRows | undefined): void {
   const problems: Problem[] = [];
   if (parameters.earlyStoppingRounds > 0 && (validation === undefined || validation.x.rows === 0)) {
-    problems.push({ path: 'earlyStoppingRounds', message: 'early stopping needs validation rows', found: String(parameters.earlyStoppingRounds), fix: 'set it to 0, or split off validation rows' });
+    problems.push({
+      path: 'earlyStoppingRounds',
+      message: 'early stopping needs validation rows',
+      found: String(parameters.earlyStoppingRounds),
+      fix: 'set it to 0, or split off validation rows',
+    });
   }
   if (parameters.metric === 'auc' && task.kind !== 'binary') {
     problems.push({ path: 'metric', message: 'auc is for a target of two classes', found: task.kind, fix: 'use loss' });
@@ -249,10 +262,17 @@ function checkRows(task: LearningTask, train: LabelledRows, validation: Labelled
   const targets: Problem[] = [];
   const sets = [['train', train] as const, ...(validation === undefined ? [] : [['validation', validation] as const])];
   for (const [name, set] of sets) {
-    if (set.x.columns !== train.x.columns) features.push({ path: name, message: 'the columns differ from those of the training rows', found: String(set.x.columns), fix: `give ${train.x.columns} columns` });
+    if (set.x.columns !== train.x.columns)
+      features.push({
+        path: name,
+        message: 'the columns differ from those of the training rows',
+        found: String(set.x.columns),
+        fix: `give ${train.x.columns} columns`,
+      });
     if (set.y.length !== set.x.rows) targets.push({ path: name, message: 'there must be one target a row', found: `${set.y.length} for ${set.x.rows} rows` });
     if (set.weights !== undefined) {
-      if (set.weights.length !== set.x.rows) features.push({ path: `${name}.weights`, message: 'there must be one weight a row', found: `${set.weights.length} for ${set.x.rows} rows` });
+      if (set.weights.length !== set.x.rows)
+        features.push({ path: `${name}.weights`, message: 'there must be one weight a row', found: `${set.weights.length} for ${set.x.rows} rows` });
       const bad = set.weights.findIndex((weight) => !(weight >= 0 && weight < Number.POSITIVE_INFINITY));
       if (bad >= 0) features.push({ path: `${name}.weights`, message: 'a weight must be a number of at least 0', found: String(set.weights[bad]), row: bad });
       else if (totalWeight(set) <= 0) features.push({ path: `${name}.weights`, message: 'all weights are 0' });
@@ -261,7 +281,13 @@ function checkRows(task: LearningTask, train: LabelledRows, validation: Labelled
     const bad = set.y.findIndex((y) => (classes === undefined ? !Number.isFinite(y) : !(Number.isInteger(y) && y >= 0 && y < classes)));
     if (bad >= 0) {
       const wanted = classes === undefined ? 'a finite number' : `a class from 0 to ${classes - 1}`;
-      targets.push({ path: `${name}.y`, message: `a target must be ${wanted}`, found: String(set.y[bad]), row: bad, fix: 'remove the row, or correct its target' });
+      targets.push({
+        path: `${name}.y`,
+        message: `a target must be ${wanted}`,
+        found: String(set.y[bad]),
+        row: bad,
+        fix: 'remove the row, or correct its target',
+      });
     }
   }
   if (train.x.rows === 0) targets.push({ path: 'train', message: 'there are no rows to learn from', found: '0 rows', fix: 'check the filter and the split' });
@@ -271,7 +297,9 @@ function checkRows(task: LearningTask, train: LabelledRows, validation: Labelled
   if (targets.length > 0) throw new MillraceError('TARGET_INVALID', undefined, { problems: [...targets, ...features] });
   if (features.length > 0) throw new MillraceError('FEATURES_INVALID', undefined, { problems: features });
   if (task.kind !== 'regression' && train.y.every((y) => y === train.y[0])) {
-    throw new MillraceError('TARGET_ONE_CLASS', undefined, { problems: [{ path: 'train.y', message: 'all training rows have the same class', found: String(train.y[0]) }] });
+    throw new MillraceError('TARGET_ONE_CLASS', undefined, {
+      problems: [{ path: 'train.y', message: 'all training rows have the same class', found: String(train.y[0]) }],
+    });
   }
 }
 

@@ -54,7 +54,14 @@ export interface Grower {
   readonly replay: (tree: Tree) => void;
 }
 
-export function createGrower(memory: SharedMemory, layout: Layout, crew: Crew, parameters: GbdtParameters, bounds: readonly Float32Array[], helpers: number): Grower {
+export function createGrower(
+  memory: SharedMemory,
+  layout: Layout,
+  crew: Crew,
+  parameters: GbdtParameters,
+  bounds: readonly Float32Array[],
+  helpers: number,
+): Grower {
   const { rows, validationRows, features, groups, binCounts } = layout;
   const ints = new Int32Array(memory.buffer);
   const doubles = new Float64Array(memory.buffer);
@@ -81,7 +88,14 @@ export function createGrower(memory: SharedMemory, layout: Layout, crew: Crew, p
       const at = layout.candidates / 8 + (side * features.length + feature) * CANDIDATE_FIELDS;
       const gain = doubles[at] as number;
       if (gain > (best?.gain ?? 0)) {
-        best = { feature, gain, bin: doubles[at + 1] as number, missingLeft: doubles[at + 2] === 1, leftGradient: doubles[at + 3] as number, leftHessian: doubles[at + 4] as number };
+        best = {
+          feature,
+          gain,
+          bin: doubles[at + 1] as number,
+          missingLeft: doubles[at + 2] === 1,
+          leftGradient: doubles[at + 3] as number,
+          leftHessian: doubles[at + 4] as number,
+        };
       }
     }
     return best;
@@ -152,7 +166,16 @@ export function createGrower(memory: SharedMemory, layout: Layout, crew: Crew, p
       const depth = leaf.depth + 1;
       const leftSmaller = middle - leaf.start <= leaf.end - middle;
       const freshSlot = leaves.length;
-      const left = { start: leaf.start, end: middle, slot: leftSmaller ? freshSlot : leaf.slot, gradient: split.leftGradient, hessian: split.leftHessian, depth, parent: node, isLeft: true };
+      const left = {
+        start: leaf.start,
+        end: middle,
+        slot: leftSmaller ? freshSlot : leaf.slot,
+        gradient: split.leftGradient,
+        hessian: split.leftHessian,
+        depth,
+        parent: node,
+        isLeft: true,
+      };
       const right = {
         start: middle,
         end: leaf.end,

@@ -56,7 +56,9 @@ function histogramKernel(width: number, range: boolean): WasmFunction {
     ...set(base, i32.add(get(bins), i32.multiply(get(row), i32.constant(width)))),
     // All bins are read before the first store: the compiler may not move a load across one.
     ...features.flatMap((f) => set(firstBin + f, i32.add(get(histogram), i32.shiftLeft(i32.loadByte(get(base), f), i32.constant(4))))),
-    ...features.flatMap((f) => v128.store(get(firstBin + f), f64x2.add(v128.load(get(firstBin + f), f * HISTOGRAM_STRIDE_BYTES), get(pair)), f * HISTOGRAM_STRIDE_BYTES)),
+    ...features.flatMap((f) =>
+      v128.store(get(firstBin + f), f64x2.add(v128.load(get(firstBin + f), f * HISTOGRAM_STRIDE_BYTES), get(pair)), f * HISTOGRAM_STRIDE_BYTES),
+    ),
     ...advance(order, range ? 1 : 4),
   ];
   return {
@@ -110,7 +112,9 @@ const EXPONENTIAL_TERMS = 9;
 function exponentialConstants(): Float64Array {
   const inverseFactorials = [1];
   for (let i = 1; i <= EXPONENTIAL_TERMS; i += 1) inverseFactorials.unshift((inverseFactorials[0] ?? 1) * i);
-  return Float64Array.from([708, -708, Math.LOG2E, 6.9314718036912381649e-1, 1.90821492927058770002e-10, 1.5 * 2 ** 52, ...inverseFactorials.map((f) => 1 / f)].flatMap((c) => [c, c]));
+  return Float64Array.from(
+    [708, -708, Math.LOG2E, 6.9314718036912381649e-1, 1.90821492927058770002e-10, 1.5 * 2 ** 52, ...inverseFactorials.map((f) => 1 / f)].flatMap((c) => [c, c]),
+  );
 }
 
 /** Bytes that one pass of the exponential takes: chains that do not wait for each other. */
@@ -119,7 +123,13 @@ export const EXPONENTIAL_BLOCK_BYTES = 32;
 /** e^x = 2^n · e^r with n = round(x / ln 2), r = x - n ln 2, and the Taylor series of e^r to r^9, whose rest is below 1e-11 for |r| ≤ 0.347. */
 function exponentialKernel(): WasmFunction {
   const [pointer, end] = [0, 1];
-  const chains = Array.from({ length: EXPONENTIAL_BLOCK_BYTES / 16 }, (_, chain) => ({ x: 2 + 4 * chain, n: 3 + 4 * chain, shifted: 4 + 4 * chain, polynomial: 5 + 4 * chain, offset: 16 * chain }));
+  const chains = Array.from({ length: EXPONENTIAL_BLOCK_BYTES / 16 }, (_, chain) => ({
+    x: 2 + 4 * chain,
+    n: 3 + 4 * chain,
+    shifted: 4 + 4 * chain,
+    polynomial: 5 + 4 * chain,
+    offset: 16 * chain,
+  }));
   const constant = (index: number): Code => v128.load(i32.constant(EXPONENTIAL_TABLE + index * 16));
   /** The bits of 1.0 are the exponent 0. */
   const ONE = 6 + EXPONENTIAL_TERMS;
@@ -127,14 +137,26 @@ function exponentialKernel(): WasmFunction {
   const body: Code = [
     ...each(({ x, offset }) => set(x, f64x2.maximum(f64x2.minimum(v128.load(get(pointer), offset), constant(0)), constant(1)))),
     // Adding 1.5 · 2^52 rounds to a whole number and leaves it in the low bits, where the shift below takes it to the exponent.
-    ...each(({ x, n, shifted }) => [...set(shifted, f64x2.add(f64x2.multiply(get(x), constant(2)), constant(5))), ...set(n, f64x2.subtract(get(shifted), constant(5)))]),
+    ...each(({ x, n, shifted }) => [
+      ...set(shifted, f64x2.add(f64x2.multiply(get(x), constant(2)), constant(5))),
+      ...set(n, f64x2.subtract(get(shifted), constant(5))),
+    ]),
     ...each(({ x, n }) => set(x, f64x2.subtract(f64x2.subtract(get(x), f64x2.multiply(get(n), constant(3))), f64x2.multiply(get(n), constant(4))))),
     ...each(({ polynomial }) => set(polynomial, constant(6))),
-    ...Array.from({ length: EXPONENTIAL_TERMS }, (_, term) => each(({ x, polynomial }) => set(polynomial, f64x2.add(f64x2.multiply(get(polynomial), get(x)), constant(7 + term))))).flat(),
-    ...each(({ shifted, polynomial, offset }) => v128.store(get(pointer), f64x2.multiply(get(polynomial), i64x2.add(i64x2.shiftLeft(get(shifted), 52), constant(ONE))), offset)),
+    ...Array.from({ length: EXPONENTIAL_TERMS }, (_, term) =>
+      each(({ x, polynomial }) => set(polynomial, f64x2.add(f64x2.multiply(get(polynomial), get(x)), constant(7 + term)))),
+    ).flat(),
+    ...each(({ shifted, polynomial, offset }) =>
+      v128.store(get(pointer), f64x2.multiply(get(polynomial), i64x2.add(i64x2.shiftLeft(get(shifted), 52), constant(ONE))), offset),
+    ),
     ...advance(pointer, EXPONENTIAL_BLOCK_BYTES),
   ];
-  return { name: 'exponential', parameters: ['i32', 'i32'], locals: chains.flatMap(() => ['v128', 'v128', 'v128', 'v128'] as const), body: until(pointer, end, body) };
+  return {
+    name: 'exponential',
+    parameters: ['i32', 'i32'],
+    locals: chains.flatMap(() => ['v128', 'v128', 'v128', 'v128'] as const),
+    body: until(pointer, end, body),
+  };
 }
 
 function histogramSumKernel(name: string, combine: (left: Code, right: Code) => Code): WasmFunction {

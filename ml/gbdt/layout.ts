@@ -161,9 +161,26 @@ export function planLayout(needs: LayoutNeeds): Layout {
   };
   const pages = Math.ceil((end + 64) / 65_536);
   if (pages > MAX_PAGES) {
-    throw new MillraceError('OUT_OF_MEMORY', `gbdt needs ${(end / 2 ** 30).toFixed(1)} GiB for ${rows} rows, ${features.length} features and ${leaves} leaves; it can use 4 GiB.`, {
-      fix: 'Train on a sample, or with fewer features or leaves.',
-    });
+    throw new MillraceError(
+      'OUT_OF_MEMORY',
+      `gbdt needs ${(end / 2 ** 30).toFixed(1)} GiB for ${rows} rows, ${features.length} features and ${leaves} leaves; it can use 4 GiB.`,
+      {
+        fix: 'Train on a sample, or with fewer features or leaves.',
+      },
+    );
   }
-  return { rows, validationRows, outputs, features, binCounts: needs.binCounts, groups, leaves, classification: needs.classification, weighted: needs.weighted, ...small, ...large, pages };
+  return {
+    rows,
+    validationRows,
+    outputs,
+    features,
+    binCounts: needs.binCounts,
+    groups,
+    leaves,
+    classification: needs.classification,
+    weighted: needs.weighted,
+    ...small,
+    ...large,
+    pages,
+  };
 }

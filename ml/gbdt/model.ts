@@ -34,7 +34,14 @@ export function toDense(x: Matrix, mostCells: number): DenseMatrix {
   if (x.kind === 'dense') return x;
   if (x.rows * x.columns > mostCells) {
     throw new MillraceError('FEATURES_INVALID', `gbdt needs dense features; ${x.rows} rows of ${x.columns} sparse columns are too many to spread out.`, {
-      problems: [{ path: 'features', message: 'sparse features are too wide for gbdt', found: `${x.rows} × ${x.columns}`, fix: 'use the trainer linear, or fewer columns' }],
+      problems: [
+        {
+          path: 'features',
+          message: 'sparse features are too wide for gbdt',
+          found: `${x.rows} × ${x.columns}`,
+          fix: 'use the trainer linear, or fewer columns',
+        },
+      ],
       fix: 'Use the trainer `linear` for sparse text features, or keep fewer columns.',
     });
   }
@@ -148,7 +155,10 @@ export function encodeTrees(header: object, trees: readonly Tree[]): Uint8Array 
 export function decodeTrees(bytes: Uint8Array): { readonly header: unknown; readonly trees: readonly Tree[] } | undefined {
   try {
     const jsonLength = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength).getUint32(0, true);
-    const parsed = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes.subarray(4, 4 + jsonLength))) as { header: unknown; trees: readonly (readonly [number, number])[] };
+    const parsed = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes.subarray(4, 4 + jsonLength))) as {
+      header: unknown;
+      trees: readonly (readonly [number, number])[];
+    };
     let offset = 4 + jsonLength;
     const take = (sizeBytes: number): ArrayBuffer => {
       if (offset + sizeBytes > bytes.byteLength) throw new RangeError('The state ends too early.');

@@ -5,16 +5,28 @@ import type { GbdtModel } from './model.ts';
 
 const { AttributeProto, NodeProto, TensorProto } = onnxProto.onnx;
 
-const integers = (name: string, ints: readonly number[]): onnx.IAttributeProto => new AttributeProto({ name, type: AttributeProto.AttributeType.INTS, ints: [...ints] });
-const numbers = (name: string, floats: readonly number[]): onnx.IAttributeProto => new AttributeProto({ name, type: AttributeProto.AttributeType.FLOATS, floats: [...floats] });
+const integers = (name: string, ints: readonly number[]): onnx.IAttributeProto =>
+  new AttributeProto({ name, type: AttributeProto.AttributeType.INTS, ints: [...ints] });
+const numbers = (name: string, floats: readonly number[]): onnx.IAttributeProto =>
+  new AttributeProto({ name, type: AttributeProto.AttributeType.FLOATS, floats: [...floats] });
 const integer = (name: string, i: number): onnx.IAttributeProto => new AttributeProto({ name, type: AttributeProto.AttributeType.INT, i });
 const texts = (name: string, values: readonly string[]): onnx.IAttributeProto =>
   new AttributeProto({ name, type: AttributeProto.AttributeType.STRINGS, strings: values.map((value) => new TextEncoder().encode(value)) });
-const text = (name: string, value: string): onnx.IAttributeProto => new AttributeProto({ name, type: AttributeProto.AttributeType.STRING, s: new TextEncoder().encode(value) });
+const text = (name: string, value: string): onnx.IAttributeProto =>
+  new AttributeProto({ name, type: AttributeProto.AttributeType.STRING, s: new TextEncoder().encode(value) });
 
 /** The model as one TreeEnsembleRegressor (ai.onnx.ml 3), with the link function behind it where there is one. */
 export function toOnnxFragment(model: GbdtModel, input: string, prefix: string): OnnxFragment {
-  const nodes = { treeIds: [] as number[], ids: [] as number[], features: [] as number[], modes: [] as string[], values: [] as number[], yes: [] as number[], no: [] as number[], missing: [] as number[] };
+  const nodes = {
+    treeIds: [] as number[],
+    ids: [] as number[],
+    features: [] as number[],
+    modes: [] as string[],
+    values: [] as number[],
+    yes: [] as number[],
+    no: [] as number[],
+    missing: [] as number[],
+  };
   const leaves = { treeIds: [] as number[], ids: [] as number[], outputs: [] as number[], values: [] as number[] };
   const addNode = (tree: number, id: number, feature: number, mode: string, value: number, yes: number, no: number, missingYes: number): void => {
     nodes.treeIds.push(tree);
@@ -37,7 +49,16 @@ export function toOnnxFragment(model: GbdtModel, input: string, prefix: string):
     const splits = tree.feature.length;
     const idOf = (child: number): number => (child < 0 ? splits + ~child : child);
     tree.feature.forEach((feature, node) => {
-      addNode(treeId, node, feature, 'BRANCH_LEQ', tree.threshold[node] ?? 0, idOf(tree.left[node] ?? 0), idOf(tree.right[node] ?? 0), tree.missingLeft[node] ?? 0);
+      addNode(
+        treeId,
+        node,
+        feature,
+        'BRANCH_LEQ',
+        tree.threshold[node] ?? 0,
+        idOf(tree.left[node] ?? 0),
+        idOf(tree.right[node] ?? 0),
+        tree.missingLeft[node] ?? 0,
+      );
     });
     tree.leafValue.forEach((value, leaf) => {
       addLeaf(treeId, splits + leaf, tree.output, value);
@@ -76,7 +97,12 @@ export function toOnnxFragment(model: GbdtModel, input: string, prefix: string):
   if (model.kind === 'regression') return { nodes: [ensemble], initializers: [], output: scores, opset };
   const output = `${prefix}probabilities`;
   if (model.kind === 'multiclass') {
-    return { nodes: [ensemble, new NodeProto({ opType: 'Softmax', name: `${prefix}softmax`, input: [scores], output: [output], attribute: [integer('axis', 1)] })], initializers: [], output, opset };
+    return {
+      nodes: [ensemble, new NodeProto({ opType: 'Softmax', name: `${prefix}softmax`, input: [scores], output: [output], attribute: [integer('axis', 1)] })],
+      initializers: [],
+      output,
+      opset,
+    };
   }
   const one = `${prefix}one`;
   return {
@@ -84,7 +110,13 @@ export function toOnnxFragment(model: GbdtModel, input: string, prefix: string):
       ensemble,
       new NodeProto({ opType: 'Sigmoid', name: `${prefix}sigmoid`, input: [scores], output: [`${prefix}positive`] }),
       new NodeProto({ opType: 'Sub', name: `${prefix}complement`, input: [one, `${prefix}positive`], output: [`${prefix}negative`] }),
-      new NodeProto({ opType: 'Concat', name: `${prefix}concat`, input: [`${prefix}negative`, `${prefix}positive`], output: [output], attribute: [integer('axis', 1)] }),
+      new NodeProto({
+        opType: 'Concat',
+        name: `${prefix}concat`,
+        input: [`${prefix}negative`, `${prefix}positive`],
+        output: [output],
+        attribute: [integer('axis', 1)],
+      }),
     ],
     initializers: [new TensorProto({ name: one, dims: [1], dataType: TensorProto.DataType.FLOAT, floatData: [1] })],
     output,

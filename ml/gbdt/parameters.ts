@@ -4,7 +4,12 @@ import { z } from 'zod';
 export const GbdtParametersSchema = z.strictObject({
   trees: z.int().min(1).max(10_000).default(100).describe('Boosting rounds. A multiclass model grows one tree a class in each round.'),
   leaves: z.int().min(2).max(4096).default(31).describe('Most leaves of one tree.'),
-  learningRate: z.number().positive().max(10).default(0.1).describe('Factor on the values of each tree. Smaller learns slower and often better; give more trees then.'),
+  learningRate: z
+    .number()
+    .positive()
+    .max(10)
+    .default(0.1)
+    .describe('Factor on the values of each tree. Smaller learns slower and often better; give more trees then.'),
   maxDepth: z.int().min(0).max(1000).default(0).describe('Most splits between the root and a leaf. 0: no limit.'),
   minDataInLeaf: z
     .int()
@@ -24,7 +29,10 @@ export const GbdtParametersSchema = z.strictObject({
     .max(10_000)
     .default(0)
     .describe('Stop when the validation metric has not improved for so many rounds, and keep the rounds up to the best. 0: never. Needs validation rows.'),
-  metric: z.enum(['loss', 'auc']).default('loss').describe('What early stopping watches on the validation rows: the loss (log loss, or mean squared error), or the area under the ROC curve (binary only).'),
+  metric: z
+    .enum(['loss', 'auc'])
+    .default('loss')
+    .describe('What early stopping watches on the validation rows: the loss (log loss, or mean squared error), or the area under the ROC curve (binary only).'),
 });
 
 /** Settings of the trainer `gbdt`, with every default filled in. */

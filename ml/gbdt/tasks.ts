@@ -197,7 +197,8 @@ export function createTaskRunner(memory: SharedMemory, layout: Layout, kernels: 
     const chunks = leafChunks(end - start, groups.length);
     const first = start + Math.floor(((end - start) * chunk) / chunks);
     const last = start + Math.floor(((end - start) * (chunk + 1)) / chunks);
-    const target = (chunk === 0 ? histogramAt(layout, argument(2)) : layout.chunkHistograms + (chunk - 1) * layout.histogramBytes) + group.first * HISTOGRAM_STRIDE_BYTES;
+    const target =
+      (chunk === 0 ? histogramAt(layout, argument(2)) : layout.chunkHistograms + (chunk - 1) * layout.histogramBytes) + group.first * HISTOGRAM_STRIDE_BYTES;
     const derivatives = layout.derivatives + argument(3) * rows * 8;
     kernels.clear(target, group.width * HISTOGRAM_STRIDE_BYTES);
     if (argument(4) === 1) kernels.histogramOfRange[group.width - 1]?.(group.bins, first, last, derivatives, target);
@@ -217,7 +218,8 @@ export function createTaskRunner(memory: SharedMemory, layout: Layout, kernels: 
     const sizeBytes = group.width * HISTOGRAM_STRIDE_BYTES;
     const built = histogramAt(layout, argument(1)) + offset;
     const chunks = leafChunks(argument(0), groups.length);
-    for (let chunk = 1; chunk < chunks; chunk += 1) kernels.addHistogram(built, built + sizeBytes, layout.chunkHistograms + (chunk - 1) * layout.histogramBytes + offset);
+    for (let chunk = 1; chunk < chunks; chunk += 1)
+      kernels.addHistogram(built, built + sizeBytes, layout.chunkHistograms + (chunk - 1) * layout.histogramBytes + offset);
     if (argument(2) >= 0) {
       const parent = histogramAt(layout, argument(2)) + offset;
       kernels.subtractHistogram(parent, parent + sizeBytes, built);

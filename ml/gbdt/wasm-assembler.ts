@@ -116,7 +116,11 @@ export function assembleModule(functions: readonly WasmFunction[], maximumPages:
   const text = (value: string): number[] => [...unsigned(value.length), ...new TextEncoder().encode(value)];
   const vector = (items: readonly (readonly number[])[]): number[] => [...unsigned(items.length), ...items.flat()];
   const section = (id: number, content: readonly number[]): number[] => [id, ...unsigned(content.length), ...content];
-  const types = functions.map((f) => [0x60, ...vector(f.parameters.map((p) => [TYPE_BYTES[p]])), ...vector(f.result === undefined ? [] : [[TYPE_BYTES[f.result]]])]);
+  const types = functions.map((f) => [
+    0x60,
+    ...vector(f.parameters.map((p) => [TYPE_BYTES[p]])),
+    ...vector(f.result === undefined ? [] : [[TYPE_BYTES[f.result]]]),
+  ]);
   const bodies = functions.map((f) => {
     const code = [...vector(f.locals.map((local) => [1, TYPE_BYTES[local]])), ...f.body, 0x0b];
     return [...unsigned(code.length), ...code];

@@ -12,7 +12,10 @@ export interface CompiledModule {
 interface WasmRuntime {
   readonly Memory: new (size: { readonly initial: number; readonly maximum: number; readonly shared: true }) => SharedMemory;
   readonly Module: new (bytes: Uint8Array) => CompiledModule;
-  readonly Instance: new (module: CompiledModule, imports: { readonly host: { readonly memory: SharedMemory } }) => { readonly exports: Readonly<Record<string, unknown>> };
+  readonly Instance: new (
+    module: CompiledModule,
+    imports: { readonly host: { readonly memory: SharedMemory } },
+  ) => { readonly exports: Readonly<Record<string, unknown>> };
 }
 
 export const wasmRuntime = (globalThis as unknown as { readonly WebAssembly: WasmRuntime }).WebAssembly;
