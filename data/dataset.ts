@@ -1,0 +1,75 @@
+/** Datasets in the artifact store: a manifest, and the Parquet files that it names. */
+import { rm } from 'node:fs/promises';
+import type { Column } from '../contracts/columns.ts';
+import { MillraceError } from '../contracts/errors.ts';
+import { type DatasetManifest, DatasetManifestSchema, type DatasetRef } from '../contracts/references.ts';
+import type { ArtifactPort } from './artifact-port.ts';
+import { type DuckDb, toCount } from './duckdb.ts';
+import type { RankedFile } from './row-rank.ts';
+import { textLiteral } from './sql-text.ts';
+
+/** A dataset that was stored: what is handed on, and what it stands for. */
+export interface StoredDataset {
+  readonly ref: DatasetRef;
+  readonly manifest: DatasetManifest;
+}
+
+/**
+ * Rows of one row group. Fixed, because it decides the bytes of a snapshot; DuckDB's own default, so that reading is
+ * spread over cores as it expects.
+ */
+export const ROW_GROUP_ROWS = 122_880;
+
+export async function storeManifest(artifacts: ArtifactPort, manifest: DatasetManifest): Promise<StoredDataset> {
+  const { format, name, rows, columns, files, transforms, rawColumns, profile, parents } = manifest;
+  // Key by key: the manifest's name is the hash of its text.
+  const { sha256 } = await artifacts.putJson({ format, name, rows, columns, files, transforms, rawColumns, profile, parents });
+  return { ref: { kind: 'dataset', id: sha256, name, rows }, manifest };
+}
+
+export async function loadManifest(artifacts: ArtifactPort, ref: Pick<DatasetRef, 'id'>): Promise<DatasetManifest> {
+  const parsed = DatasetManifestSchema.safeParse(await artifacts.getJson(ref.id));
+  if (!parsed.success) throw new MillraceError('ARTIFACT_CORRUPT', 'The manifest of a dataset does not have its form.');
+  return parsed.data;
+}
+
+/** Verified local paths of a dataset's files, in row order. */
+export async function datasetFiles(artifacts: ArtifactPort, manifest: DatasetManifest): Promise<readonly RankedFile[]> {
+  return Promise.all(manifest.files.map(async ({ sha256, rows }) => ({ path: await artifacts.pathOf(sha256), rows })));
+}
+
+/** The columns asked for, in the dataset's types. @throws MillraceError COLUMN_MISSING naming all that are missing and all there are. */
+export function pickColumns(columns: readonly Column[], names: readonly string[]): readonly Column[] {
+  const missing = names.filter((name) => !columns.some((column) => column.name === name));
+  if (missing.length > 0) throw columnsMissing(columns, missing);
+  return names.flatMap((name) => columns.filter((column) => column.name === name));
+}
+
+export function columnsMissing(columns: readonly Column[], missing: readonly string[]): MillraceError {
+  const there = columns.map(({ name }) => name).join(', ');
+  return new MillraceError('COLUMN_MISSING', `There is no column ${missing.join(', ')}. The columns are: ${there}.`, {
+    problems: missing.map((name) => ({ path: 'columns', column: name, message: `There is no column ${name}.`, found: name, fix: `Use one of: ${there}.` })),
+  });
+}
+
+export interface WrittenFile {
+  readonly sha256: string;
+  readonly rows: number;
+  readonly sizeBytes: number;
+}
+
+/** Writes a query's rows as one snapshot file: Parquet, zstd, the same bytes for the same rows in the same order. */
+export async function writeSnapshot(db: DuckDb, artifacts: ArtifactPort, sql: string, whenEmpty: () => MillraceError): Promise<WrittenFile> {
+  const path = await artifacts.temporaryFile('.parquet');
+  let adopted = false;
+  try {
+    const copied = await db.row(`COPY (${sql}) TO ${textLiteral(path)} (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE ${ROW_GROUP_ROWS})`);
+    const rows = toCount(copied['Count']);
+    if (rows === 0) throw whenEmpty();
+    const stored = await artifacts.putFile(path);
+    adopted = true;
+    return { sha256: stored.sha256, rows, sizeBytes: stored.sizeBytes };
+  } finally {
+    if (!adopted) await rm(path, { force: true });
+  }
+}

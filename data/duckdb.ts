@@ -1,0 +1,163 @@
+/**
+ * One in-memory DuckDB for one piece of work, closed when the work ends.
+ *
+ * Invariants:
+ * 1. Nothing is downloaded: extensions are neither installed nor loaded on their own.
+ * 2. Memory is limited; what does not fit is spilled into a folder that is removed with the database.
+ * 3. Rows keep their order (`preserve_insertion_order`), so that a file written twice has the same bytes.
+ * 4. The time zone is UTC.
+ * 5. DuckDB's own error text never leaves: whatever is thrown is a `MillraceError`, an abort's reason, or a
+ *    `DuckDbFailure` that the caller turns into one.
+ */
+import { mkdtemp, rm } from 'node:fs/promises';
+import { availableParallelism, tmpdir, totalmem } from 'node:os';
+import { join } from 'node:path';
+import { type DuckDBConnection, type DuckDBDataChunk, DuckDBInstance, type DuckDBValue } from '@duckdb/node-api';
+import { MillraceError } from '../contracts/errors.ts';
+
+const GIB = 1024 ** 3;
+const PROGRESS_EVERY_MS = 500;
+
+export interface QueryProgress {
+  /** 0–1, or null while DuckDB cannot tell. */
+  readonly fraction: number | null;
+  readonly rows: number;
+}
+
+export interface DuckDbOptions {
+  /** Default: the machine's cores. */
+  readonly threads?: number;
+  /** Default: a quarter of the machine's memory, at most 2 GiB. */
+  readonly memoryLimitBytes?: number;
+  /** Where to spill what does not fit into memory. Default: the system's temporary folder. */
+  readonly temporaryFolder?: string;
+  readonly signal?: AbortSignal;
+  /** Called about twice a second while a query runs. */
+  readonly onProgress?: (progress: QueryProgress) => void;
+}
+
+export type SqlRow = Readonly<Record<string, DuckDBValue>>;
+
+/** DuckDB's refusal of a query. `detail` is its own text: to be read by data/ only, never shown. */
+export class DuckDbFailure extends Error {
+  override readonly name = 'DuckDbFailure';
+  readonly detail: string;
+  constructor(detail: string) {
+    super('DuckDB refused a query.');
+    this.detail = detail;
+  }
+}
+
+export interface DuckDb {
+  run(sql: string, values?: readonly DuckDBValue[]): Promise<void>;
+  /** All rows of a small result. */
+  rows(sql: string, values?: readonly DuckDBValue[]): Promise<readonly SqlRow[]>;
+  /** The one row of an aggregate. */
+  row(sql: string, values?: readonly DuckDBValue[]): Promise<SqlRow>;
+  /** A large result, chunk by chunk, in order. */
+  chunks(sql: string, values?: readonly DuckDBValue[]): AsyncGenerator<DuckDBDataChunk>;
+  /** DuckDB's own connection, for what the above does not say (appenders). */
+  readonly connection: DuckDBConnection;
+}
+
+/** Opens a database, does the work, closes it. An abort of `signal` interrupts the running query and throws its reason. */
+export async function withDuckDb<Result>(options: DuckDbOptions, work: (db: DuckDb) => Promise<Result>): Promise<Result> {
+  options.signal?.throwIfAborted();
+  const spillFolder = await mkdtemp(join(options.temporaryFolder ?? tmpdir(), 'millrace-duckdb-'));
+  const instance = await DuckDBInstance.create(':memory:', {
+    threads: String(options.threads ?? availableParallelism()),
+    memory_limit: `${Math.floor((options.memoryLimitBytes ?? Math.min(totalmem() / 4, 2 * GIB)) / 1024)}KiB`,
+    temp_directory: spillFolder,
+    preserve_insertion_order: 'true',
+    autoinstall_known_extensions: 'false',
+    autoload_known_extensions: 'false',
+  });
+  try {
+    const connection = await instance.connect();
+    try {
+      await connection.run("SET TimeZone = 'UTC'");
+      if (options.onProgress !== undefined)
+        await connection.run('SET enable_progress_bar = true; SET enable_progress_bar_print = false; SET progress_bar_time = 0');
+      return await work(openDatabase(connection, options));
+    } finally {
+      connection.closeSync();
+    }
+  } finally {
+    instance.closeSync();
+    await rm(spillFolder, { recursive: true, force: true });
+  }
+}
+
+function openDatabase(connection: DuckDBConnection, { signal, onProgress }: DuckDbOptions): DuckDb {
+  const watched = async <Result>(query: () => Promise<Result>): Promise<Result> => {
+    signal?.throwIfAborted();
+    const interrupt = (): void => connection.interrupt();
+    signal?.addEventListener('abort', interrupt, { once: true });
+    const timer =
+      onProgress === undefined
+        ? undefined
+        : setInterval(() => {
+            const { percentage, rows_processed } = connection.progress;
+            onProgress({ fraction: percentage < 0 ? null : percentage / 100, rows: Number(rows_processed) });
+          }, PROGRESS_EVERY_MS);
+    try {
+      return await query();
+    } catch (error) {
+      signal?.throwIfAborted();
+      throw failureOf(error);
+    } finally {
+      clearInterval(timer);
+      signal?.removeEventListener('abort', interrupt);
+    }
+  };
+  const bound = (values: readonly DuckDBValue[] | undefined): DuckDBValue[] | undefined => (values === undefined ? undefined : [...values]);
+  const rows = (sql: string, values?: readonly DuckDBValue[]): Promise<readonly SqlRow[]> =>
+    watched(async () => (await connection.runAndReadAll(sql, bound(values))).getRowObjects());
+  return {
+    connection,
+    rows,
+    async run(sql, values) {
+      await watched(() => connection.run(sql, bound(values)));
+    },
+    async row(sql, values) {
+      const [first] = await rows(sql, values);
+      if (first === undefined) throw new MillraceError('INTERNAL', 'An aggregate gave no row.');
+      return first;
+    },
+    async *chunks(sql, values) {
+      const result = await watched(() => connection.stream(sql, bound(values)));
+      for (;;) {
+        const chunk = await watched(() => result.fetchChunk());
+        if (chunk === null || chunk.rowCount === 0) return;
+        yield chunk;
+      }
+    },
+  };
+}
+
+/** Errors that mean the same whatever the query was: a full disk, too little memory. The rest stays a `DuckDbFailure`. */
+function failureOf(error: unknown): Error {
+  if (error instanceof MillraceError) return error;
+  const detail = error instanceof Error ? error.message : String(error);
+  if (/No space left on device|ENOSPC|disk quota exceeded|max_temp_directory_size|failed to offload data block/i.test(detail)) {
+    return new MillraceError('DISK_FULL', 'The disk was full while data was written.');
+  }
+  if (/^(?:\w+ )*Out of Memory Error/i.test(detail)) {
+    return new MillraceError('OUT_OF_MEMORY', 'The query needs more memory than it was given.');
+  }
+  return new DuckDbFailure(detail);
+}
+
+/** A DuckDB integer of any width as a number; null stays null. */
+export function toNumber(value: DuckDBValue | undefined): number | null {
+  if (value === null || value === undefined) return null;
+  if (typeof value === 'number') return value;
+  if (typeof value === 'bigint') return Number(value);
+  if (typeof value === 'boolean') return value ? 1 : 0;
+  throw new MillraceError('INTERNAL', 'A number was expected of a query.');
+}
+
+/** As `toNumber`, where the query cannot give a null. */
+export const toCount = (value: DuckDBValue | undefined): number => toNumber(value) ?? 0;
+
+export const toText = (value: DuckDBValue | undefined): string | null => (typeof value === 'string' ? value : null);

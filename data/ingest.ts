@@ -1,0 +1,89 @@
+import { stat } from 'node:fs/promises';
+import { MillraceError } from '../contracts/errors.ts';
+import type { RowTransform } from '../contracts/row-transforms.ts';
+import type { Source } from '../contracts/source.ts';
+import type { ArtifactPort } from './artifact-port.ts';
+import { type StoredDataset, storeManifest, writeSnapshot } from './dataset.ts';
+import { type DuckDb, type DuckDbOptions, toCount, withDuckDb } from './duckdb.ts';
+import { ROW_NUMBER, ROW_RANK, rankBound, rankedRows } from './row-rank.ts';
+import { bindHashKey, transformedRelation } from './row-transforms-sql.ts';
+import { malformed, sourceError } from './source-errors.ts';
+import { findSourceFiles, type SourceFile } from './source-files.ts';
+import { openSource, type SourceRelation } from './source-relation.ts';
+import { identifier } from './sql-text.ts';
+
+export interface IngestOptions extends DuckDbOptions {
+  readonly source: Source;
+  /** The dataset's name. */
+  readonly name: string;
+  /** Applied in order, in the same pass that writes the snapshot: what they hash or drop is never on disk. */
+  readonly transforms?: readonly RowTransform[];
+  readonly artifacts: ArtifactPort;
+  /** What relative paths and `package:` start from. */
+  readonly projectFolder: string;
+  /** The project's key for hashed columns. Needed where a transform hashes. */
+  readonly hashKey?: string;
+  /** At most this many of the source's rows, drawn by `seed`, in the source's order. Default: all. */
+  readonly sampleRows?: number;
+  /** Default 0. */
+  readonly seed?: number;
+}
+
+/**
+ * Reads a source into an immutable snapshot and stores its manifest. The same content, settings and seed give the same
+ * bytes, whatever the number of threads. Memory does not grow with the data. The manifest's profile is null: `validate`
+ * fills it in the scan that checks expectations.
+ * @throws MillraceError SOURCE_NOT_FOUND, SOURCE_MALFORMED (with file, row, column), SOURCE_EMPTY, COLUMN_TYPE, COLUMN_MISSING, DISK_FULL, OUT_OF_MEMORY
+ */
+export async function ingestSource(options: IngestOptions): Promise<StoredDataset> {
+  const { source, name, transforms = [], artifacts, projectFolder, hashKey, sampleRows, seed = 0, signal } = options;
+  const files = await findSourceFiles(source, projectFolder);
+  return withDuckDb(options, async (db) => {
+    const opened = await openSource(db, source, files, signal);
+    if (hashKey !== undefined) await bindHashKey(db, hashKey);
+    const sampled = sampleRows === undefined ? opened.sql : await sampledRelation(db, opened, sampleRows, seed, files);
+    const { sql, columns } = transformedRelation(sampled, transforms, opened.columns);
+    const list = columns.map((column) => identifier(column.name)).join(', ');
+    const empty = (): MillraceError =>
+      new MillraceError(
+        'SOURCE_EMPTY',
+        transforms.some(({ kind }) => kind === 'keep') ? 'The source has no rows that the transforms keep.' : 'The source has columns but no rows.',
+      );
+    const written = await writeSnapshot(db, artifacts, `SELECT ${list} FROM ${sql}`, empty).catch((error: unknown) => {
+      throw sourceError(error, files);
+    });
+    await refuseChanged(files);
+    return storeManifest(artifacts, {
+      format: 'millrace-dataset/1',
+      name,
+      rows: written.rows,
+      columns: columns.map((column) => ({ name: column.name, type: column.type })),
+      files: [written],
+      transforms: [...transforms],
+      rawColumns: opened.columns.map((column) => ({ name: column.name, type: column.type })),
+      profile: null,
+      parents: [],
+    });
+  });
+}
+
+/** The sample as a relation. The source is read twice: once for its number of rows, which Parquet knows without reading. */
+async function sampledRelation(db: DuckDb, opened: SourceRelation, sampleRows: number, seed: number, files: readonly SourceFile[]): Promise<string> {
+  const { n } = await db.row(`SELECT count(*) AS n FROM ${opened.sql}`).catch((error: unknown) => {
+    throw sourceError(error, files);
+  });
+  const rows = toCount(n);
+  if (rows <= sampleRows) return opened.sql;
+  const names = opened.columns.map(({ name }) => name);
+  const numbered = `(SELECT *, row_number() OVER () - 1 AS ${ROW_NUMBER} FROM ${opened.sql})`;
+  return `(SELECT ${names.map(identifier).join(', ')} FROM ${rankedRows(numbered, names, seed)} WHERE ${ROW_RANK} < ${rankBound(rows, seed, sampleRows)})`;
+}
+
+async function refuseChanged(files: readonly SourceFile[]): Promise<void> {
+  for (const file of files) {
+    const now = await stat(file.path).catch(() => undefined);
+    if (now === undefined || now.size !== file.sizeBytes || now.mtimeMs !== file.modifiedMs) {
+      throw malformed('The file changed while it was read', { file: file.label, fix: 'Ingest again when nothing writes to it.' });
+    }
+  }
+}
