@@ -1,0 +1,124 @@
+import { MillraceError, type Problem } from '../contracts/errors.ts';
+import type { ServedVersion } from '../contracts/routes.ts';
+import { type Predictor, PredictorSchema, type Signature } from '../contracts/signature.ts';
+import { type Batcher, createBatcher } from './batcher.ts';
+import { type LoggedInputs, planLoggedInputs } from './logged-inputs.ts';
+import { loadOnnxRunner, type ModelOutput, type ModelRunner, type PackedRows, type RunnerOptions } from './model-runner.ts';
+import type { ArtifactBytes } from './ports.ts';
+import { compileRowWriter, type RowWriter } from './row-writer.ts';
+
+/** A model that was read, checked and warmed: ready for traffic. */
+export interface LoadedPredictor {
+  readonly signature: Signature;
+  readonly logged: LoggedInputs;
+  /** Values a row in the graph's output, as seen on the stored sample; 0 when there is no sample. */
+  readonly outputWidth: number;
+  readonly row: RowWriter;
+  readonly batcher: Batcher;
+  /** Waits until what was taken is answered, then frees the model. No request may be added any more. */
+  close(): Promise<void>;
+}
+
+export interface LoadOptions {
+  readonly hashKey?: string;
+  readonly runner?: RunnerOptions;
+  readonly maxBatchRows?: number;
+  readonly onUnexpected?: (cause: unknown) => void;
+}
+
+/** How far a sample's output may be from the stored one: the same graph on another processor rounds differently. */
+const SAMPLE_TOLERANCE = 1e-4;
+/** Runs before traffic: onnxruntime plans its memory on the first ones. */
+const WARM_RUNS = 3;
+
+function parsePredictor(bytes: Buffer): Predictor {
+  let json: unknown;
+  try {
+    json = JSON.parse(bytes.toString('utf8'));
+  } catch (cause) {
+    throw new MillraceError('MODEL_INVALID', 'The predictor is not JSON.', { cause });
+  }
+  const parsed = PredictorSchema.safeParse(json);
+  if (parsed.success) return parsed.data;
+  throw new MillraceError('MODEL_INVALID', 'The predictor does not have the form of one.', {
+    problems: parsed.error.issues.map((i) => ({ path: i.path.join('.'), message: i.message })),
+  });
+}
+
+/** The classes must be as many as the graph gives probabilities. */
+function checkWidth(signature: Signature, width: number): void {
+  const expected = signature.task.kind === 'regression' ? 1 : signature.task.kind === 'raw' ? width : signature.task.classes.length;
+  if (width === expected) return;
+  throw new MillraceError('MODEL_INVALID', 'The model gives another number of values a row than its signature says.', {
+    problems: [{ path: 'output', message: `${expected} expected`, found: String(width) }],
+  });
+}
+
+async function runSample(predictor: Predictor, row: RowWriter, runner: ModelRunner): Promise<number> {
+  const { rows, output } = predictor.sample;
+  if (rows.length === 0) return 0;
+  if (rows.length !== output.length) throw new MillraceError('MODEL_INVALID', 'The stored sample has not one output a row.');
+  const packed: PackedRows = row.allocate(rows.length);
+  const problems = rows.flatMap((values, index): readonly Problem[] => row.write(values, index, packed, index) ?? []);
+  if (problems.length > 0) throw new MillraceError('MODEL_INVALID', 'The stored sample does not fit the signature.', { problems });
+  let found: ModelOutput | undefined;
+  for (let i = 0; i < WARM_RUNS; i += 1) found = await runner.run(packed, 0, rows.length);
+  await runner.run(packed, 0, 1);
+  if (found === undefined) return 0;
+  const { values, width } = found;
+  checkWidth(predictor.signature, width);
+  const differing = output.flatMap((expected, i): Problem[] => {
+    const same =
+      expected.length === width &&
+      expected.every((value, k) => Math.abs(value - (values[i * width + k] ?? Number.NaN)) <= SAMPLE_TOLERANCE * Math.max(1, Math.abs(value)));
+    return same
+      ? []
+      : [
+          {
+            path: `sample.output[${i}]`,
+            message: `${expected.join(', ')} expected`,
+            found: Array.from({ length: width }, (_, k) => values[i * width + k]).join(', '),
+            row: i,
+          },
+        ];
+  });
+  if (differing.length > 0)
+    throw new MillraceError('MODEL_INVALID', 'The model does not give the output stored for its sample.', { problems: differing.slice(0, 10) });
+  return width;
+}
+
+/**
+ * Reads a version's predictor and model, which the artifact store holds against their hashes, runs the stored sample, and warms the model.
+ *
+ * @throws MillraceError ARTIFACT_MISSING, ARTIFACT_CORRUPT, or MODEL_INVALID with what does not fit.
+ */
+export async function loadPredictor(served: ServedVersion, artifacts: ArtifactBytes, options: LoadOptions = {}): Promise<LoadedPredictor> {
+  const predictor = parsePredictor(await artifacts.getBytes(served.predictor));
+  const { signature } = predictor;
+  const model = await artifacts.getBytes(predictor.onnx);
+  const row = compileRowWriter(signature, options.hashKey);
+  const runner = await loadOnnxRunner(model, signature, options.runner);
+  try {
+    const outputWidth = await runSample(predictor, row, runner);
+    const widths = { numbers: signature.graph.numbers.length, dates: signature.graph.dates.length, strings: signature.graph.strings.length };
+    const batcher = createBatcher(runner, {
+      widths,
+      ...(options.maxBatchRows === undefined ? {} : { maxRows: options.maxBatchRows }),
+      ...(options.onUnexpected === undefined ? {} : { onUnexpected: options.onUnexpected }),
+    });
+    return {
+      signature,
+      logged: planLoggedInputs(signature),
+      outputWidth,
+      row,
+      batcher,
+      async close() {
+        await batcher.drained();
+        await runner.close();
+      },
+    };
+  } catch (error) {
+    await runner.close();
+    throw error;
+  }
+}

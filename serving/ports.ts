@@ -1,0 +1,48 @@
+/**
+ * What the prediction server asks of the rest of the house. Each port is as narrow as its use here, so that a test can
+ * stand a folder and a route file behind them, and `main.ts` the store.
+ */
+import type { ErrorReport } from '../contracts/errors.ts';
+import type { Route, ServingStats } from '../contracts/routes.ts';
+
+export interface RouteSource {
+  /** All routes. A rejection means that nobody knows: the last known ones stay. */
+  listRoutes(): Promise<readonly Route[]>;
+  /** Calls `onChange` when a route may have changed, and keeps doing so by itself. The server polls besides, so a lost call costs at most a second. */
+  listen?(onChange: () => void): { close(): Promise<void> };
+}
+
+/** A route that this server could not bring into service. */
+export interface RouteFailure {
+  readonly endpoint: string;
+  readonly epoch: number;
+  readonly error: ErrorReport;
+}
+
+export interface Heartbeat {
+  readonly serverId: string;
+  readonly url: string;
+  /** Epochs whose versions are loaded, checked and warmed here. */
+  readonly holding: readonly { readonly endpoint: string; readonly epoch: number }[];
+  readonly failures: readonly RouteFailure[];
+  /** How long the server counts as alive without another heartbeat. */
+  readonly leaseSeconds: number;
+}
+
+export interface ServerRegistry {
+  heartbeat(heartbeat: Heartbeat): Promise<void>;
+  /** The server stops in an orderly way. */
+  leave(serverId: string): Promise<void>;
+}
+
+export interface StatsSink {
+  /** Records intervals; the same server, endpoint, version and `from` may be sent again, and then counts once. */
+  add(stats: readonly ServingStats[]): Promise<void>;
+}
+
+export interface ArtifactBytes {
+  /** The content, held against its name. @throws MillraceError ARTIFACT_MISSING, ARTIFACT_CORRUPT */
+  getBytes(sha256: string): Promise<Buffer>;
+}
+
+export type ServingLog = (level: 'info' | 'warn' | 'error', message: string, details?: Readonly<Record<string, unknown>>) => void;

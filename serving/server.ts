@@ -1,0 +1,273 @@
+/**
+ * The prediction server: obeys the routes of the store, answers from memory.
+ *
+ * Invariants:
+ * 1. An answer needs no store: routes and models are here, and kept on disk for a start without the store.
+ * 2. Every answer names its request, and its version where one was chosen.
+ * 3. A stop takes no new connection, answers what is under way, writes the logs, then ends.
+ * 4. Beyond loopback nothing but health is answered without the token.
+ */
+import { createHash, timingSafeEqual } from 'node:crypto';
+import type { AddressInfo } from 'node:net';
+import { join } from 'node:path';
+import Fastify, { type FastifyInstance } from 'fastify';
+import { MillraceError } from '../contracts/errors.ts';
+import { createEndpointTable } from './endpoint-table.ts';
+import { addFeedbackRoute } from './feedback-route.ts';
+import { markReply, sendError, toMillraceError } from './http-errors.ts';
+import { addInferenceProtocolRoutes } from './inference-protocol-routes.ts';
+import { loadPredictor } from './loaded-predictor.ts';
+import type { RunnerOptions } from './model-runner.ts';
+import type { ArtifactBytes, RouteSource, ServerRegistry, ServingLog, StatsSink } from './ports.ts';
+import { addPredictRoute } from './predict-route.ts';
+import { createPredictor, DEFAULT_LIMITS, type ServingLimits } from './prediction.ts';
+import { createPredictionLog } from './prediction-log.ts';
+import { createRequestIds, isRequestId } from './request-id.ts';
+import { readRouteFile, writeRouteFile } from './route-file.ts';
+import { createSegmentLog } from './segment-log.ts';
+import { createServingFigures, type Gauge } from './serving-figures.ts';
+import { createStoreLink } from './store-link.ts';
+
+export interface PredictionServerDeps {
+  /** Names this server in the store and in its files: letters, digits, `.`, `_`, `-`. */
+  readonly serverId: string;
+  readonly host: string;
+  /** 0 takes a free one. */
+  readonly port: number;
+  /** The state folder: `serving/routes.json`, `predictions/` and `feedback/` lie under it. */
+  readonly home: string;
+  /** Asked of each request when given. Needed when `host` is not loopback. */
+  readonly token?: string | undefined;
+  readonly serverVersion: string;
+  readonly routes: RouteSource;
+  readonly registry: ServerRegistry;
+  readonly stats: StatsSink;
+  readonly artifacts: ArtifactBytes;
+  readonly log: ServingLog;
+  /** The key of hashed columns, when a served signature hashes. */
+  readonly hashKey?: string | undefined;
+  readonly limits?: Partial<ServingLimits>;
+  readonly runner?: RunnerOptions;
+  /** How the server is reached from outside. Default: by host and port. */
+  readonly url?: string;
+  /** Default 1,000. */
+  readonly pollEveryMs?: number;
+}
+
+export interface PredictionServer {
+  readonly app: FastifyInstance;
+  /** Brings the known routes into service and listens. @throws MillraceError PORT_IN_USE */
+  start(): Promise<{ readonly url: string; readonly port: number }>;
+  stop(): Promise<void>;
+}
+
+const KEEP_ALIVE_MS = 72_000;
+const REQUEST_TIMEOUT_MS = 60_000;
+
+/** Whether a bearer token is the right one, in a time that does not depend on how much of it is right. */
+function tokenCheck(token: string): (header: string | undefined) => boolean {
+  const digest = (text: string): Buffer => createHash('sha256').update(text).digest();
+  const expected = digest(`Bearer ${token}`);
+  return (header) => header !== undefined && timingSafeEqual(digest(header), expected);
+}
+
+/** Creates a prediction server; nothing listens and nothing is loaded before `start`. */
+export function createPredictionServer(deps: PredictionServerDeps): PredictionServer {
+  const { log, home, serverId } = deps;
+  const limits: ServingLimits = { ...DEFAULT_LIMITS, ...deps.limits };
+  const routeFile = join(home, 'serving', 'routes.json');
+  const figures = createServingFigures(serverId);
+  const predictions = createSegmentLog({ folder: join(home, 'predictions'), serverId, log });
+  const feedback = createSegmentLog({ folder: join(home, 'feedback'), serverId, log });
+  const nextRequestId = createRequestIds();
+  let started = false;
+  let stopping: Promise<void> | undefined;
+  let url = deps.url ?? '';
+  let keptRoutes = '';
+  let keeping: Promise<void> = Promise.resolve();
+
+  const onUnexpected = (cause: unknown): void => {
+    log('error', 'an answer could not be sent', { error: cause instanceof Error ? (cause.stack ?? cause.message) : String(cause) });
+  };
+
+  const table = createEndpointTable({
+    load: (served) =>
+      loadPredictor(served, deps.artifacts, {
+        onUnexpected,
+        ...(deps.hashKey === undefined ? {} : { hashKey: deps.hashKey }),
+        ...(deps.runner === undefined ? {} : { runner: deps.runner }),
+      }),
+    figures,
+    log,
+    onChange() {
+      // What a stop takes out of service is what the next start wants back.
+      if (stopping !== undefined) return;
+      link.announce();
+      keepRoutes();
+    },
+  });
+
+  function keepRoutes(): void {
+    keeping = keeping.then(async () => {
+      if (!started) return;
+      const routes = table.appliedRoutes();
+      const text = JSON.stringify(routes);
+      if (text === keptRoutes) return;
+      try {
+        await writeRouteFile(routeFile, routes);
+        keptRoutes = text;
+      } catch (error) {
+        log('error', 'the routes cannot be kept on disk', { path: routeFile, error: String(error) });
+      }
+    });
+  }
+
+  const link = createStoreLink({
+    serverId,
+    url: () => url,
+    routes: deps.routes,
+    registry: deps.registry,
+    stats: deps.stats,
+    table,
+    figures,
+    log,
+    ...(deps.pollEveryMs === undefined ? {} : { everyMs: deps.pollEveryMs }),
+  });
+
+  const predictor = createPredictor({ limits, log: createPredictionLog(predictions) });
+
+  const app = Fastify({
+    logger: false,
+    bodyLimit: limits.maxBodyBytes,
+    keepAliveTimeout: KEEP_ALIVE_MS,
+    requestTimeout: REQUEST_TIMEOUT_MS,
+    // A request that came on an open connection while the server drains is answered, with `connection: close`.
+    return503OnClosing: false,
+    genReqId(request) {
+      const given = request.headers['x-request-id'];
+      return isRequestId(given) ? given : nextRequestId();
+    },
+    routerOptions: { maxParamLength: 200 },
+    frameworkErrors(error, request, reply) {
+      sendError(request, reply, toMillraceError(error), undefined);
+    },
+  });
+  // Bodies stay bytes: the routes parse them once, and the log may copy them.
+  app.removeAllContentTypeParsers();
+  app.addContentTypeParser('*', { parseAs: 'buffer' }, (_request, body, done) => {
+    done(null, body);
+  });
+
+  const onInternal = (error: MillraceError, requestId: string): void => {
+    log('error', 'a request failed', { requestId, error: error.cause instanceof Error ? (error.cause.stack ?? error.cause.message) : error.message });
+  };
+  app.setErrorHandler((cause, request, reply) => {
+    const error = toMillraceError(cause);
+    if (error.code === 'INTERNAL') onInternal(error, request.id);
+    sendError(request, reply, error, undefined);
+  });
+  app.setNotFoundHandler((request, reply) => {
+    sendError(request, reply, new MillraceError('NOT_FOUND', `There is no ${request.method} ${request.url.split('?')[0] ?? ''} here.`), undefined);
+  });
+
+  if (deps.token !== undefined) {
+    const isRight = tokenCheck(deps.token);
+    app.addHook('onRequest', (request, reply, done) => {
+      if (request.url.startsWith('/v2/health/') || isRight(request.headers.authorization)) {
+        done();
+        return;
+      }
+      markReply(reply, request.id, undefined);
+      void reply.code(401).header('www-authenticate', 'Bearer').send({ error: 'A token is needed: Authorization: Bearer TOKEN.', requestId: request.id });
+    });
+  }
+
+  addPredictRoute(app, { table, predictor, figures, onInternal });
+  addInferenceProtocolRoutes(app, {
+    table,
+    predictor,
+    figures,
+    onInternal,
+    isReady: () => started && stopping === undefined,
+    serverVersion: deps.serverVersion,
+  });
+  addFeedbackRoute(app, { table, segments: feedback });
+
+  app.get('/metrics', (request, reply) => {
+    const gauges: Gauge[] = [
+      { name: 'millrace_requests_in_flight', help: 'Prediction requests that are being answered.', type: 'gauge', values: [{ value: predictor.inFlight }] },
+      {
+        name: 'millrace_endpoint_epoch',
+        help: 'Epoch of the route in service.',
+        type: 'gauge',
+        values: table.holding().map(({ endpoint, epoch }) => ({ labels: { endpoint }, value: epoch })),
+      },
+      {
+        name: 'millrace_route_failures',
+        help: 'Routes that could not be brought into service.',
+        type: 'gauge',
+        values: table.failures().map(({ endpoint, error }) => ({ labels: { endpoint, code: error.code }, value: 1 })),
+      },
+      {
+        name: 'millrace_prediction_log_lines_total',
+        help: 'Lines of the prediction log that were written.',
+        type: 'counter',
+        values: [{ value: predictions.writtenLines }],
+      },
+      {
+        name: 'millrace_prediction_log_dropped_total',
+        help: 'Lines of the prediction log that were dropped.',
+        type: 'counter',
+        values: [{ value: predictions.droppedLines }],
+      },
+      {
+        name: 'millrace_prediction_log_buffered_bytes',
+        help: 'Bytes of the prediction log that wait to be written.',
+        type: 'gauge',
+        values: [{ value: predictions.bufferedBytes }],
+      },
+      { name: 'process_resident_memory_bytes', help: 'Resident memory size in bytes.', type: 'gauge', values: [{ value: process.memoryUsage.rss() }] },
+    ];
+    markReply(reply, request.id, undefined);
+    void reply.header('content-type', 'text/plain; version=0.0.4; charset=utf-8').send(figures.prometheus(gauges));
+  });
+
+  async function start(): Promise<{ url: string; port: number }> {
+    // The kept routes first: when the store is down, or a newer version cannot be loaded, they answer.
+    await table.apply(await readRouteFile(routeFile, log), false);
+    await link.refresh();
+    try {
+      await app.listen({ host: deps.host, port: deps.port });
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === 'EADDRINUSE')
+        throw new MillraceError('PORT_IN_USE', `Port ${deps.port} is taken by another program.`, {
+          fix: 'Stop that program, or move the port with MILLRACE_SERVING_PORT.',
+        });
+      throw error;
+    }
+    const { port } = app.server.address() as AddressInfo;
+    url ||= `http://${deps.host.includes(':') ? `[${deps.host}]` : deps.host}:${port}`;
+    started = true;
+    keepRoutes();
+    link.start();
+    return { url, port };
+  }
+
+  async function end(): Promise<void> {
+    await app.close();
+    await link.stop();
+    await keeping;
+    await table.close();
+    await predictions.close();
+    await feedback.close();
+  }
+
+  return {
+    app,
+    start,
+    stop() {
+      stopping ??= end();
+      return stopping;
+    },
+  };
+}
