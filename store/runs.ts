@@ -1,7 +1,8 @@
 import { and, asc, count, desc, eq, inArray, isNull, lt, ne, sql } from 'drizzle-orm';
 import { type ErrorReport, MillraceError } from '../contracts/errors.ts';
+import type { Trigger } from '../contracts/run.ts';
 import { type Database, type Executor, onlyRow, storable } from './database.ts';
-import { type GitState, runParams, runs, runTags, type RunStatus, stages, type Trigger } from './schema.ts';
+import { type GitState, runParams, runs, runTags, type RunStatus, stages } from './schema.ts';
 
 /**
  * Runs.

@@ -19,6 +19,7 @@ import {
 import type { Column } from '../contracts/columns.ts';
 import type { ErrorReport } from '../contracts/errors.ts';
 import type { Route, ServedVersion } from '../contracts/routes.ts';
+import type { Trigger } from '../contracts/run.ts';
 
 /**
  * The tables, as Drizzle sees them. `store/migrations/` holds the SQL that makes them; a test holds the two together.
@@ -51,13 +52,6 @@ export const UNDO_STATUSES = ['pending', 'done', 'failed'] as const;
 export type UndoStatus = (typeof UNDO_STATUSES)[number];
 export const APPROVAL_STATUSES = ['pending', 'approved', 'rejected', 'expired'] as const;
 export type ApprovalStatus = (typeof APPROVAL_STATUSES)[number];
-
-/** What started a run. */
-export interface Trigger {
-  /** `manual` (Temporal's UI or CLI), `cli`, `schedule`, `signal` (retraining), `retry`, or another word of the caller's. */
-  readonly kind: string;
-  readonly reason?: string;
-}
 
 /** Where code came from. `clean` is false when the working tree had changes; null when there was no repository. */
 export interface GitState {
