@@ -1,6 +1,7 @@
 import { MillraceError, type Problem } from '../contracts/errors.ts';
 import { DuckDbFailure } from './duckdb.ts';
 import type { SourceFile } from './source-files.ts';
+import { columnTypeOf } from './sql-text.ts';
 
 /** A value as an error may show it: its shape, not its content, for it may be personal. */
 export const maskedValue = (value: string): string =>
@@ -42,7 +43,7 @@ const READINGS: readonly Reading[] = [
   {
     pattern: /Error when converting column "(.+?)"\. Could not convert string "([\s\S]*?)" to '(\w+)'/,
     say: ([, column = '', value = '', type = '']) => ({
-      message: `A value is not of the type ${type} that the column's earlier rows had`,
+      message: `A value is not of the type ${(columnTypeOf(type) ?? 'string').replace('string', 'text')} that the column's earlier rows had`,
       column,
       found: maskedValue(value),
       fix: `Correct the value, or name the column's type in the source: types: { ${JSON.stringify(column)}: 'string' }.`,
@@ -93,6 +94,14 @@ const READINGS: readonly Reading[] = [
       fix: 'Give each row the same columns.',
     }),
   },
+  {
+    pattern: /expected records, but got non-record/,
+    say: () => ({ message: 'The lines are not JSON objects', fix: 'Write one object a line, its keys the columns.' }),
+  },
+  {
+    pattern: /Schema mismatch between globbed files|If you are trying to read files with different schemas/,
+    say: () => ({ message: 'The files of the source do not have the same columns', fix: 'Narrow the glob to files with the same columns.' }),
+  },
   { pattern: /Malformed JSON/, say: () => ({ message: 'The line is not JSON', fix: 'Correct the line.' }) },
   {
     pattern: /No magic bytes found at end of file|Footer length error|too small to be a Parquet file|too small/i,
@@ -108,7 +117,10 @@ const READINGS: readonly Reading[] = [
 export function sourceError(error: unknown, files: readonly SourceFile[]): unknown {
   if (!(error instanceof DuckDbFailure)) return error;
   const { detail } = error;
-  const named = files.find((file) => detail.includes(file.path)) ?? (files.length === 1 ? files[0] : undefined);
+  // Of a mismatch between files the second one is named last, and is the one to look at.
+  const named =
+    files.filter((file) => detail.includes(file.path)).sort((a, b) => detail.lastIndexOf(b.path) - detail.lastIndexOf(a.path))[0] ??
+    (files.length === 1 ? files[0] : undefined);
   const lineText = /CSV Error on Line: (\d+)/.exec(detail)?.[1] ?? /in (?:line|record\/value) (\d+)/.exec(detail)?.[1];
   // Column names and values may hold anything: the file's path must not be read as one of the messages.
   const text = named === undefined ? detail : detail.replaceAll(named.path, 'FILE');
@@ -121,6 +133,7 @@ export function sourceError(error: unknown, files: readonly SourceFile[]): unkno
   return malformed(message, {
     ...place,
     ...(named === undefined ? {} : { file: named.label }),
-    ...(lineText === undefined ? {} : { row: Number(lineText) }),
+    // A line that does not parse is counted before it is reported: DuckDB names the one after it.
+    ...(lineText === undefined ? {} : { row: Number(lineText) - (/Malformed JSON/.test(detail) ? 1 : 0) }),
   });
 }

@@ -7,8 +7,6 @@
  *    path is taken as it is: whoever wrote it meant it.
  * 3. A label, not a path of the machine, is what errors, fingerprints and columns show.
  */
-import { createHash } from 'node:crypto';
-import { createReadStream } from 'node:fs';
 import { readdir, realpath, stat } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { isAbsolute, join, posix, relative, resolve, sep } from 'node:path';
@@ -155,34 +153,3 @@ const missing = (path: string, why: string, fix?: string): MillraceError =>
   });
 const outside = (path: string): MillraceError =>
   missing(path, 'It leads out of the folder that it starts from.', 'Name a file inside the project folder or the package, or give an absolute path.');
-
-export interface SourceFingerprint {
-  /** Over the files' labels and content, and the source's own settings. */
-  readonly sha256: string;
-  readonly files: number;
-  readonly sizeBytes: number;
-}
-
-/**
- * The content of a source as one hash: the same files read the same way give the same one, wherever the project lies.
- * Streams; reads each file once.
- */
-export async function fingerprintSource(options: {
-  readonly source: Source;
-  readonly projectFolder: string;
-  readonly signal?: AbortSignal;
-}): Promise<SourceFingerprint> {
-  const { source, projectFolder, signal } = options;
-  const files = await findSourceFiles(source, projectFolder);
-  const whole = createHash('sha256').update(JSON.stringify(Object.entries(source).sort(([a], [b]) => (a < b ? -1 : 1))));
-  let sizeBytes = 0;
-  for (const file of files) {
-    const hash = createHash('sha256');
-    for await (const chunk of createReadStream(file.path, { highWaterMark: 1 << 20, ...(signal === undefined ? {} : { signal }) })) {
-      hash.update(chunk as Buffer);
-      sizeBytes += (chunk as Buffer).length;
-    }
-    whole.update(`\n${file.relativePath}\n${hash.digest('hex')}`);
-  }
-  return { sha256: whole.digest('hex'), files: files.length, sizeBytes };
-}
