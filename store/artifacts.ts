@@ -1,7 +1,7 @@
 import { createHash, randomUUID } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import { type FileHandle, link, mkdir, open, readdir, readFile, rename, rm, stat } from 'node:fs/promises';
-import { join } from 'node:path';
+import { dirname, join, resolve, sep } from 'node:path';
 import { canonicalJson } from '../contracts/canonical-json.ts';
 import { MillraceError } from '../contracts/errors.ts';
 
@@ -88,15 +88,10 @@ async function writeAll(handle: FileHandle, chunk: Uint8Array): Promise<void> {
   for (let at = 0; at < chunk.length; ) at += (await handle.write(chunk, at, chunk.length - at)).bytesWritten;
 }
 
-/** Opens the artifact store in a folder, which is made when it is not there. */
-export async function openArtifacts(root: string): Promise<Artifacts> {
+/** The artifact store in a folder. Nothing is made before the first write: a reader needs no right to write. */
+export function createArtifacts(options: { readonly root: string }): Artifacts {
+  const root = resolve(options.root);
   const temporaryFolder = join(root, 'tmp');
-  try {
-    await mkdir(temporaryFolder, { recursive: true });
-    await mkdir(join(root, 'sha256'), { recursive: true });
-  } catch (error) {
-    throw fromDisk(error, 'making its folders');
-  }
   const checked = new Map<string, string>();
   const folderOf = (sha256: string): string => join(root, 'sha256', sha256.slice(0, 2));
   const finalPath = (sha256: string): string => join(folderOf(sha256), sha256.slice(2));
@@ -142,10 +137,11 @@ export async function openArtifacts(root: string): Promise<Artifacts> {
       await rm(temporary, { force: true });
       return stored;
     }
-    await mkdir(folderOf(stored.sha256), { recursive: true });
+    const firstMade = await mkdir(folderOf(stored.sha256), { recursive: true });
     await rename(temporary, path);
     await syncFolder(folderOf(stored.sha256));
-    await syncFolder(join(root, 'sha256'));
+    // A new folder is an entry of its parent, which has to be on disk too.
+    if (firstMade !== undefined) for (const folder of [join(root, 'sha256'), root, dirname(firstMade)]) await syncFolder(folder);
     checked.set(stored.sha256, await identity(path));
     return stored;
   };
@@ -154,6 +150,7 @@ export async function openArtifacts(root: string): Promise<Artifacts> {
   const putChunks = async (chunks: AsyncIterable<Uint8Array> | Iterable<Uint8Array>): Promise<StoredArtifact> => {
     const temporary = newTemporary('.part');
     try {
+      await mkdir(temporaryFolder, { recursive: true });
       const hash = createHash('sha256');
       let sizeBytes = 0;
       const handle = await open(temporary, 'wx', 0o600);
@@ -186,9 +183,14 @@ export async function openArtifacts(root: string): Promise<Artifacts> {
     }
     // Under a second name while it is hashed and renamed: an attempt that was thought dead cannot take it away.
     const temporary = newTemporary('.part');
-    await link(path, temporary);
-    await rm(path);
-    return adopt(temporary, await hashFile(temporary));
+    try {
+      await link(path, temporary);
+      await rm(path);
+      return await adopt(temporary, await hashFile(temporary));
+    } catch (error) {
+      await rm(temporary, { force: true });
+      throw error;
+    }
   };
 
   const store: Artifacts = {
@@ -197,7 +199,7 @@ export async function openArtifacts(root: string): Promise<Artifacts> {
     async putFile(path) {
       try {
         if (!(await stat(path)).isFile()) throw new MillraceError('SOURCE_NOT_FOUND', 'What should be stored is not a file.');
-        if (path.startsWith(`${temporaryFolder}/`)) return await move(path);
+        if (resolve(path).startsWith(temporaryFolder + sep)) return await move(path);
         return await putChunks(createReadStream(path, { highWaterMark: CHUNK_BYTES }) as AsyncIterable<Buffer>);
       } catch (error) {
         if (codeOf(error) === 'ENOENT') throw new MillraceError('SOURCE_NOT_FOUND', 'The file that should be stored is not there.', { cause: error });
@@ -235,10 +237,17 @@ export async function openArtifacts(root: string): Promise<Artifacts> {
         throw error;
       }
     },
-    temporaryFile: (suffix) => Promise.resolve(newTemporary(suffix)),
+    async temporaryFile(suffix) {
+      try {
+        await mkdir(temporaryFolder, { recursive: true });
+      } catch (error) {
+        throw fromDisk(error, 'making its folder');
+      }
+      return newTemporary(suffix);
+    },
     async cleanTemporary(olderThanMs) {
       let removed = 0;
-      for (const name of await readdir(temporaryFolder)) {
+      for (const name of await readdir(temporaryFolder).catch(() => [])) {
         const path = join(temporaryFolder, name);
         const age = await stat(path).then(
           (s) => Date.now() - s.mtimeMs,
@@ -252,4 +261,14 @@ export async function openArtifacts(root: string): Promise<Artifacts> {
     },
   };
   return store;
+}
+
+/** The artifact store in a folder whose subfolders are made at once, so that a folder that cannot be written is known at start. */
+export async function openArtifacts(root: string): Promise<Artifacts> {
+  try {
+    await mkdir(join(root, 'tmp'), { recursive: true });
+  } catch (error) {
+    throw fromDisk(error, 'making its folder');
+  }
+  return createArtifacts({ root });
 }

@@ -25,7 +25,14 @@ describe('a stage', () => {
     const { token, hit, checkpoint } = await begin(runId, { input: { trees: 10 } });
     expect(hit).toBeNull();
     expect(checkpoint).toBeNull();
-    const dataset = { id: 'a'.repeat(64), name: 'flights', rows: 3, columns: [{ name: 'x', type: 'number' as const }], sizeBytes: 12, source: { path: 'x.csv' } };
+    const dataset = {
+      id: 'a'.repeat(64),
+      name: 'flights',
+      rows: 3,
+      columns: [{ name: 'x', type: 'number' as const }],
+      sizeBytes: 12,
+      source: { path: 'x.csv' },
+    };
     await store.stages.complete({
       runId,
       name: 'train',
@@ -44,7 +51,15 @@ describe('a stage', () => {
       undos: [{ kind: 'table', key: 'holidays', payload: { table: 'holidays' } }],
     });
     const [stage] = await store.stages.list(runId);
-    expect(stage).toMatchObject({ name: 'train', status: 'completed', output: { kind: 'candidate' }, input: { trees: 10 }, cpuSeconds: 1.5, peakMib: 64, device: 'cpu' });
+    expect(stage).toMatchObject({
+      name: 'train',
+      status: 'completed',
+      output: { kind: 'candidate' },
+      input: { trees: 10 },
+      cpuSeconds: 1.5,
+      peakMib: 64,
+      device: 'cpu',
+    });
     expect(stage!.endedAt).toMatch(/^\d{4}-\d\d-\d\dT.*Z$/);
     const metrics = await store.metrics.latest(runId);
     expect(metrics.map((m) => [m.key, m.value, m.step])).toEqual([
