@@ -46,6 +46,8 @@ export const VARIABLES: Readonly<Record<string, string>> = {
   MILLRACE_SERVING_PORT: 'port of the prediction server; default 7500',
   MILLRACE_HOST: 'the address on which the API and the prediction server listen; default 127.0.0.1; any that is not loopback needs MILLRACE_ADMIN_TOKEN',
   MILLRACE_ADMIN_TOKEN: 'the first token, needed when MILLRACE_HOST is not loopback; at least 8 characters',
+  MILLRACE_API_URL: 'where other processes reach the API, when that is not where it listens',
+  MILLRACE_SERVING_URL: 'where other processes reach the prediction server, when that is not where it listens',
   MILLRACE_ARTIFACTS: 'where artifacts are kept: a file:// address; default: artifacts in the state folder',
   MILLRACE_LOG_LEVEL: 'trace, debug, info, warn or error; default info',
   MILLRACE_CPU_SLOTS: 'activities at once on the pool cpu; default: the number of cores',
@@ -91,6 +93,8 @@ export interface MillraceConfig {
   readonly adminToken: string | undefined;
   readonly logLevel: LogLevel;
   readonly ports: Ports;
+  /** Where other processes reach the servers, without a slash at the end. */
+  readonly urls: { readonly api: string; readonly serving: string };
   readonly database: DatabaseConfig;
   readonly temporal: TemporalConfig;
   readonly artifacts: { readonly url: string; readonly folder: string };
@@ -125,6 +129,8 @@ const slots = z
   .optional();
 const text = z.string().optional();
 
+const url = z.url({ protocol: /^https?$/, error: 'must be an address like http://host:7400' }).transform((value) => value.replace(/\/+$/, '')).optional();
+
 const EnvironmentSchema = z.object({
   MILLRACE_PROJECT: text,
   MILLRACE_PIPELINES: text,
@@ -137,6 +143,8 @@ const EnvironmentSchema = z.object({
   MILLRACE_SERVING_PORT: port,
   MILLRACE_HOST: text,
   MILLRACE_ADMIN_TOKEN: z.string().min(8, 'must have at least 8 characters').optional(),
+  MILLRACE_API_URL: url,
+  MILLRACE_SERVING_URL: url,
   MILLRACE_ARTIFACTS: text,
   MILLRACE_LOG_LEVEL: z.enum(['trace', 'debug', 'info', 'warn', 'error'], { error: 'must be trace, debug, info, warn or error' }).optional(),
   MILLRACE_CPU_SLOTS: slots,
@@ -161,6 +169,12 @@ const SECRETS = new Set(['MILLRACE_ADMIN_TOKEN', 'DATABASE_URL', 'TEMPORAL_API_K
 /** Whether only this machine can reach what listens on `host`. */
 export function isLoopback(host: string): boolean {
   return host === 'localhost' || host === '::1' || host === '[::1]' || /^127(\.\d{1,3}){3}$/.test(host);
+}
+
+/** How this machine reaches what listens on `host`, without a slash at the end. */
+export function listenUrl(host: string, serverPort: number): string {
+  const reachable = host === '0.0.0.0' ? '127.0.0.1' : host === '::' ? '[::1]' : host.includes(':') && !host.startsWith('[') ? `[${host}]` : host;
+  return `http://${reachable}:${serverPort}`;
 }
 
 function artifactsFrom(value: string | undefined, source: string, home: string, problems: Problem[]): { url: string; folder: string } {
@@ -327,6 +341,7 @@ export function loadConfig(options: LoadConfigOptions = {}): MillraceConfig {
     adminToken: values.MILLRACE_ADMIN_TOKEN,
     logLevel: values.MILLRACE_LOG_LEVEL ?? 'info',
     ports: Object.freeze(ports),
+    urls: Object.freeze({ api: values.MILLRACE_API_URL ?? listenUrl(host, ports.api), serving: values.MILLRACE_SERVING_URL ?? listenUrl(host, ports.serving) }),
     database: Object.freeze<DatabaseConfig>(
       values.DATABASE_URL === undefined ? { kind: 'embedded', port: ports.postgres } : { kind: 'external', url: values.DATABASE_URL },
     ),

@@ -30,18 +30,12 @@ export function embeddedDatabaseUrl(port: number, password: string): string {
   return `postgres://millrace:${encodeURIComponent(password)}@127.0.0.1:${port}/millrace`;
 }
 
-function reachableHost(host: string): string {
-  if (host === '0.0.0.0') return '127.0.0.1';
-  if (host === '::') return '[::1]';
-  return host.includes(':') && !host.startsWith('[') ? `[${host}]` : host;
+/** Where other processes reach the API, without a slash at the end. */
+export function apiUrl(config: Pick<MillraceConfig, 'urls'>): string {
+  return config.urls.api;
 }
 
-/** The address of the API as this machine reaches it, without a slash at the end. */
-export function apiUrl(config: Pick<MillraceConfig, 'host' | 'ports'>): string {
-  return `http://${reachableHost(config.host)}:${config.ports.api}`;
-}
-
-/** The address of the prediction server as this machine reaches it, without a slash at the end. */
-export function servingUrl(config: Pick<MillraceConfig, 'host' | 'ports'>): string {
-  return `http://${reachableHost(config.host)}:${config.ports.serving}`;
+/** Where other processes reach the prediction server, without a slash at the end. */
+export function servingUrl(config: Pick<MillraceConfig, 'urls'>): string {
+  return config.urls.serving;
 }

@@ -1,7 +1,6 @@
 import { join } from 'node:path';
-import type { MillraceConfig, Ports } from '../config/config.ts';
+import { listenUrl, type MillraceConfig, type Ports } from '../config/config.ts';
 import { packageRoot } from '../config/package-root.ts';
-import { apiUrl, servingUrl } from '../config/service-addresses.ts';
 
 /** Every part of a stack, in the order of their start. */
 export const PART_NAMES = ['postgres', 'temporal', 'orchestrator', 'cpu-worker', 'gpu-worker', 'serving', 'api'] as const;
@@ -36,10 +35,10 @@ export function builtEntryPath(part: NodePart): string {
   return join(packageRoot, builtEntry(part));
 }
 
-/** The address to ask whether a part is ready. */
+/** The address to ask whether a part is ready: where it listens, whatever others are told. */
 export function readyUrl(part: NodePart, config: MillraceConfig): string | undefined {
-  if (part.readyPath === undefined) return undefined;
-  return `${part.port === 'serving' ? servingUrl(config) : apiUrl(config)}${part.readyPath}`;
+  if (part.readyPath === undefined || part.port === undefined) return undefined;
+  return `${listenUrl(config.host, config.ports[part.port])}${part.readyPath}`;
 }
 
 /** What a child process is told in its environment: the whole configuration, with the addresses of the embedded parts. */

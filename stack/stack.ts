@@ -14,7 +14,7 @@ import { Connection } from '@temporalio/client';
 import pg from 'pg';
 import { type MillraceConfig, PORT_VARIABLES, type Ports } from '../config/config.ts';
 import { packageRoot, packageVersion } from '../config/package-root.ts';
-import { apiUrl, postgresFolder, postgresPasswordFile, servingUrl } from '../config/service-addresses.ts';
+import { postgresFolder, postgresPasswordFile } from '../config/service-addresses.ts';
 import { MillraceError, type Problem } from '../contracts/errors.ts';
 import { acquireFileLock } from './file-lock.ts';
 import { detectGpus } from './gpus.ts';
@@ -185,8 +185,8 @@ export async function startStack(options: StartStackOptions): Promise<RunningSta
   const urls: StackUrls = {
     temporal: config.temporal.address,
     temporalUi: config.temporal.kind === 'embedded' ? `http://127.0.0.1:${config.ports.temporalUi}` : undefined,
-    api: apiUrl(config),
-    serving: servingUrl(config),
+    api: config.urls.api,
+    serving: config.urls.serving,
   };
   const self = identifyProcess(process.pid) ?? { pid: process.pid, started: '' };
   let supervisor: Supervisor | undefined;

@@ -10,8 +10,11 @@ import { acquireFileLock } from './file-lock.ts';
 import { nodeProgram } from './node-program.ts';
 import { tieToParent } from './tied-command.ts';
 
-/** Newer tags carry a `replace` directive, which `go install` refuses. Brings server 1.29.1. */
+/** Newer tags carry a `replace` directive, which `go install` refuses. */
 export const TEMPORAL_CLI_VERSION = '1.5.1';
+/** What that release of the program brings; docker-compose.yml runs the same. */
+export const TEMPORAL_SERVER_VERSION = '1.29.1';
+export const TEMPORAL_UI_VERSION = '2.42.1';
 const GO_MODULE = `github.com/temporalio/cli/cmd/temporal@v${TEMPORAL_CLI_VERSION}`;
 const DOWNLOAD_HOST = 'https://temporal.download';
 
