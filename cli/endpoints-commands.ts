@@ -1,0 +1,182 @@
+import { userInfo } from 'node:os';
+import type { EndpointState } from '../contracts/endpoint.ts';
+import { MillraceError } from '../contracts/errors.ts';
+import { endpointWorkflowId } from '../contracts/queues.ts';
+import type { Route, ServedVersion } from '../contracts/routes.ts';
+import type { RolloutRecord } from '../store/rollouts.ts';
+import type { Store } from '../store/store.ts';
+import { type Clients, withClients } from './clients.ts';
+import { addCommand, addGroup, invocationOf, print, type Program } from './command.ts';
+import { parseCount } from './duration.ts';
+import { nearestName } from './parameters.ts';
+import { renderFields, renderTable, showElapsed, showFigure } from './table.ts';
+
+interface Common {
+  readonly json?: boolean;
+}
+interface ChangeOptions extends Common {
+  readonly reason: string;
+  readonly by?: string;
+}
+
+/** Figures of serving are shown over the last hour. */
+const STATS_MS = 3_600_000;
+
+const served = (version: ServedVersion | null | undefined): string => (version ? `${version.model} ${version.version}` : '');
+
+async function requireEndpoint(store: Store, name: string): Promise<void> {
+  if ((await store.endpoints.find(name)) !== null) return;
+  const near = nearestName(
+    name,
+    (await store.endpoints.list({ limit: 1_000 })).map((e) => e.name),
+  );
+  throw new MillraceError('ENDPOINT_NOT_FOUND', `There is no endpoint ${name}.${near === undefined ? '' : ` Is ${near} meant?`}`);
+}
+
+function rolloutRow(rollout: RolloutRecord, nowMs: number): readonly string[] {
+  const last = rollout.steps.at(-1);
+  return [
+    rollout.createdAt,
+    `${rollout.model} ${rollout.version}`,
+    rollout.status,
+    last?.name ?? '',
+    showElapsed(rollout.startedAt, rollout.endedAt, nowMs),
+    rollout.runId?.slice(0, 12) ?? '',
+    rollout.reason ?? '',
+  ];
+}
+
+async function figures(
+  store: Store,
+  route: Route | null,
+): Promise<readonly { readonly version: string; readonly requests: number; readonly errors: number; readonly latencyMsMean: number }[]> {
+  if (route === null) return [];
+  const from = new Date(Date.now() - STATS_MS).toISOString();
+  const versions = [route.champion, ...(route.challenger ? [route.challenger.version] : [])];
+  return Promise.all(
+    versions.map(async (v) => {
+      const { requests, errors, latencyMsMean } = await store.stats.read({ endpoint: route.endpoint, model: v.model, version: v.version, from });
+      return { version: served(v), requests, errors, latencyMsMean };
+    }),
+  );
+}
+
+/** What the endpoint's own workflow says; null when Temporal or its worker does not answer: the records are shown all the same. */
+async function stateOf(clients: Clients, endpoint: string): Promise<EndpointState | null> {
+  try {
+    const client = await clients.temporal();
+    return await client.connection.withDeadline(Date.now() + 4_000, () =>
+      client.workflow.getHandle(endpointWorkflowId(endpoint)).query<EndpointState>('state'),
+    );
+  } catch {
+    return null;
+  }
+}
+
+async function change<Result>(clients: Clients, endpoint: string, update: string, argument: object): Promise<Result> {
+  await requireEndpoint(await clients.store(), endpoint);
+  const client = await clients.temporal();
+  return client.workflow.getHandle(endpointWorkflowId(endpoint)).executeUpdate<Result, [object]>(update, { args: [argument] });
+}
+
+export function addEndpointsCommands(program: Program): void {
+  const endpoints = addGroup(program, 'endpoints', 'what is served, and its rollouts');
+
+  addCommand(program, endpoints, 'list', 'the endpoints with the version that answers').action(async (options: Common) => {
+    const invocation = invocationOf(program, options);
+    await withClients(async (clients) => {
+      const store = await clients.store();
+      const found = await Promise.all(
+        (await store.endpoints.list({ limit: 1_000 })).map(async ({ name }) => ({ endpoint: name, route: await store.endpoints.route(name) })),
+      );
+      print(invocation, found, () =>
+        found.length === 0
+          ? 'There are no endpoints yet.\n'
+          : renderTable(
+              ['endpoint', 'champion', 'challenger', 'epoch'],
+              found.map(({ endpoint, route }) => [
+                endpoint,
+                served(route?.champion) || 'nothing is served',
+                route?.challenger ? `${served(route.challenger.version)} at ${route.challenger.percent} %` : '',
+                String(route?.epoch ?? ''),
+              ]),
+            ),
+      );
+    });
+  });
+
+  addCommand(program, endpoints, 'show <endpoint>', 'an endpoint: who answers, what is being rolled out, earlier rollouts')
+    .option('--limit <count>', 'at most so many rollouts', '10')
+    .action(async (name: string, options: Common & { limit: string }) => {
+      const limit = parseCount('--limit', options.limit);
+      const invocation = invocationOf(program, options);
+      await withClients(async (clients) => {
+        const store = await clients.store();
+        await requireEndpoint(store, name);
+        const [route, rollouts, live] = await Promise.all([
+          store.endpoints.route(name),
+          store.rollouts.list({ endpoint: name, limit }),
+          stateOf(clients, name),
+        ]);
+        const lastHour = await figures(store, route);
+        const nowMs = Date.now();
+        print(invocation, { endpoint: name, route, state: live, lastHour, rollouts }, () =>
+          [
+            renderFields([
+              ['endpoint', name],
+              ['champion', served(route?.champion) || 'nothing is served'],
+              [
+                'challenger',
+                route?.challenger ? `${served(route.challenger.version)} at ${route.challenger.percent} %, lease until ${route.challenger.leaseUntil}` : null,
+              ],
+              ['epoch', route?.epoch],
+              ['rollout', live?.rollout ? `${served(live.rollout.version)}: ${live.rollout.step}` : null],
+              ['queued', live && live.queued.length > 0 ? live.queued.length : null],
+              ['before', live?.stack.map(served).join(', ')],
+              ...lastHour.map(
+                (f) => [`${f.version}, last hour`, `${f.requests} requests, ${f.errors} errors, ${showFigure(f.latencyMsMean)} ms on average`] as const,
+              ),
+            ]),
+            rollouts.length === 0
+              ? ''
+              : `\n${renderTable(
+                  ['asked at', 'version', 'status', 'last step', 'took', 'run', 'why'],
+                  rollouts.map((r) => rolloutRow(r, nowMs)),
+                )}`,
+          ].join(''),
+        );
+      });
+    });
+
+  addCommand(program, endpoints, 'rollback <endpoint>', 'go back to the version before, or to a stated one')
+    .option('--to <version>', 'the version to go back to')
+    .requiredOption('--reason <text>', 'why; it stands in the record')
+    .option('--by <name>', 'who decides (default: the user of this machine)')
+    .action(async (name: string, options: ChangeOptions & { to?: string }) => {
+      const to = options.to === undefined ? undefined : parseCount('--to', options.to);
+      const invocation = invocationOf(program, options);
+      await withClients(async (clients) => {
+        const request = { by: options.by ?? userInfo().username, reason: options.reason, ...(to === undefined ? {} : { to }) };
+        const { champion } = await change<{ champion: ServedVersion | null }>(clients, name, 'rollback', request);
+        print(invocation, { endpoint: name, champion }, () =>
+          champion === null ? `${name} serves nothing now.\n` : `${served(champion)} answers the requests of ${name} again.\n`,
+        );
+      });
+    });
+
+  for (const [update, description, done] of [
+    ['promote', 'give the version that is being rolled out all traffic now', 'takes all traffic'],
+    ['abort', 'take back the rollout that is under way', 'is taken back'],
+  ] as const) {
+    addCommand(program, endpoints, `${update} <endpoint>`, description)
+      .requiredOption('--reason <text>', 'why; it stands in the record')
+      .option('--by <name>', 'who decides (default: the user of this machine)')
+      .action(async (name: string, options: ChangeOptions) => {
+        const invocation = invocationOf(program, options);
+        await withClients(async (clients) => {
+          await change(clients, name, update, { by: options.by ?? userInfo().username, reason: options.reason });
+          print(invocation, { endpoint: name, requested: update }, () => `The rollout of ${name} ${done}.\nLook: millrace endpoints show ${name}\n`);
+        });
+      });
+  }
+}

@@ -1,0 +1,80 @@
+import { Command } from 'commander';
+import { packageVersion } from '../config/package-root.ts';
+import { addDatasetsCommands, addModelsCommands, addPipelinesCommands } from './catalogue-commands.ts';
+import type { Program } from './command.ts';
+import { addEndpointsCommands } from './endpoints-commands.ts';
+import { tellFailure } from './failure.ts';
+import { addInitCommand } from './init-command.ts';
+import { addPredictCommand } from './predict-command.ts';
+import { addQuickstartCommand } from './quickstart-command.ts';
+import { addRetrainingCommands } from './retraining-commands.ts';
+import { addRunCommand } from './run-command.ts';
+import { addRunsCommands } from './runs-commands.ts';
+import { addScheduleCommands } from './schedule-commands.ts';
+import { addStackCommands } from './stack-commands.ts';
+import type { Terminal } from './terminal.ts';
+
+/** The whole command line, as commander knows it. */
+export function createProgram(terminal: Terminal, exit: (code: number) => void): Command {
+  const root = new Command('millrace')
+    .description('Machine-learning pipelines as durable Temporal workflows.')
+    .version(packageVersion, '-V, --version', 'print the version')
+    .showSuggestionAfterError()
+    .exitOverride()
+    .configureOutput({
+      writeOut: (text) => terminal.write(text),
+      // Usage errors come back as exceptions, and are told like any other; help that stands for a missing command is shown.
+      writeErr: (text) => {
+        if (!text.startsWith('error:')) terminal.writeError(text);
+      },
+    });
+  const program: Program = { root, terminal, exit };
+  addStackCommands(program);
+  addQuickstartCommand(program);
+  addInitCommand(program);
+  addRunCommand(program);
+  addRunsCommands(program);
+  addPipelinesCommands(program);
+  addDatasetsCommands(program);
+  addModelsCommands(program);
+  addEndpointsCommands(program);
+  addPredictCommand(program);
+  addRetrainingCommands(program);
+  addScheduleCommands(program);
+  root.addHelpText(
+    'after',
+    '\nExit codes: 0 done, 1 the work failed, 2 bad usage or input, 3 a needed service is not reachable.\nEvery command has --help, --json and --debug.',
+  );
+  return root;
+}
+
+/** The command that the arguments name, for a hint at its help. */
+function commandPath(root: Command, args: readonly string[]): string {
+  const path = [root.name()];
+  let at = root;
+  for (const arg of args) {
+    const next = at.commands.find((command) => command.name() === arg);
+    if (next === undefined) break;
+    path.push(next.name());
+    at = next;
+  }
+  return path.join(' ');
+}
+
+/**
+ * Runs one command line (without node and script).
+ *
+ * @returns The exit code: 0 done, 1 the work failed, 2 bad usage or input, 3 a needed service is not reachable.
+ */
+export async function runCommandLine(args: readonly string[], terminal: Terminal): Promise<number> {
+  let exitCode = 0;
+  const root = createProgram(terminal, (code) => {
+    exitCode = code;
+  });
+  try {
+    await root.parseAsync(args, { from: 'user' });
+    return exitCode;
+  } catch (error) {
+    return tellFailure(error, terminal, { json: args.includes('--json'), debug: args.includes('--debug'), hint: `See ${commandPath(root, args)} --help.` });
+  }
+}

@@ -1,0 +1,258 @@
+import { MillraceError } from '../contracts/errors.ts';
+import type { RunStatus } from '../contracts/run.ts';
+import type { RunRecord } from '../store/runs.ts';
+import type { StageRecord } from '../store/stages.ts';
+import type { UndoRecord } from '../store/undos.ts';
+import { type Clients, withClients } from './clients.ts';
+import { addCommand, addGroup, type Invocation, invocationOf, print, type Program } from './command.ts';
+import { parseCount } from './duration.ts';
+import { toMillraceError } from './failure.ts';
+import { findRun } from './find-run.ts';
+import { watchToEnd } from './follow-run.ts';
+import { startRun, tellOrFollow } from './run-command.ts';
+import { renderFields, renderTable, showElapsed } from './table.ts';
+
+interface Common {
+  readonly json?: boolean;
+}
+
+const RUN_STATUSES = ['waiting', 'running', 'completed', 'failed', 'cancelled', 'terminated'] as const satisfies readonly RunStatus[];
+
+/** Whether a stage was computed or taken over, and why. */
+export function cacheText(stage: Pick<StageRecord, 'cachedFrom' | 'missReason' | 'status'>): string {
+  if (stage.cachedFrom) return `hit: from run ${stage.cachedFrom.runId.slice(0, 12)}, stage ${stage.cachedFrom.stage}`;
+  const reason = stage.missReason;
+  if (reason === null) return '';
+  if (reason.kind === 'first') return 'miss: no earlier result';
+  if (reason.kind === 'notAsked') return 'miss: the cache was not asked';
+  return `miss: ${reason.parts.join(', ')} differ${reason.parts.length === 1 ? 's' : ''} from run ${reason.fromRunId.slice(0, 12)}`;
+}
+
+function describeRun(run: RunRecord, stages: readonly StageRecord[], undos: readonly UndoRecord[], nowMs: number): string {
+  const git = run.gitCommit === null ? null : `${run.gitCommit.slice(0, 12)}${run.gitClean === false ? ' (with changes)' : ''}`;
+  const out = [
+    renderFields([
+      ['run', run.id],
+      ['pipeline', run.pipeline],
+      ['status', run.status],
+      ['workflow', run.workflowId],
+      ['started', run.startedAt ?? `waiting since ${run.createdAt}`],
+      ['took', showElapsed(run.startedAt, run.endedAt, nowMs)],
+      ['trigger', `${run.trigger.kind}${run.trigger.reason === undefined ? '' : `: ${run.trigger.reason}`}`],
+      ['retry of', run.retryOf],
+      ['parameters', JSON.stringify(run.params)],
+      ['commit', git],
+      ['build', run.buildId],
+    ]),
+    '\n',
+    renderTable(
+      ['stage', 'status', 'pool', 'attempts', 'took', 'cache'],
+      stages.map((s) => [
+        s.name,
+        s.cachedFrom ? 'cached' : s.status,
+        s.pool ?? '',
+        String(s.attempts),
+        showElapsed(s.startedAt, s.endedAt, nowMs),
+        cacheText(s),
+      ]),
+    ),
+  ];
+  const failed = stages.filter((s) => s.error !== null);
+  if (run.error)
+    out.push(
+      `\n${run.error.code}: ${run.error.message}\n`,
+      ...run.error.problems.map((p) => `  - ${p.path}: ${p.message}\n`),
+      `  How to fix it: ${run.error.fix}\n`,
+    );
+  else for (const stage of failed) out.push(`\n${stage.name}: ${stage.error?.code ?? ''}: ${stage.error?.message ?? ''}\n`);
+  if (undos.length > 0 && run.status !== 'completed' && run.status !== 'running') {
+    out.push(
+      '\nTaken back:\n',
+      ...undos.map((u) => `  ${u.status === 'done' ? '✓' : '✗'} ${u.stage} ${u.kind} ${u.key}: ${u.outcome ?? u.error?.message ?? u.status}\n`),
+    );
+  }
+  return out.join('');
+}
+
+async function showRun(clients: Clients, text: string, invocation: Invocation): Promise<void> {
+  const store = await clients.store();
+  const run = await findRun(store, text);
+  const [stages, undos, versions, rollouts, approvals] = await Promise.all([
+    store.stages.list(run.id),
+    store.undos.list(run.id),
+    store.models.versionsOfRun(run.id),
+    store.rollouts.list({ runId: run.id }),
+    store.approvals.list({ runId: run.id }),
+  ]);
+  print(invocation, { ...run, stages: stages.map((s) => ({ ...s, cache: cacheText(s) })), undos, versions, rollouts, approvals }, () => {
+    const extra = [
+      ...versions.map((v) => `Version: ${v.model} ${v.version} (${v.status}${v.statusReason === null ? '' : `: ${v.statusReason}`})\n`),
+      ...rollouts.map((r) => `Rollout: ${r.endpoint} ${r.status}${r.reason === null ? '' : `: ${r.reason}`}\n`),
+      ...approvals.flatMap((a) => [
+        `Gate: ${a.gate} ${a.status}, ${a.approversNeeded} needed\n`,
+        ...a.decisions.map((d) => `  ${d.at} ${d.who} ${d.decision}: ${d.reason}\n`),
+      ]),
+    ];
+    return `${describeRun(run, stages, undos, Date.now())}${extra.length > 0 ? `\n${extra.join('')}` : ''}`;
+  });
+}
+
+/** The workflow of a run that is open; a workflow id that the store does not know yet is taken as it is. */
+async function workflowOf(
+  clients: Clients,
+  text: string,
+): Promise<{ readonly workflowId: string; readonly temporalRunId?: string; readonly runId: string | null }> {
+  try {
+    const run = await findRun(await clients.store(), text);
+    if (run.workflowId === null)
+      throw new MillraceError('CONFLICT', `Run ${run.id} has no workflow: it was logged from outside.`, { fix: 'Nothing to do here.' });
+    return { workflowId: run.workflowId, ...(run.temporalRunId === null ? {} : { temporalRunId: run.temporalRunId }), runId: run.id };
+  } catch (error) {
+    if (toMillraceError(error).code !== 'NOT_FOUND' || /^[0-9a-f]{6,32}$/.test(text)) throw error;
+    const client = await clients.temporal();
+    try {
+      await client.workflow.getHandle(text).describe();
+    } catch {
+      throw error;
+    }
+    return { workflowId: text, runId: null };
+  }
+}
+
+async function requireOpen(clients: Clients, text: string): Promise<Awaited<ReturnType<typeof workflowOf>>> {
+  const at = await workflowOf(clients, text);
+  const run = at.runId === null ? null : await (await clients.store()).runs.get(at.runId);
+  if (run !== null && run.status !== 'running' && run.status !== 'waiting') {
+    throw new MillraceError('CONFLICT', `Run ${run.id} has ended already: it is ${run.status}.`, {
+      fix: 'Nothing to do; `millrace runs retry` starts it again.',
+    });
+  }
+  return at;
+}
+
+export function addRunsCommands(program: Program): void {
+  const runs = addGroup(program, 'runs', 'list and steer runs');
+
+  addCommand(program, runs, 'list', 'the runs, newest first')
+    .option('--pipeline <name>', 'of this pipeline only')
+    .option('--status <status>', `of this status only: ${RUN_STATUSES.join(', ')}`)
+    .option('--limit <count>', 'at most so many', '20')
+    .action(async (options: Common & { pipeline?: string; status?: string; limit: string }) => {
+      const limit = parseCount('--limit', options.limit);
+      const status = RUN_STATUSES.find((s) => s === options.status);
+      if (options.status !== undefined && status === undefined)
+        throw new MillraceError('USAGE', `--status: there is no status ${options.status}.`, { fix: `Use one of ${RUN_STATUSES.join(', ')}.` });
+      const invocation = invocationOf(program, options);
+      await withClients(async (clients) => {
+        const filter: { pipeline?: string; status?: RunStatus } = {
+          ...(options.pipeline === undefined ? {} : { pipeline: options.pipeline }),
+          ...(status === undefined ? {} : { status }),
+        };
+        const found = await (await clients.store()).runs.list({ ...filter, limit });
+        const nowMs = Date.now();
+        print(invocation, found, () =>
+          found.length === 0
+            ? 'There are no runs. Start one with `millrace run PIPELINE`.\n'
+            : renderTable(
+                ['run', 'pipeline', 'status', 'started', 'took', 'trigger', 'workflow'],
+                found.map((r) => [
+                  r.id,
+                  r.pipeline,
+                  r.status,
+                  r.startedAt ?? '',
+                  showElapsed(r.startedAt, r.endedAt, nowMs),
+                  r.trigger.kind,
+                  r.workflowId ?? '',
+                ]),
+              ),
+        );
+      });
+    });
+
+  addCommand(program, runs, 'show <run>', 'one run: its stages, which of them came from the cache and why not, what it published')
+    .option('--follow', 'watch it live until it has ended')
+    .action(async (run: string, options: Common & { follow?: boolean }) => {
+      const invocation = invocationOf(program, options);
+      await withClients(async (clients) => {
+        if (options.follow !== true) return showRun(clients, run, invocation);
+        const at = await workflowOf(clients, run);
+        return watchToEnd(await clients.temporal(), at, invocation);
+      });
+    });
+
+  addCommand(program, runs, 'cancel <run>', 'cancel a run; what it has published is taken back').action(async (run: string, options: Common) => {
+    const invocation = invocationOf(program, options);
+    await withClients(async (clients) => {
+      const at = await requireOpen(clients, run);
+      const client = await clients.temporal();
+      await client.workflow.getHandle(at.workflowId, at.temporalRunId).cancel();
+      print(
+        invocation,
+        { run: at.runId, workflowId: at.workflowId, requested: 'cancel' },
+        () => `${at.workflowId} is being cancelled; what it published is taken back.\nWatch it: millrace runs show ${at.workflowId} --follow\n`,
+      );
+    });
+  });
+
+  addCommand(program, runs, 'retry <run>', 'start again with the same parameters; stages whose inputs and code did not change are taken over')
+    .option('--detach', 'start it and return at once')
+    .option('--reason <text>', 'why; it stands in the record')
+    .action(async (text: string, options: Common & { detach?: boolean; reason?: string }) => {
+      const invocation = invocationOf(program, options);
+      await withClients(async (clients) => {
+        const run = await findRun(await clients.store(), text);
+        if (run.status === 'running' || run.status === 'waiting')
+          throw new MillraceError('CONFLICT', `Run ${run.id} has not ended: it is ${run.status}.`, { fix: `Cancel it first: millrace runs cancel ${run.id}` });
+        const started = await startRun(clients, {
+          pipeline: run.pipeline,
+          params: run.params as Record<string, unknown>,
+          trigger: { kind: 'retry', source: run.id, ...(options.reason === undefined ? {} : { reason: options.reason }) },
+          retryOf: run.id,
+        });
+        await tellOrFollow(clients, started, options.detach === true, invocation);
+      });
+    });
+
+  for (const [name, done, description] of [
+    ['pause', 'paused before its next stage', 'let a run rest before its next stage'],
+    ['resume', 'going on', 'let a paused run go on'],
+  ] as const) {
+    addCommand(program, runs, `${name} <run>`, description).action(async (run: string, options: Common) => {
+      const invocation = invocationOf(program, options);
+      await withClients(async (clients) => {
+        const at = await requireOpen(clients, run);
+        const client = await clients.temporal();
+        await client.workflow.getHandle(at.workflowId, at.temporalRunId).executeUpdate(name);
+        print(invocation, { run: at.runId, workflowId: at.workflowId, paused: name === 'pause' }, () => `${at.workflowId} is ${done}.\n`);
+      });
+    });
+  }
+
+  for (const [name, description] of [
+    ['approve', 'let a run pass a gate'],
+    ['reject', 'stop a run at a gate; what it has published is taken back'],
+  ] as const) {
+    addCommand(program, program.root, `${name} <run> [gate]`, `${description}; the gate may be left out while one alone waits`)
+      .requiredOption('--reason <text>', 'why; it stands in the record')
+      .option('--by <name>', 'who decides (default: the user of this machine)')
+      .action(async (run: string, gate: string | undefined, options: Common & { reason: string; by?: string }) => {
+        const invocation = invocationOf(program, options);
+        const { userInfo } = await import('node:os');
+        const by = options.by ?? userInfo().username;
+        await withClients(async (clients) => {
+          const at = await requireOpen(clients, run);
+          const client = await clients.temporal();
+          const decided = await client.workflow
+            .getHandle(at.workflowId, at.temporalRunId)
+            .executeUpdate<{ gate: string; approved: boolean }, [{ gate?: string; by: string; reason: string }]>(name, {
+              args: [{ ...(gate === undefined ? {} : { gate }), by, reason: options.reason }],
+            });
+          print(
+            invocation,
+            { run: at.runId, workflowId: at.workflowId, ...decided, by },
+            () => `${by} has ${name === 'approve' ? 'approved' : 'rejected'} ${decided.gate} of ${at.workflowId}.\n`,
+          );
+        });
+      });
+  }
+}
