@@ -1,0 +1,93 @@
+import { randomBytes } from 'node:crypto';
+import { beforeAll, describe, expect, it } from 'vitest';
+import type { Store } from '../../store/store.ts';
+import { freshStore } from '../support/database.ts';
+
+let store: Store;
+beforeAll(async () => {
+  store = await freshStore({ poolSize: 8 });
+});
+
+const newId = (): string => randomBytes(16).toString('hex');
+const gateOf = async (more: { approversNeeded?: number; expiresAt?: string } = {}) => {
+  const runId = newId();
+  await store.approvals.request({
+    runId,
+    gate: 'production',
+    evidence: { auc: 0.7 },
+    expiresAt: more.expiresAt ?? null,
+    approversNeeded: more.approversNeeded ?? 1,
+  });
+  return (who: string, decision: 'approve' | 'reject') => store.approvals.decide({ runId, gate: 'production', who, decision, reason: `${who} says so` });
+};
+
+describe('a gate', () => {
+  it('is approved when as many as are needed approve, each counted once', async () => {
+    const decide = await gateOf({ approversNeeded: 2 });
+    expect((await decide('ann', 'approve')).status).toBe('pending');
+    expect((await decide('ann', 'approve')).decisions).toHaveLength(1);
+    const settled = await decide('bob', 'approve');
+    expect(settled).toMatchObject({ status: 'approved', evidence: { auc: 0.7 } });
+    expect(settled.decisions.map((d) => [d.who, d.decision, d.reason])).toEqual([
+      ['ann', 'approve', 'ann says so'],
+      ['bob', 'approve', 'bob says so'],
+    ]);
+    await expect(decide('eve', 'reject')).rejects.toMatchObject({ code: 'CONFLICT' });
+  });
+
+  it('is closed by one rejection, and a decision cannot be turned round', async () => {
+    const decide = await gateOf({ approversNeeded: 2 });
+    await decide('ann', 'approve');
+    await expect(decide('ann', 'reject')).rejects.toMatchObject({ code: 'CONFLICT' });
+    expect((await decide('bob', 'reject')).status).toBe('rejected');
+  });
+
+  it('counts both of two approvals that come at the same moment', async () => {
+    const decide = await gateOf({ approversNeeded: 2 });
+    const settled = await Promise.all([decide('ann', 'approve'), decide('bob', 'approve')]);
+    expect(settled.map((s) => s.status).sort()).toEqual(['approved', 'pending']);
+  });
+
+  it('takes no decision past its time, and is expired once', async () => {
+    const decide = await gateOf({ expiresAt: '2020-01-01T00:00:00.000Z' });
+    await expect(decide('ann', 'approve')).rejects.toMatchObject({ code: 'GATE_EXPIRED' });
+    const runId = newId();
+    await expect(store.approvals.expire(runId, 'none')).rejects.toMatchObject({ code: 'NOT_FOUND' });
+    await store.approvals.request({ runId, gate: 'g', evidence: null, expiresAt: null });
+    expect((await store.approvals.expire(runId, 'g')).status).toBe('expired');
+    expect((await store.approvals.request({ runId, gate: 'g', evidence: null, expiresAt: null })).status).toBe('expired');
+    expect((await store.approvals.list({ runId })).map((a) => a.gate)).toEqual(['g']);
+  });
+});
+
+it('writes a line of the retraining ledger once, and lists the newest first', async () => {
+  const line = { pipeline: 'p', key: 'k1', trigger: { source: 'monitor' }, reasons: ['drift'], decision: 'started', runId: newId() };
+  const first = await store.retraining.append(line);
+  expect(await store.retraining.append({ ...line, decision: 'queued' })).toEqual(first);
+  await store.retraining.append({ ...line, key: 'k2', decision: 'coolingDown' });
+  expect((await store.retraining.list({ pipeline: 'p' })).map((l) => l.decision)).toEqual(['coolingDown', 'started']);
+  expect(await store.retraining.list({ pipeline: 'p', before: first.id })).toEqual([]);
+});
+
+it('keeps a window of monitoring as it was computed last', async () => {
+  const window = { endpoint: 'e', from: '2026-01-01T00:00:00.000Z', to: '2026-01-01T01:00:00.000Z' };
+  await store.monitoring.putWindow({ ...window, figures: { psi: 0.1 }, drifted: false });
+  await store.monitoring.putWindow({ ...window, figures: { psi: 0.4 }, drifted: true });
+  expect(await store.monitoring.listWindows({ endpoint: 'e' })).toMatchObject([{ ...window, figures: { psi: 0.4 }, drifted: true }]);
+  await store.monitoring.putMonitor({ endpoint: 'e', config: { every: '1 hour' } });
+  await store.monitoring.putMonitor({ endpoint: 'e', config: { every: '2 hours' } });
+  expect(await store.monitoring.findMonitor('e')).toMatchObject({ config: { every: '2 hours' } });
+  expect(await store.monitoring.listMonitors()).toHaveLength(1);
+});
+
+it('keeps a build and a dataset as they were recorded first', async () => {
+  const build = { id: 'b'.repeat(64), git: { remote: 'r', commit: 'c', clean: true }, pipelines: ['flightDelay'], bundles: { 'workflows.js': 'd'.repeat(64) } };
+  await store.builds.put(build);
+  await store.builds.put({ ...build, git: { remote: null, commit: null, clean: null } });
+  expect(await store.builds.find(build.id)).toMatchObject({ gitCommit: 'c', gitClean: true, bundles: build.bundles });
+  const dataset = { id: 'e'.repeat(64), name: 'flights', rows: 1, columns: [], sizeBytes: 1 };
+  await store.datasets.put({ ...dataset, runId: newId(), stage: 'ingest' });
+  await store.datasets.put(dataset);
+  expect(await store.datasets.list({ name: 'flights' })).toMatchObject([{ id: dataset.id, stage: 'ingest' }]);
+  await expect(store.datasets.get('0'.repeat(64))).rejects.toMatchObject({ code: 'NOT_FOUND' });
+});
