@@ -167,7 +167,7 @@ export async function findTemporalBinary(options: FindTemporalOptions): Promise<
       const go = onPath('go', env);
       if (go !== undefined) {
         progress("building Temporal's server with Go; this takes 2 to 4 minutes, once");
-        const { code, output } = await run(go, ['install', GO_MODULE], { ...env, GOBIN: temporary, GOFLAGS: '', CGO_ENABLED: '0' }, 1_200_000, (s) => {
+        const { code, output } = await run(go, ['install', GO_MODULE], { ...env, GOBIN: temporary }, 1_200_000, (s) => {
           progress(`building Temporal's server with Go (2 to 4 minutes, once): ${s} s`);
         });
         const file = join(temporary, process.platform === 'win32' ? 'temporal.exe' : 'temporal');
