@@ -168,9 +168,8 @@ export const compareColumns = (left: string, is: '<' | '<=' | '=' | '<>' | '>=' 
 /** A boolean expression in DuckDB's SQL over the row's columns. Like a CHECK, null passes. */
 export const customSql = (name: string, sql: string, tolerance: RowTolerance = {}): TableExpectation => table({ kind: 'customSql', name, sql, ...tolerance });
 
-export type ExpectationLists<Columns extends string = string> = Readonly<Partial<Record<Exclude<Columns, 'table'>, readonly ColumnExpectation[]>>> & {
-  readonly table?: readonly TableExpectation[];
-};
+/** Column → expectations; under `table` those of the table. */
+export type ExpectationLists<Names extends string = string> = { readonly [Name in Names]: Name extends 'table' ? readonly TableExpectation[] : readonly ColumnExpectation[] };
 
 /**
  * A suite of expectations as plain JSON, in the order in which they are written.
@@ -179,8 +178,8 @@ export type ExpectationLists<Columns extends string = string> = Readonly<Partial
  * @param columns The same for columns whose name is taken above: one that is called `table`.
  * @example expectations({ delay: [notNull(), between(-1500, 3000)], origin: [matches(/^[A-Z]{3}$/)], table: [rowCount({ min: 1000 })] })
  */
-export function expectations<Columns extends string = string>(
-  input: ExpectationLists<Columns>,
+export function expectations<const Names extends string>(
+  input: ExpectationLists<Names>,
   columns: Readonly<Record<string, readonly ColumnExpectation[]>> = {},
 ): Expectations {
   const { table: ofTheTable = [], ...ofColumns } = input as Readonly<Record<string, readonly (ColumnExpectation | TableExpectation)[] | undefined>>;

@@ -9,6 +9,7 @@ export const NumberProfileSchema = z.object({
   standardDeviation: z.number().nullable(),
   /** Values at 0.01, 0.05, 0.1, 0.2 … 0.9, 0.95, 0.99. */
   quantiles: z.array(z.object({ q: z.number(), value: z.number() })),
+  approximate: z.boolean().optional(),
   /** Bins [edge i, edge i+1), the last one closed; counts has one entry fewer than edges. */
   histogram: z.object({ edges: z.array(z.number()), counts: z.array(z.number().int()) }),
 });
@@ -17,7 +18,7 @@ export const StringProfileSchema = z.object({
   lengthMin: z.number().nullable(),
   lengthMean: z.number().nullable(),
   lengthMax: z.number().nullable(),
-  /** Most frequent values, at most 100, most frequent first; then by value. */
+  /** Most frequent values, at most 100, most frequent first; then by value. Cut at 200 characters; none where nearly every value is another. */
   top: z.array(z.object({ value: z.string(), count: z.number().int() })),
 });
 export const TimestampProfileSchema = z.object({

@@ -104,7 +104,7 @@ export const MonitorInputSchema = z.object({
     .optional(),
 });
 
-export const RegisterApprovalSchema = z.object({ version: VersionRefSchema, gate: NameSchema });
+export const ApproveInputSchema = z.object({ version: VersionRefSchema, gate: NameSchema });
 
 /** A user's own step: which function of which pipeline's steps file, with JSON arguments. */
 export const StepInputSchema = z.object({ pipeline: z.string(), step: z.string(), args: z.array(z.unknown()) });

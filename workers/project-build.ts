@@ -83,8 +83,8 @@ async function pipelineFolders(folder: string): Promise<readonly PipelineFolder[
 }
 
 function systemWorkflows(): string {
-  const built = join(packageRoot(), 'dist', 'workflows', 'system.js');
-  return existsSync(built) ? built : join(packageRoot(), 'workflows', 'system.ts');
+  const built = join(packageRoot, 'dist', 'workflows', 'system.js');
+  return existsSync(built) ? built : join(packageRoot, 'workflows', 'system.ts');
 }
 
 /** One bundle of all workflow code: its hash is the build's, and importing it shows what the pipelines are. */
@@ -108,8 +108,8 @@ async function bundleForLooking(entry: string, projectFolder: string, work: stri
   const code = result.outputFiles[0]?.text ?? '';
   const hash = createHash('sha256').update(code).digest('hex');
   // beside Millrace, so that the packages left outside are found
-  const folder = join(packageRoot(), 'node_modules', '.cache', 'millrace');
-  const place = existsSync(join(packageRoot(), 'node_modules')) ? folder : work;
+  const folder = join(packageRoot, 'node_modules', '.cache', 'millrace');
+  const place = existsSync(join(packageRoot, 'node_modules')) ? folder : work;
   await mkdir(place, { recursive: true });
   const file = join(place, `look-${hash.slice(0, 16)}-${String(process.pid)}.mjs`);
   await writeFile(file, code);

@@ -73,8 +73,8 @@ export async function endpoint(name: string, carry: EndpointCarry = { queue: [],
     handler: (change: EndpointChange) => {
       if (active) active.decision = { kind, ...change };
     },
-    validator: () => {
-      if (!active) throw toWorkflowFailure(new MillraceError('CONFLICT', `No rollout is under way on ${name}.`));
+    validator: (change: EndpointChange) => {
+      if (!active) throw toWorkflowFailure(new MillraceError('CONFLICT', `No rollout is under way on ${name}: ${change.by} has nothing to ${kind}.`));
     },
   });
   const promote = decide('promote');

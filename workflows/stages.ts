@@ -1,7 +1,7 @@
 import { condition } from '@temporalio/workflow';
 import type { z } from 'zod';
 import { MillraceError } from '../contracts/errors.ts';
-import type { ExpectationsInput } from '../contracts/expectations.ts';
+import type { Expectations } from '../contracts/expectations.ts';
 import type { Features } from '../contracts/features.ts';
 import type { CandidateRef, DatasetRef, DeploymentRef, EvaluationRef, SplitRef, VersionRef, WinnerRef } from '../contracts/references.ts';
 import type { RowTransform } from '../contracts/row-transforms.ts';
@@ -21,7 +21,7 @@ export function ingest(input: { readonly source: SourceInput; readonly name?: st
  *
  * @throws EXPECTATIONS_FAILED with every expectation that does not hold.
  */
-export function validate(dataset: DatasetRef, input: { readonly expectations: ExpectationsInput }, options?: StageOptions): Promise<DatasetRef> {
+export function validate(dataset: DatasetRef, input: { readonly expectations: Expectations }, options?: StageOptions): Promise<DatasetRef> {
   return runStage('validate', 'validate', { dataset, ...input }, options);
 }
 

@@ -1,0 +1,119 @@
+import { startModuleWorker } from '../config/module-worker.ts';
+import type { Column, ColumnType } from '../contracts/columns.ts';
+import { type ErrorReport, MillraceError } from '../contracts/errors.ts';
+import type { Features } from '../contracts/features.ts';
+import type { RowTransform } from '../contracts/row-transforms.ts';
+import type { Predictor, Signature } from '../contracts/signature.ts';
+import type { TrainerSpec } from '../contracts/stages.ts';
+import type { TrainedPredictor } from '../ml/train-predictor.ts';
+
+/**
+ * Heavy computing of a stage, in a worker thread: the event loop of the worker stays free for heartbeats, and a heap that
+ * runs over ends the thread, not the worker.
+ */
+export interface TrainJob {
+  readonly kind: 'train';
+  readonly train: readonly string[];
+  readonly validation: readonly string[] | null;
+  readonly trainer: TrainerSpec;
+  readonly features: Features;
+  readonly target: string;
+  readonly task: 'auto' | 'binary' | 'multiclass' | 'regression';
+  readonly sampleRows: number | null;
+  readonly seed: number;
+  readonly threads: number;
+  readonly resume: Uint8Array | null;
+  readonly targetType: ColumnType;
+  /** Of the training data, since its raw source. */
+  readonly transforms: readonly RowTransform[];
+  readonly rawColumns: readonly Column[];
+  readonly checkpointEveryMs: number;
+}
+
+export interface TrainedCandidate {
+  readonly trained: TrainedPredictor;
+  readonly columns: Signature['columns'];
+  readonly transforms: Signature['transforms'];
+  readonly sample: Predictor['sample'];
+}
+
+export interface ScoreJob {
+  readonly kind: 'score';
+  readonly files: readonly string[];
+  readonly columns: readonly string[];
+  /** Path of the ONNX file. */
+  readonly onnx: string;
+  readonly graph: Signature['graph'];
+}
+
+export type ComputeMessage<Result> =
+  | { readonly type: 'progress'; readonly fraction: number | null; readonly message: string }
+  | { readonly type: 'checkpoint'; readonly step: number; readonly state: Uint8Array }
+  | { readonly type: 'done'; readonly result: Result }
+  | { readonly type: 'failed'; readonly report: ErrorReport; readonly log: string };
+
+export interface ComputeHooks {
+  readonly signal: AbortSignal;
+  readonly progress: (fraction: number | null, message: string) => void;
+  readonly commitCheckpoint?: (step: number, state: Uint8Array) => Promise<void>;
+  readonly log: (message: string) => void;
+}
+
+/** Runs the job to its end. Cancelling ends the thread at once; what it had committed stays. */
+export function compute<Result>(job: TrainJob | ScoreJob, hooks: ComputeHooks): Promise<Result> {
+  return new Promise<Result>((resolve, reject) => {
+    const worker = startModuleWorker('compute-thread', import.meta.url, { workerData: job });
+    let settled = false;
+    let committing: Promise<void> = Promise.resolve();
+    const settle = (end: () => void): void => {
+      if (settled) return;
+      settled = true;
+      hooks.signal.removeEventListener('abort', onAbort);
+      // a checkpoint that is being written ends before the stage does
+      void committing.then(() => worker.terminate()).then(end, end);
+    };
+    const onAbort = (): void => {
+      settle(() => {
+        reject(hooks.signal.reason as Error);
+      });
+    };
+    if (hooks.signal.aborted) onAbort();
+    else hooks.signal.addEventListener('abort', onAbort);
+    worker.on('message', (message: ComputeMessage<Result>) => {
+      if (message.type === 'progress') hooks.progress(message.fraction, message.message);
+      else if (message.type === 'checkpoint') {
+        committing = committing
+          .then(() => hooks.commitCheckpoint?.(message.step, message.state))
+          .then(
+            () => {
+              worker.postMessage({ type: 'committed', step: message.step });
+            },
+            (error: unknown) => {
+              settle(() => {
+                reject(error as Error);
+              });
+            },
+          );
+      } else if (message.type === 'done') {
+        settle(() => {
+          resolve(message.result);
+        });
+      } else {
+        if (message.log) hooks.log(message.log);
+        settle(() => {
+          reject(MillraceError.fromReport(message.report));
+        });
+      }
+    });
+    worker.on('error', (error) => {
+      settle(() => {
+        reject(error);
+      });
+    });
+    worker.on('exit', (code) => {
+      settle(() => {
+        reject(new MillraceError('INTERNAL', `The computing thread ended with code ${String(code)} before it was done.`));
+      });
+    });
+  });
+}

@@ -1,0 +1,116 @@
+import { parentPort, workerData } from 'node:worker_threads';
+import type { RawColumn, RawTable } from '../contracts/columns.ts';
+import { MillraceError } from '../contracts/errors.ts';
+import type { Signature } from '../contracts/signature.ts';
+import { readColumns } from '../data/read-columns.ts';
+import { compileRowTransforms, pruneTransforms } from '../data/row-transforms.ts';
+import { createScorer, requestRow, samplePredictions, type Scores } from '../ml/score.ts';
+import { trainPredictor, type TrainedPredictor } from '../ml/train-predictor.ts';
+import type { ComputeMessage, ScoreJob, TrainedCandidate, TrainJob } from './compute-job.ts';
+
+/** The thread behind compute-job.ts. */
+const PROGRESS_EVERY_MS = 250;
+const SAMPLE_ROWS = 5;
+
+if (!parentPort) throw new Error('compute-thread runs as a worker thread only');
+const port = parentPort;
+const job = workerData as TrainJob | ScoreJob;
+const send = (message: ComputeMessage<unknown>, transfer: readonly ArrayBuffer[] = []): void => {
+  port.postMessage(message, transfer);
+};
+
+try {
+  const result = job.kind === 'train' ? await train(job) : await score(job);
+  send({ type: 'done', result });
+} catch (error) {
+  const known = error instanceof MillraceError ? error : new MillraceError('INTERNAL', 'The computing failed unexpectedly.');
+  const cause = error instanceof MillraceError ? error.cause : error;
+  send({ type: 'failed', report: known.report(), log: cause instanceof Error ? (cause.stack ?? cause.message) : cause === undefined ? '' : String(cause) });
+}
+
+/** A trained predictor with what makes it servable. */
+async function train(task: TrainJob): Promise<TrainedCandidate> {
+  const columns = [...Object.keys(task.features), task.target];
+  send({ type: 'progress', fraction: null, message: 'reading' });
+  const table = await readColumns(task.train, columns, { seed: task.seed, ...(task.sampleRows === null ? {} : { sampleRows: task.sampleRows }) });
+  const validation = task.validation === null ? undefined : await readColumns(task.validation, columns, { seed: task.seed });
+  let lastProgressMs = 0;
+  let lastCheckpointMs = Date.now();
+  let committing = false;
+  port.on('message', (message: { type: string }) => {
+    if (message.type === 'committed') committing = false;
+  });
+  try {
+    const trained = await trainPredictor({
+      trainer: task.trainer,
+      features: task.features,
+      train: table,
+      ...(validation ? { validation } : {}),
+      target: task.target,
+      targetType: task.targetType,
+      taskKind: task.task,
+      seed: task.seed,
+      threads: task.threads,
+      ...(task.resume ? { resume: task.resume } : {}),
+      onProgress: ({ fraction, step, metrics }) => {
+        const now = Date.now();
+        if (now - lastProgressMs < PROGRESS_EVERY_MS && fraction < 1) return;
+        lastProgressMs = now;
+        const figures = Object.entries(metrics).map(([name, value]) => `${name} ${value.toPrecision(4)}`);
+        send({ type: 'progress', fraction, message: [`step ${String(step)}`, ...figures].join(', ') });
+      },
+      checkpoint: async (step, state) => {
+        const now = Date.now();
+        if (!committing && now - lastCheckpointMs >= task.checkpointEveryMs) {
+          lastCheckpointMs = now;
+          committing = true;
+          send({ type: 'checkpoint', step, state: state() });
+        }
+        await new Promise((resolve) => setImmediate(resolve)); // hears of commits
+      },
+    });
+    return { trained, ...(await servable(task, trained, table)) };
+  } finally {
+    port.removeAllListeners('message');
+  }
+}
+
+/** The signature's raw columns and transforms, and a sample that a server can be checked by. */
+async function servable(task: TrainJob, trained: TrainedPredictor, table: RawTable): Promise<Omit<TrainedCandidate, 'trained'>> {
+  const { graph } = trained;
+  const { transforms, rawColumns } = pruneTransforms(task.transforms, [...graph.numbers, ...graph.dates, ...graph.strings], task.rawColumns);
+  const signature = { columns: rawColumns.map(({ name, type }) => ({ name, type })), transforms: [...transforms], graph };
+  const sample = isAtRest(signature, table) ? await samplePredictions({ onnx: trained.onnx, signature, table, count: SAMPLE_ROWS }) : { rows: [], output: [] };
+  return { columns: signature.columns, transforms: signature.transforms, sample };
+}
+
+/**
+ * The training rows are as they are after the transforms. They may stand for raw rows where the transforms leave them as
+ * they are (a text that is lower case already); where they do not (a hash), there is no sample.
+ */
+function isAtRest({ columns, transforms, graph }: Pick<Signature, 'columns' | 'transforms' | 'graph'>, table: RawTable): boolean {
+  if (columns.some((column) => !table.columns.has(column.name))) return false;
+  if (transforms.length === 0) return true;
+  if (JSON.stringify(transforms).includes('"op":"hash"')) return false;
+  const apply = compileRowTransforms(transforms, columns);
+  const taken = Math.min(SAMPLE_ROWS, table.rows);
+  return Array.from({ length: taken }, (_, i) => requestRow(columns, table, Math.floor((i * table.rows) / taken))).every((row) => {
+    const after = apply(row);
+    return [...graph.numbers, ...graph.dates, ...graph.strings].every((name) => !(name in row) || after[name] === row[name]);
+  });
+}
+
+async function score(task: ScoreJob): Promise<{ readonly scores: Scores; readonly columns: readonly (readonly [string, RawColumn])[] }> {
+  const table = await readColumns(task.files, task.columns, { seed: 0 });
+  const scorer = await createScorer(task.onnx, task.graph);
+  try {
+    const scores = await scorer.score(table, {
+      onProgress: (done) => {
+        send({ type: 'progress', fraction: done / table.rows, message: 'scoring' });
+      },
+    });
+    return { scores, columns: [...table.columns] };
+  } finally {
+    await scorer.close();
+  }
+}

@@ -1,0 +1,82 @@
+import { Context } from '@temporalio/activity';
+import { MillraceError } from '../contracts/errors.ts';
+import { ProfileSchema } from '../contracts/profile.ts';
+import { retrainingWorkflowId, WORKFLOW_QUEUE } from '../contracts/queues.ts';
+import type { RetrainRequest } from '../contracts/retraining.ts';
+import { type ColumnDrift, driftOfPredictions } from '../data/drift.ts';
+import { PredictorSchema } from '../contracts/signature.ts';
+import { predictionSegments } from '../store/prediction-segments.ts';
+import type { ActivityDependencies } from './dependencies.ts';
+import { toActivityFailure } from './failure.ts';
+import type { MonitorActivities, MonitorWindowInput, MonitorWindowResult } from './types.ts';
+
+/** PSI from which on a feature counts as drifted, where the pipeline states none. */
+const DEFAULT_PSI = 0.25;
+
+/**
+ * Looks at one window of an endpoint's requests. The window runs from where the last one ended (read from the store, not
+ * counted in ticks) to now; the same window again replaces its figures.
+ */
+export function createMonitorActivities(deps: ActivityDependencies): MonitorActivities {
+  return {
+    checkWindow: async (input) => {
+      try {
+        return await checkWindow(deps, input);
+      } catch (error) {
+        throw toActivityFailure(error, Context.current().info.attempt, (original) => {
+          deps.log('error', `monitor of ${input.endpoint}`, { error: original instanceof Error ? (original.stack ?? original.message) : String(original) });
+        });
+      }
+    },
+  };
+}
+
+async function checkWindow(deps: ActivityDependencies, input: MonitorWindowInput): Promise<MonitorWindowResult> {
+  const { endpoint, leastRows, retrainOn } = input;
+  const nothing = { rows: 0, worst: null, retrainingAsked: false } as const;
+  const route = await deps.store.endpoints.route(endpoint);
+  if (!route) return { verdict: 'no endpoint', ...nothing };
+  const predictor = PredictorSchema.parse(await deps.artifacts.getJson(route.champion.predictor));
+  if (predictor.trainingProfile === null) return { verdict: 'too few rows', ...nothing };
+  const profile = ProfileSchema.parse(await deps.artifacts.getJson(predictor.trainingProfile));
+
+  const earlier = await deps.store.monitoring.listWindows({ endpoint, limit: 100 });
+  const to = new Date().toISOString();
+  const from = earlier[0]?.to ?? new Date(Date.now() - input.everyMs).toISOString();
+  const segments = await predictionSegments(deps.config.home, endpoint, from, to);
+  const { rows, columns } = await driftOfPredictions({
+    segments,
+    from,
+    to,
+    profile,
+    signature: predictor.signature,
+    version: { model: route.champion.model, version: route.champion.version },
+    signal: Context.current().cancellationSignal,
+    onProgress: () => {
+      Context.current().heartbeat();
+    },
+  });
+  if (rows < leastRows) return { verdict: 'too few rows', rows, worst: null, retrainingAsked: false };
+
+  const limit = retrainOn?.psi ?? DEFAULT_PSI;
+  const worst = columns.reduce<ColumnDrift | null>((most, column) => (most === null || column.psi > most.psi ? column : most), null);
+  const drifted = worst !== null && worst.psi > limit;
+  await deps.store.monitoring.putWindow({ endpoint, from, to, figures: { rows, limit, columns, version: route.champion }, drifted });
+  const inARow = drifted ? 1 + earlier.findIndex((window) => !window.drifted) : 0;
+  const needed = retrainOn?.windows ?? Number.POSITIVE_INFINITY;
+  const streak = drifted && !earlier.some((window) => !window.drifted) ? earlier.length + 1 : inARow;
+  const ask = drifted && retrainOn !== undefined && streak >= needed;
+  if (ask) await askForRetraining(deps, input, { reason: `${worst.column} drifted: PSI ${worst.psi.toFixed(3)} over ${String(limit)} in ${String(streak)} windows in a row`, source: `monitor/${endpoint}`, evidence: { from, to, worst } });
+  return { verdict: drifted ? 'drifted' : 'steady', rows, worst: worst ? { column: worst.column, psi: worst.psi } : null, retrainingAsked: ask };
+}
+
+async function askForRetraining(deps: ActivityDependencies, { pipeline, endpoint }: MonitorWindowInput, request: RetrainRequest): Promise<void> {
+  if (pipeline === '') throw new MillraceError('INTERNAL', `The monitor of ${endpoint} has no pipeline.`);
+  await deps.client.workflow.signalWithStart('retraining', {
+    workflowId: retrainingWorkflowId(pipeline),
+    taskQueue: WORKFLOW_QUEUE,
+    args: [pipeline],
+    signal: 'retrain',
+    signalArgs: [request],
+  });
+}

@@ -1,0 +1,28 @@
+import { createHash } from 'node:crypto';
+import type { DeploymentRef } from '../../contracts/references.ts';
+import { DeployInputSchema } from '../../contracts/stages.ts';
+import { updateEndpoint } from '../endpoint-client.ts';
+import { defineStage } from '../stage-definition.ts';
+
+/**
+ * Hands the version to its endpoint's workflow. The rollout's id comes from run and stage, so that an attempt that is
+ * repeated asks for the same rollout; the record, with its undo, is there before the endpoint hears of it.
+ */
+export const deployStage = defineStage({
+  input: DeployInputSchema,
+  cacheable: false,
+  run: async ({ version, endpoint, rollout: strategy }, { call, deps, token }) => {
+    const rollout = createHash('sha256').update(`${call.runId}\n${call.stage}`).digest('hex').slice(0, 32);
+    const run = await deps.store.runs.get(call.runId);
+    await deps.store.rollouts.create({ id: rollout, endpoint, model: version.model, version: version.version, strategy, by: { runId: call.runId, stage: call.stage, token } });
+    await updateEndpoint(deps, endpoint, 'rollout', {
+      rollout,
+      version: { model: version.model, version: version.version, predictor: version.predictor },
+      strategy,
+      workflowId: run.workflowId,
+      reason: `run ${call.runId}`,
+    });
+    const output: DeploymentRef = { kind: 'deployment', endpoint, version, rollout };
+    return { output, summary: `${endpoint} has taken it up` };
+  },
+});

@@ -1,0 +1,31 @@
+import type { StageKind } from '../../contracts/stages.ts';
+import { approveStage } from './approve.ts';
+import { cleanStage } from './clean.ts';
+import { deployStage } from './deploy.ts';
+import { evaluateStage } from './evaluate.ts';
+import { importModelStage } from './import-model.ts';
+import { ingestStage } from './ingest.ts';
+import { monitorStage } from './monitor.ts';
+import { registerStage } from './register.ts';
+import { selectStage } from './select.ts';
+import { splitStage } from './split.ts';
+import { stepStage } from './step.ts';
+import { trainStage } from './train.ts';
+import { validateStage } from './validate.ts';
+
+/** Every kind of stage, by the name under which runs record it. */
+export const stages = {
+  ingest: ingestStage,
+  validate: validateStage,
+  clean: cleanStage,
+  split: splitStage,
+  train: trainStage,
+  select: selectStage,
+  evaluate: evaluateStage,
+  register: registerStage,
+  importModel: importModelStage,
+  approve: approveStage,
+  deploy: deployStage,
+  monitor: monitorStage,
+  step: stepStage,
+} as const satisfies Record<StageKind, unknown>;

@@ -1,0 +1,40 @@
+import { randomUUID } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Client } from '@temporalio/client';
+import { MillraceError } from '../contracts/errors.ts';
+import { SEARCH_ATTRIBUTES, WORKFLOW_QUEUE } from '../contracts/queues.ts';
+
+export const DEPLOYMENT = 'millrace';
+const KEYWORD = 2;
+
+/** Makes sure that the search attributes exist: a workflow task that sets an unknown one fails for ever. */
+export async function ensureSearchAttributes(client: Client, namespace: string): Promise<void> {
+  const { customAttributes } = await client.connection.operatorService.listSearchAttributes({ namespace });
+  const missing = SEARCH_ATTRIBUTES.filter((name) => customAttributes?.[name] === undefined || customAttributes[name] === null);
+  if (missing.length === 0) return;
+  await client.connection.operatorService.addSearchAttributes({ namespace, searchAttributes: Object.fromEntries(missing.map((name) => [name, KEYWORD])) });
+}
+
+/** Makes the build the one that new runs take. The server must have seen a worker of it first, so this tries for a while. */
+export async function setCurrentBuild(client: Client, namespace: string, buildId: string, timeoutMs = 30_000): Promise<void> {
+  const until = Date.now() + timeoutMs;
+  for (;;) {
+    try {
+      await client.workflowService.setWorkerDeploymentCurrentVersion({ namespace, deploymentName: DEPLOYMENT, version: `${DEPLOYMENT}.${buildId}`, buildId, ignoreMissingTaskQueues: true, identity: 'millrace' });
+      return;
+    } catch (error) {
+      if (Date.now() > until) throw new MillraceError('TEMPORAL_UNAVAILABLE', `Temporal did not take build ${buildId} as the current one.`, { cause: error });
+      await sleep(200);
+    }
+  }
+}
+
+/** Starts a workflow and waits for its answer: until a deployment has a current version, starts hang silently. */
+export async function proveStart(client: Client, timeoutMs = 30_000): Promise<void> {
+  const handle = await client.workflow.start('probe', { workflowId: `probe-${randomUUID()}`, taskQueue: WORKFLOW_QUEUE, args: [], workflowExecutionTimeout: timeoutMs });
+  try {
+    await handle.result();
+  } catch (error) {
+    throw new MillraceError('TEMPORAL_UNAVAILABLE', 'A workflow that was started as a proof did not end.', { cause: error, fix: 'Look at the log of the orchestrator and at Temporal.' });
+  }
+}

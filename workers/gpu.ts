@@ -1,0 +1,3 @@
+import { runPoolWorker } from './pool-worker.ts';
+
+await runPoolWorker('gpu');

@@ -1,0 +1,58 @@
+import { Worker, type NativeConnection } from '@temporalio/worker';
+import { createEndpointActivities } from '../activities/endpoint-activities.ts';
+import { createMonitorActivities } from '../activities/monitor-activities.ts';
+import { createRetrainingActivities } from '../activities/retraining-activities.ts';
+import { createRunActivities } from '../activities/run-activities.ts';
+import { createStageActivities } from '../activities/stage-activities.ts';
+import type { ActivityDependencies } from '../activities/dependencies.ts';
+import type { StageActivities } from '../activities/types.ts';
+import { endpointWorkflowId, poolQueue, retrainingWorkflowId, WORKFLOW_QUEUE } from '../contracts/queues.ts';
+import { DEPLOYMENT } from './deployment.ts';
+
+/** How workers are made of dependencies: the one place, for processes and for tests alike. */
+export interface Hosting {
+  readonly deps: ActivityDependencies;
+  readonly connection: NativeConnection;
+}
+
+/** Work that is under way when a worker is told to stop may take this long; then it is cancelled. */
+const SHUTDOWN_GRACE_MS = 5_000;
+/** Endpoints and ledgers wait rather than compute: they get slots of their own beside the stages'. */
+const SERVICE_SLOTS = 8;
+
+/** A worker that runs the workflows of one build. */
+export async function createBuildWorker({ deps, connection }: Hosting, buildId: string): Promise<Worker> {
+  return Worker.create({
+    connection,
+    namespace: deps.config.temporal.namespace,
+    taskQueue: WORKFLOW_QUEUE,
+    identity: deps.worker,
+    workflowBundle: { codePath: await deps.builds.workflowBundle(buildId) },
+    activities: createRunActivities(deps),
+    workerDeploymentOptions: { version: { deploymentName: DEPLOYMENT, buildId }, useWorkerVersioning: true, defaultVersioningBehavior: 'PINNED' },
+    shutdownGraceTime: SHUTDOWN_GRACE_MS,
+  });
+}
+
+/** A worker of one pool: takes stages from its task queue, as many at once as it has slots. */
+export function createPoolWorker({ deps, connection }: Hosting, pool: string, slots: number, stageActivities: StageActivities = createStageActivities(deps)): Promise<Worker> {
+  return Worker.create({
+    connection,
+    namespace: deps.config.temporal.namespace,
+    taskQueue: poolQueue(pool),
+    identity: deps.worker,
+    activities: { ...stageActivities, ...createEndpointActivities(deps), ...createRetrainingActivities(deps), ...createMonitorActivities(deps) },
+    maxConcurrentActivityTaskExecutions: pool === 'cpu' ? slots + SERVICE_SLOTS : slots,
+    shutdownGraceTime: SHUTDOWN_GRACE_MS,
+    maxHeartbeatThrottleInterval: '1 second',
+    defaultHeartbeatThrottleInterval: '1 second',
+  });
+}
+
+/** The controllers that people and programs signal must exist before the first signal. */
+export async function ensureControllers(deps: ActivityDependencies, pipelines: readonly string[]): Promise<void> {
+  const start = (type: string, workflowId: string, name: string) =>
+    deps.client.workflow.start(type, { workflowId, taskQueue: WORKFLOW_QUEUE, args: [name], workflowIdConflictPolicy: 'USE_EXISTING' });
+  const endpoints = await deps.store.endpoints.list({ limit: 1_000 });
+  await Promise.all([...pipelines.map((p) => start('retraining', retrainingWorkflowId(p), p)), ...endpoints.map((e) => start('endpoint', endpointWorkflowId(e.name), e.name))]);
+}

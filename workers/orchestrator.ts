@@ -1,0 +1,111 @@
+import { watch } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Worker } from '@temporalio/worker';
+import { announceReady } from '../config/ready.ts';
+import { describeError, MillraceError } from '../contracts/errors.ts';
+import { ensureSearchAttributes, proveStart, setCurrentBuild } from './deployment.ts';
+import { createBuildWorker, ensureControllers } from './hosting.ts';
+import { buildProject } from './project-build.ts';
+import { reconcile } from './reconciler.ts';
+import { runWorkerProcess, type WorkerProcess } from './worker-process.ts';
+
+/**
+ * The process that hosts the workflows.
+ *
+ * Invariants:
+ * 1. Every build that still has runs has a worker here, on the code it was built with; new runs take the newest.
+ * 2. A broken edit changes nothing: the build before stays current, and the log says what is wrong.
+ */
+const RECONCILE_EVERY_MS = 10_000;
+const BUILD_IDLE_LOOK_MS = 60_000;
+const SETTLE_MS = 300;
+
+await runWorkerProcess('orchestrator', async (context) => {
+  const { config, deps, log, stopped } = context;
+  await deps.store.migrate();
+  await ensureSearchAttributes(deps.client, config.temporal.namespace);
+  const hosted = new Map<string, { worker: Worker; running: Promise<void> }>();
+
+  const host = async (buildId: string): Promise<void> => {
+    if (hosted.has(buildId)) return;
+    const worker = await createBuildWorker(context, buildId);
+    const running = worker.run().catch((error: unknown) => {
+      log('error', `the worker of build ${buildId} ended`, { error: error instanceof Error ? (error.stack ?? error.message) : String(error) });
+      process.exitCode = 1;
+      process.kill(process.pid, 'SIGTERM');
+    });
+    hosted.set(buildId, { worker, running });
+  };
+  const takeNewest = async (): Promise<string> => {
+    const built = await buildProject(deps);
+    await host(built.id);
+    await setCurrentBuild(deps.client, config.temporal.namespace, built.id);
+    await ensureControllers(deps, built.pipelines.map((p) => p.name));
+    return built.id;
+  };
+
+  let current = await takeNewest();
+  for (const buildId of await deps.store.runs.openBuilds()) {
+    await host(buildId).catch((error: unknown) => {
+      log('error', `build ${buildId} has runs, but its code cannot be loaded`, { error: String(error) });
+    });
+  }
+  await proveStart(deps.client);
+  announceReady({ name: 'orchestrator', build: current });
+
+  const background: Promise<void>[] = [every(RECONCILE_EVERY_MS, stopped, log, async () => {
+    const { closed, undone } = await reconcile(deps);
+    if (closed.length + undone.length > 0) log('warn', 'closed the records of runs that ended from outside', { closed, undone });
+  }), every(BUILD_IDLE_LOOK_MS, stopped, log, async () => {
+    const open = new Set(await deps.store.runs.openBuilds());
+    for (const [buildId, { worker, running }] of hosted) {
+      if (buildId === current || open.has(buildId)) continue;
+      hosted.delete(buildId);
+      worker.shutdown();
+      await running;
+    }
+  })];
+  if (process.env['MILLRACE_WATCH'] === '1') {
+    background.push(
+      onChange(config.pipelinesFolder, stopped, async () => {
+        try {
+          const before = current;
+          current = await takeNewest();
+          if (current !== before) log('info', 'new runs take the edited pipelines', { build: current });
+        } catch (error) {
+          log('error', error instanceof MillraceError ? describeError(error.report()) : String(error));
+        }
+      }),
+    );
+  }
+  await new Promise<void>((resolve) => {
+    if (stopped.aborted) resolve();
+    stopped.addEventListener('abort', () => resolve());
+  });
+  for (const { worker } of hosted.values()) if (worker.getState() === 'RUNNING') worker.shutdown();
+  await Promise.all([...background, ...[...hosted.values()].map((h) => h.running)]);
+});
+
+async function every(intervalMs: number, stopped: AbortSignal, log: WorkerProcess['log'], work: () => Promise<void>): Promise<void> {
+  while (!stopped.aborted) {
+    await work().catch((error: unknown) => {
+      log('warn', 'a background task failed; it is tried again', { error: error instanceof Error ? error.message : String(error) });
+    });
+    await sleep(intervalMs, undefined, { signal: stopped }).catch(() => undefined); // only the stop ends it early
+  }
+}
+
+/** Calls `work` once for edits that come together, never twice at a time. */
+async function onChange(folder: string, stopped: AbortSignal, work: () => Promise<void>): Promise<void> {
+  let dirty = false;
+  const watcher = watch(folder, { recursive: true }, () => {
+    dirty = true;
+  });
+  while (!stopped.aborted) {
+    await sleep(SETTLE_MS, undefined, { signal: stopped }).catch(() => undefined); // only the stop ends it early
+    if (!dirty) continue;
+    dirty = false;
+    await sleep(SETTLE_MS).then(work);
+  }
+  watcher.close();
+}
