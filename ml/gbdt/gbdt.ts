@@ -340,7 +340,11 @@ function writeInputs(memory: SharedMemory, layout: Layout, bounds: readonly Floa
     new Float32Array(memory.buffer, layout.bounds + feature * 1024, 256).set(bound);
   });
   const allRows = layout.rows + layout.validationRows;
-  const targets = layout.classification ? new Uint16Array(memory.buffer, layout.targets, allRows) : new Float64Array(memory.buffer, layout.targets, allRows);
+  const targets = !layout.classification
+    ? new Float64Array(memory.buffer, layout.targets, allRows)
+    : layout.outputs === 1
+      ? new Float32Array(memory.buffer, layout.targets, allRows)
+      : new Uint16Array(memory.buffer, layout.targets, allRows);
   targets.set(train.y);
   if (validation !== undefined) targets.set(validation.y, layout.rows);
   if (!layout.weighted) return;

@@ -6,7 +6,7 @@
  * 1. A kernel adds up in the order of its rows: the same rows give the same bits, on every machine.
  * 2. Kernels check nothing. Pointers come from the memory layout, row numbers from the partition, and both stay inside.
  */
-import { assembleModule, bulk, f64, f64x2, get, i32, i64x2, set, until, v128, type Code, type WasmFunction } from './wasm-assembler.ts';
+import { assembleModule, bulk, f32x4, f64, f64x2, get, i32, i64x2, set, until, v128, type Code, type WasmFunction } from './wasm-assembler.ts';
 import { type CompiledModule, type SharedMemory, wasmRuntime } from './wasm-runtime.ts';
 
 /** Features whose bins lie side by side in a row and are added up in one pass. */
@@ -37,6 +37,14 @@ export interface Kernels {
   readonly addToScores: (orderStart: number, orderEnd: number, scores: number, value: number) => void;
   /** e^x in place over float64 pairs; the count of bytes is a multiple of EXPONENTIAL_BLOCK_BYTES. To a relative 1e-11, x bounded to ±708. */
   readonly exponential: (start: number, end: number) => void;
+  /**
+   * Derivatives of the log loss for the float64 scores from `scores` to `end` (a multiple of BINARY_BLOCK_ROWS rows) and
+   * their float32 labels. At `sums` it leaves six numbers of 64 bits, one of each pair for even and odd rows: product of
+   * mantissas, sum of biased exponents (whole numbers), and a sum that is finite if all scores are.
+   */
+  readonly deriveBinary: (scores: number, end: number, labels: number, derivatives: number, sums: number) => void;
+  /** The sums alone. */
+  readonly measureBinary: (scores: number, end: number, labels: number, derivatives: number, sums: number) => void;
   /** target += source over float64 pairs. */
   readonly addHistogram: (target: number, targetEnd: number, source: number) => void;
   /** target = target - source over float64 pairs. */
@@ -100,55 +108,99 @@ function addToScoresKernel(): WasmFunction {
   return { name: 'addToScores', parameters: ['i32', 'i32', 'i32', 'f64'], locals: ['i32'], body: until(order, end, body) };
 }
 
-/** Where the constants of the exponential lie, at the start of the memory. Read from there: building each anew costs half of the time. */
-const EXPONENTIAL_TABLE = 0;
+/** Where the constants lie, at the start of the memory. Read from there: building each anew costs more than the arithmetic. */
+const CONSTANT_TABLE = 0;
 
 /** Bytes at the start of the memory that belong to the kernels. */
 export const KERNEL_CONSTANTS_BYTES = 512;
 
+/** A probability below this counts as this in the log loss, as in LightGBM. */
+export const LEAST_PROBABILITY = 1e-15;
+
 const EXPONENTIAL_TERMS = 9;
 
-/** 708, -708, log2 e, ln 2 in two parts (Cody and Waite, 1980), 1.5 · 2^52, then 1 / 9! … 1 / 0!: each twice, for both lanes. */
-function exponentialConstants(): Float64Array {
+/** Positions in the table of constants: those of the exponential, its series, and those of the log loss. */
+const CONSTANT = {
+  most: 0,
+  least: 1,
+  log2e: 2,
+  ln2High: 3,
+  ln2Low: 4,
+  rounder: 5,
+  series: 6,
+  one: 6 + EXPONENTIAL_TERMS,
+  leastProbability: 7 + EXPONENTIAL_TERMS,
+  mantissa: 8 + EXPONENTIAL_TERMS,
+} as const;
+
+/** ±708, log2 e, ln 2 in two parts (Cody and Waite, 1980), 1.5 · 2^52, 1 / 9! … 1 / 0!, least probability, mask of a mantissa: each twice, for both lanes. */
+function kernelConstants(): Float64Array {
   const inverseFactorials = [1];
   for (let i = 1; i <= EXPONENTIAL_TERMS; i += 1) inverseFactorials.unshift((inverseFactorials[0] ?? 1) * i);
-  return Float64Array.from(
-    [708, -708, Math.LOG2E, 6.9314718036912381649e-1, 1.90821492927058770002e-10, 1.5 * 2 ** 52, ...inverseFactorials.map((f) => 1 / f)].flatMap((c) => [c, c]),
-  );
+  const [mantissa = 0] = new Float64Array(BigUint64Array.of(0x000fffffffffffffn).buffer);
+  const constants = [
+    708,
+    -708,
+    Math.LOG2E,
+    6.9314718036912381649e-1,
+    1.90821492927058770002e-10,
+    1.5 * 2 ** 52,
+    ...inverseFactorials.map((f) => 1 / f),
+    LEAST_PROBABILITY,
+    mantissa,
+  ];
+  return Float64Array.from(constants.flatMap((c) => [c, c]));
 }
 
-/** Bytes that one pass of the exponential takes: chains that do not wait for each other. */
-export const EXPONENTIAL_BLOCK_BYTES = 32;
+const constant = (index: number): Code => v128.load(i32.constant(CONSTANT_TABLE + index * 16));
 
-/** e^x = 2^n · e^r with n = round(x / ln 2), r = x - n ln 2, and the Taylor series of e^r to r^9, whose rest is below 1e-11 for |r| ≤ 0.347. */
-function exponentialKernel(): WasmFunction {
-  const [pointer, end] = [0, 1];
-  const chains = Array.from({ length: EXPONENTIAL_BLOCK_BYTES / 16 }, (_, chain) => ({
-    x: 2 + 4 * chain,
-    n: 3 + 4 * chain,
-    shifted: 4 + 4 * chain,
-    polynomial: 5 + 4 * chain,
+interface ExponentialChain {
+  readonly x: number;
+  readonly n: number;
+  readonly shifted: number;
+  readonly result: number;
+}
+
+/** Locals of chains that do not wait for each other, from local `first` on. */
+const exponentialChains = (count: number, first: number): readonly (ExponentialChain & { readonly offset: number })[] =>
+  Array.from({ length: count }, (_, chain) => ({
+    x: first + 4 * chain,
+    n: first + 1 + 4 * chain,
+    shifted: first + 2 + 4 * chain,
+    result: first + 3 + 4 * chain,
     offset: 16 * chain,
   }));
-  const constant = (index: number): Code => v128.load(i32.constant(EXPONENTIAL_TABLE + index * 16));
-  /** The bits of 1.0 are the exponent 0. */
-  const ONE = 6 + EXPONENTIAL_TERMS;
-  const each = (step: (chain: (typeof chains)[number]) => Code): Code => chains.flatMap(step);
-  const body: Code = [
-    ...each(({ x, offset }) => set(x, f64x2.maximum(f64x2.minimum(v128.load(get(pointer), offset), constant(0)), constant(1)))),
+
+/** result = e^x = 2^n · e^r with n = round(x / ln 2), r = x - n ln 2, and the Taylor series of e^r to r^9, whose rest is below 1e-11 for |r| ≤ 0.347. */
+function exponentialOf(chains: readonly ExponentialChain[]): Code {
+  const each = (step: (chain: ExponentialChain) => Code): Code => chains.flatMap(step);
+  return [
+    ...each(({ x }) => set(x, f64x2.maximum(f64x2.minimum(get(x), constant(CONSTANT.most)), constant(CONSTANT.least)))),
     // Adding 1.5 · 2^52 rounds to a whole number and leaves it in the low bits, where the shift below takes it to the exponent.
-    ...each(({ x, n, shifted }) => [
-      ...set(shifted, f64x2.add(f64x2.multiply(get(x), constant(2)), constant(5))),
-      ...set(n, f64x2.subtract(get(shifted), constant(5))),
-    ]),
-    ...each(({ x, n }) => set(x, f64x2.subtract(f64x2.subtract(get(x), f64x2.multiply(get(n), constant(3))), f64x2.multiply(get(n), constant(4))))),
-    ...each(({ polynomial }) => set(polynomial, constant(6))),
-    ...Array.from({ length: EXPONENTIAL_TERMS }, (_, term) =>
-      each(({ x, polynomial }) => set(polynomial, f64x2.add(f64x2.multiply(get(polynomial), get(x)), constant(7 + term)))),
-    ).flat(),
-    ...each(({ shifted, polynomial, offset }) =>
-      v128.store(get(pointer), f64x2.multiply(get(polynomial), i64x2.add(i64x2.shiftLeft(get(shifted), 52), constant(ONE))), offset),
+    ...each(({ x, shifted }) => set(shifted, f64x2.add(f64x2.multiply(get(x), constant(CONSTANT.log2e)), constant(CONSTANT.rounder)))),
+    ...each(({ n, shifted }) => set(n, f64x2.subtract(get(shifted), constant(CONSTANT.rounder)))),
+    ...each(({ x, n }) =>
+      set(x, f64x2.subtract(f64x2.subtract(get(x), f64x2.multiply(get(n), constant(CONSTANT.ln2High))), f64x2.multiply(get(n), constant(CONSTANT.ln2Low)))),
     ),
+    ...each(({ result }) => set(result, constant(CONSTANT.series))),
+    ...Array.from({ length: EXPONENTIAL_TERMS }, (_, term) =>
+      each(({ x, result }) => set(result, f64x2.add(f64x2.multiply(get(result), get(x)), constant(CONSTANT.series + 1 + term)))),
+    ).flat(),
+    // The bits of 1.0 are the exponent 0.
+    ...each(({ shifted, result }) => set(result, f64x2.multiply(get(result), i64x2.add(i64x2.shiftLeft(get(shifted), 52), constant(CONSTANT.one))))),
+  ];
+}
+
+/** Bytes that one pass of the exponential takes. */
+export const EXPONENTIAL_BLOCK_BYTES = 32;
+
+function exponentialKernel(): WasmFunction {
+  const [pointer, end] = [0, 1];
+  const chains = exponentialChains(EXPONENTIAL_BLOCK_BYTES / 16, 2);
+  const body: Code = [
+    ...chains.flatMap(({ x, offset }) => set(x, v128.load(get(pointer), offset))),
+    ...exponentialOf(chains),
+    ...chains.flatMap(({ result, offset }) => v128.store(get(pointer), get(result), offset)),
     ...advance(pointer, EXPONENTIAL_BLOCK_BYTES),
   ];
   return {
@@ -156,6 +208,53 @@ function exponentialKernel(): WasmFunction {
     parameters: ['i32', 'i32'],
     locals: chains.flatMap(() => ['v128', 'v128', 'v128', 'v128'] as const),
     body: until(pointer, end, body),
+  };
+}
+
+/** Rows that one pass of the binary kernels takes. */
+export const BINARY_BLOCK_ROWS = 4;
+
+/**
+ * Log loss of a binary target. The logarithms are not taken one by one: the probabilities of the rows' own classes are
+ * multiplied, and the product's exponent is moved to a sum of its own after each row.
+ */
+function binaryKernel(training: boolean): WasmFunction {
+  const [scores, end, labels, derivatives, sums, product, exponents, check, p, difference] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9];
+  const chains = exponentialChains(BINARY_BLOCK_ROWS / 2, 10);
+  const one = constant(CONSTANT.one);
+  const body: Code = [
+    ...chains.flatMap(({ x, offset }) => set(x, f64x2.negate(v128.load(get(scores), offset)))),
+    ...exponentialOf(chains),
+    ...chains.flatMap(({ result, offset }) => [
+      ...set(p, f64x2.divide(one, f64x2.add(one, get(result)))),
+      ...set(difference, f64x2.subtract(get(p), f64x2.fromFloats(v128.loadHalf(get(labels), offset / 2)))),
+      ...(training
+        ? v128.store(
+            get(derivatives),
+            f32x4.interleaveLow(f64x2.toFloats(get(difference)), f64x2.toFloats(f64x2.multiply(get(p), f64x2.subtract(one, get(p))))),
+            offset,
+          )
+        : []),
+      ...set(check, f64x2.add(get(check), get(difference))),
+      ...set(product, f64x2.multiply(get(product), f64x2.maximum(f64x2.subtract(one, f64x2.absolute(get(difference))), constant(CONSTANT.leastProbability)))),
+      ...set(exponents, i64x2.add(get(exponents), i64x2.shiftRight(get(product), 52))),
+      ...set(product, v128.or(v128.and(get(product), constant(CONSTANT.mantissa)), one)),
+    ]),
+    ...advance(scores, BINARY_BLOCK_ROWS * 8),
+    ...advance(labels, BINARY_BLOCK_ROWS * 4),
+    ...advance(derivatives, BINARY_BLOCK_ROWS * 8),
+  ];
+  return {
+    name: training ? 'deriveBinary' : 'measureBinary',
+    parameters: ['i32', 'i32', 'i32', 'i32', 'i32'],
+    locals: ['v128', 'v128', 'v128', 'v128', 'v128', ...chains.flatMap(() => ['v128', 'v128', 'v128', 'v128'] as const)],
+    body: [
+      ...set(product, one),
+      ...until(scores, end, body),
+      ...v128.store(get(sums), get(product), 0),
+      ...v128.store(get(sums), get(exponents), 16),
+      ...v128.store(get(sums), get(check), 32),
+    ],
   };
 }
 
@@ -175,6 +274,8 @@ export function compileKernels(maximumPages: number): CompiledModule {
     partitionKernel(true),
     addToScoresKernel(),
     exponentialKernel(),
+    binaryKernel(true),
+    binaryKernel(false),
     histogramSumKernel('addHistogram', f64x2.add),
     histogramSumKernel('subtractHistogram', f64x2.subtract),
     { name: 'copy', parameters: ['i32', 'i32', 'i32'], locals: [], body: bulk.copy(get(0), get(1), get(2)) },
@@ -185,7 +286,7 @@ export function compileKernels(maximumPages: number): CompiledModule {
 
 /** Binds the compiled kernels to a memory, in the calling thread. */
 export function bindKernels(module: CompiledModule, memory: SharedMemory): Kernels {
-  new Float64Array(memory.buffer, EXPONENTIAL_TABLE).set(exponentialConstants());
+  new Float64Array(memory.buffer, CONSTANT_TABLE).set(kernelConstants());
   const exported = new wasmRuntime.Instance(module, { host: { memory } }).exports;
   const widths = Array.from({ length: MAX_GROUP_WIDTH }, (_, index) => index + 1);
   return {

@@ -62,7 +62,7 @@ export interface Layout {
   readonly derivatives: number;
   /** Float64, [outputs × (rows + validationRows)]. */
   readonly scores: number;
-  /** Class numbers as Uint16, or values as Float64; validation rows after training rows. */
+  /** Binary labels as Float32, class numbers as Uint16, or values as Float64; validation rows after training rows. */
   readonly targets: number;
   /** Float64 a row, validation rows after training rows; only when weighted. */
   readonly weights: number;
@@ -148,7 +148,7 @@ export function planLayout(needs: LayoutNeeds): Layout {
   const large = {
     derivatives: take(outputs * rows * 8),
     scores: take(outputs * allRows * 8),
-    targets: take(allRows * (needs.classification ? 2 : 8)),
+    targets: take(allRows * (needs.classification ? (outputs === 1 ? 4 : 2) : 8)),
     weights: needs.weighted ? take(allRows * 8) : 0,
     order: take(rows * 4),
     orderLeft: parallel ? take(rows * 4) : 0,

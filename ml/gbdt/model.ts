@@ -163,7 +163,7 @@ export function decodeTrees(bytes: Uint8Array): { readonly header: unknown; read
     const take = (sizeBytes: number): ArrayBuffer => {
       if (offset + sizeBytes > bytes.byteLength) throw new RangeError('The state ends too early.');
       offset += sizeBytes;
-      return bytes.slice(offset - sizeBytes, offset).buffer as ArrayBuffer;
+      return bytes.slice(offset - sizeBytes, offset).buffer;
     };
     const trees = parsed.trees.map(([output, splits]) => ({
       output,

@@ -8,7 +8,7 @@
  * 3. How rows and features are cut into tasks does not depend on the count of threads: a model is the same on any machine.
  */
 import { createBinFinder, writeBins } from './binning.ts';
-import { EXPONENTIAL_BLOCK_BYTES, HISTOGRAM_STRIDE_BYTES, type Kernels } from './kernels.ts';
+import { BINARY_BLOCK_ROWS, EXPONENTIAL_BLOCK_BYTES, HISTOGRAM_STRIDE_BYTES, LEAST_PROBABILITY, type Kernels } from './kernels.ts';
 import { CANDIDATE_FIELDS, leafChunks, ROW_BLOCK, SCRATCH_ROWS, TREE_NODE_FIELDS, type Layout } from './layout.ts';
 import type { SharedMemory } from './wasm-runtime.ts';
 
@@ -32,9 +32,6 @@ export interface SplitLimits {
   readonly l2: number;
 }
 
-/** A probability below this counts as this in the log loss, as in LightGBM. */
-const LEAST_PROBABILITY = 1e-15;
-
 export interface TaskRunner {
   /** Runs one task; `thread` (0 … threads - 1) says whose scratch it may use. */
   readonly run: (kind: TaskKind, index: number, thread: number) => void;
@@ -54,7 +51,7 @@ export function createTaskRunner(memory: SharedMemory, layout: Layout, kernels: 
   const given = new Float64Array(memory.buffer, layout.taskArguments, 16);
   const argument = (index: number): number => given[index] as number;
   const losses = new Float64Array(memory.buffer, layout.losses, Math.ceil(rows / ROW_BLOCK) + Math.ceil(validationRows / ROW_BLOCK));
-  const classes = layout.classification ? new Uint16Array(memory.buffer, layout.targets, allRows) : new Uint16Array(0);
+  const classes = layout.classification && outputs > 1 ? new Uint16Array(memory.buffer, layout.targets, allRows) : new Uint16Array(0);
   const values = layout.classification ? new Float64Array(0) : new Float64Array(memory.buffer, layout.targets, allRows);
   const weights = layout.weighted ? new Float64Array(memory.buffer, layout.weights, allRows) : undefined;
   const chunkCounts = new Int32Array(memory.buffer, layout.chunkCounts, 16);
@@ -93,38 +90,30 @@ export function createTaskRunner(memory: SharedMemory, layout: Layout, kernels: 
   };
 
   const deriveBinary = (first: number, last: number, training: boolean, scratch: number): number => {
-    const score = layout.scores / 8;
-    const derivative = layout.derivatives / 4;
-    const at = scratch / 8;
     let loss = 0;
-    let product = 1;
-    for (let from = first; from < last; from += SCRATCH_ROWS) {
-      const count = Math.min(SCRATCH_ROWS, last - from);
-      for (let i = 0; i < count; i += 1) doubles[at + i] = -(doubles[score + from + i] as number);
-      kernels.exponential(scratch, scratch + Math.ceil((count * 8) / EXPONENTIAL_BLOCK_BYTES) * EXPONENTIAL_BLOCK_BYTES);
-      for (let i = 0; i < count; i += 1) {
-        const row = from + i;
-        const p = 1 / (1 + (doubles[at + i] as number));
-        const y = classes[row] as number;
-        // The probability of the row's own class: p for 1, 1 - p for 0.
-        let own = 1 - y + (2 * y - 1) * p;
-        if (own < LEAST_PROBABILITY) own = LEAST_PROBABILITY;
-        const w = weights === undefined ? 1 : (weights[row] as number);
-        if (weights === undefined) {
-          // One logarithm for the product of many probabilities, taken before it can underflow.
-          product *= own;
-          if (product < 1e-200) {
-            loss -= Math.log(product);
-            product = 1;
-          }
-        } else if (w > 0) loss -= w * Math.log(own);
-        if (training) {
-          floats[derivative + 2 * row] = w * (p - y);
-          floats[derivative + 2 * row + 1] = w * p * (1 - p);
-        }
+    let from = first;
+    if (weights === undefined) {
+      const count = Math.floor((last - first) / BINARY_BLOCK_ROWS) * BINARY_BLOCK_ROWS;
+      const start = layout.scores + first * 8;
+      (training ? kernels.deriveBinary : kernels.measureBinary)(start, start + count * 8, layout.targets + first * 4, layout.derivatives + first * 8, scratch);
+      // The exponents are biased by 1,023 for each of the rows in a lane.
+      const exponents = (ints[scratch / 4 + 4] as number) + (ints[scratch / 4 + 6] as number) - 1023 * count;
+      const mantissas = (doubles[scratch / 8] as number) * (doubles[scratch / 8 + 1] as number);
+      const check = (doubles[scratch / 8 + 4] as number) + (doubles[scratch / 8 + 5] as number);
+      loss = Number.isFinite(check) ? -Math.log(mantissas) - exponents * Math.LN2 : Number.NaN;
+      from += count;
+    }
+    for (let row = from; row < last; row += 1) {
+      const p = 1 / (1 + Math.exp(-(doubles[layout.scores / 8 + row] as number)));
+      const y = floats[layout.targets / 4 + row] as number;
+      const w = weights === undefined ? 1 : (weights[row] as number);
+      if (w > 0) loss -= w * Math.log(Math.max(LEAST_PROBABILITY, y === 1 ? p : 1 - p));
+      if (training) {
+        floats[layout.derivatives / 4 + 2 * row] = w * (p - y);
+        floats[layout.derivatives / 4 + 2 * row + 1] = w * p * (1 - p);
       }
     }
-    return loss - Math.log(product);
+    return loss;
   };
 
   const deriveMulticlass = (first: number, last: number, training: boolean, scratch: number): number => {

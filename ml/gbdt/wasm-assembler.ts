@@ -74,8 +74,10 @@ export const f64 = {
 
 export const v128 = {
   load: (address: Code, offset = 0): Code => [...address, ...memory(simd(0x00), 4, offset)],
+  and: binary(simd(0x4e)),
+  or: binary(simd(0x50)),
   /** Eight bytes into the low half. */
-  loadHalf: (address: Code): Code => [...address, ...memory(simd(0x5d), 3, 0)],
+  loadHalf: (address: Code, offset = 0): Code => [...address, ...memory(simd(0x5d), 3, offset)],
   store: (address: Code, value: Code, offset = 0): Code => [...address, ...value, ...memory(simd(0x0b), 4, offset)],
 };
 
@@ -85,13 +87,24 @@ export const f64x2 = {
   multiply: binary(simd(0xf2)),
   minimum: binary(simd(0xf4)),
   maximum: binary(simd(0xf5)),
+  divide: binary(simd(0xf3)),
+  absolute: unary(simd(0xec)),
+  negate: unary(simd(0xed)),
+  /** Two float32 lanes, then two of 0. */
+  toFloats: unary(simd(0x5e)),
   /** The two low float32 lanes as float64. */
   fromFloats: unary(simd(0x5f)),
+};
+
+export const f32x4 = {
+  /** Lanes left 0, right 0, left 1, right 1. */
+  interleaveLow: (left: Code, right: Code): Code => [...left, ...right, ...simd(0x0d), 0, 1, 2, 3, 16, 17, 18, 19, 4, 5, 6, 7, 20, 21, 22, 23],
 };
 
 export const i64x2 = {
   add: binary(simd(0xce)),
   shiftLeft: (operand: Code, bits: number): Code => [...operand, ...i32.constant(bits), ...simd(0xcb)],
+  shiftRight: (operand: Code, bits: number): Code => [...operand, ...i32.constant(bits), ...simd(0xcd)],
 };
 
 /** Runs `body` until the i32 locals `pointer` and `end` are equal; not at all when they are at the start. */
