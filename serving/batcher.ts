@@ -2,8 +2,8 @@
  * Runs requests that meet on one turn of the event loop together.
  *
  * Invariants:
- * 1. A request waits for no timer: its batch runs on the turn of the loop on which it came, so a lone request is as fast
- *    as without batching.
+ * 1. A request waits for no timer. One that comes when nobody else is being answered runs at once; those that come
+ *    while others are run on the next turn of the loop, together.
  * 2. A request's rows stand in one batch, in order; it is answered once, whatever happens to the batch.
  * 3. A batch that fails is run again request by request: nobody fails because of a neighbour.
  * 4. A batch's arrays are written again only after its run has settled.
@@ -148,7 +148,8 @@ export function createBatcher(runner: ModelRunner, options: BatcherOptions): Bat
       batch.tickets.push({ firstRow: batch.rows, rows, done });
       batch.rows += rows;
       unanswered += 1;
-      if (fresh) {
+      if (unanswered === 1) dispatch();
+      else if (fresh) {
         setImmediate(() => {
           if (open === batch) dispatch();
         });
