@@ -47,6 +47,12 @@ export function onlyRow<T>(rows: readonly T[]): T {
   return row;
 }
 
+/** Calls a function of the migrations that takes one JSON value and gives one, prepared by name: planning the call costs as much as running it. */
+export async function callFunction(pool: pg.Pool, name: string, text: string, parameter: unknown): Promise<unknown> {
+  const result = await pool.query<{ answer: unknown }>({ name, text, values: [JSON.stringify(parameter)] });
+  return onlyRow(result.rows).answer;
+}
+
 /**
  * A value that jsonb takes, for texts that come from outside: NUL and lone surrogates, which Postgres refuses, become
  * U+FFFD. For error reports and evidence, where a record with a replaced character is better than none.

@@ -1,8 +1,8 @@
 import { and, asc, count, desc, eq, inArray, isNull, lt, ne, sql } from 'drizzle-orm';
 import { type ErrorReport, MillraceError } from '../contracts/errors.ts';
 import type { Trigger } from '../contracts/run.ts';
-import { type Database, type Executor, onlyRow, storable } from './database.ts';
-import { type GitState, runParams, runs, runTags, type RunStatus, stages } from './schema.ts';
+import { callFunction, type Database, storable } from './database.ts';
+import { type GitState, runParams, runs, runTags, type RunStatus } from './schema.ts';
 
 /**
  * Runs.
@@ -54,28 +54,9 @@ export interface ListRunsInput {
 }
 
 const OPEN = ['waiting', 'running'] as const satisfies readonly RunStatus[];
-const RUN_LIMIT_LOCK = 7_432_002;
 
-/** Lets a waiting run go when fewer runs are running than allowed, and no earlier one waits for that place. */
-async function admit(tx: Executor, runId: string, pipeline: string, maxConcurrent: number | undefined): Promise<RunStatus> {
-  const mine = onlyRow(await tx.select({ seq: runs.seq, status: runs.status }).from(runs).where(eq(runs.id, runId)));
-  if (mine.status !== 'waiting') return mine.status;
-  if (maxConcurrent !== undefined) {
-    const of = (status: RunStatus) => and(eq(runs.pipeline, pipeline), eq(runs.status, status));
-    const running = onlyRow(await tx.select({ n: count() }).from(runs).where(of('running'))).n;
-    const ahead = onlyRow(
-      await tx
-        .select({ n: count() })
-        .from(runs)
-        .where(and(of('waiting'), lt(runs.seq, mine.seq))),
-    ).n;
-    if (running + ahead >= maxConcurrent) return 'waiting';
-  }
-  await tx.update(runs).set({ status: 'running', startedAt: sql`now()` }).where(eq(runs.id, runId));
-  return 'running';
-}
-
-export function createRunsStore({ orm }: Database) {
+export function createRunsStore({ orm, pool }: Database) {
+  const one = (name: string, text: string, parameter: unknown) => callFunction(pool, name, text, parameter);
   return {
     /** Makes the run's record, or finds the one of this workflow execution; a waiting one goes when there is room. */
     async begin(input: BeginRunInput): Promise<BegunRun> {
@@ -83,54 +64,19 @@ export function createRunsStore({ orm }: Database) {
         throw new MillraceError('INVALID_PARAMETERS', 'A limit on runs at once must be at least 1.', {
           problems: [{ path: 'maxConcurrent', message: 'must be at least 1', found: String(input.maxConcurrent) }],
         });
-      return orm.transaction(async (tx) => {
-        // Runs of one pipeline are admitted one after the other, so that two cannot take the last place.
-        await tx.execute(sql`select pg_advisory_xact_lock(${RUN_LIMIT_LOCK}, hashtext(${input.pipeline}))`);
-        await tx
-          .insert(runs)
-          .values({
-            id: input.runId,
-            workflowId: input.workflowId,
-            temporalRunId: input.temporalRunId,
-            pipeline: input.pipeline,
-            buildId: input.buildId ?? null,
-            status: 'waiting',
-            params: input.params ?? {},
-            trigger: storable(input.trigger),
-            purpose: input.purpose ?? null,
-            retryOf: input.retryOf ?? null,
-            gitRemote: input.git?.remote ?? null,
-            gitCommit: input.git?.commit ?? null,
-            gitClean: input.git?.clean ?? null,
-          })
-          .onConflictDoNothing({ target: [runs.workflowId, runs.temporalRunId] });
-        const { id } = onlyRow(
-          await tx
-            .select({ id: runs.id })
-            .from(runs)
-            .where(and(eq(runs.workflowId, input.workflowId), eq(runs.temporalRunId, input.temporalRunId))),
-        );
-        return { runId: id, status: await admit(tx, id, input.pipeline, input.maxConcurrent) };
-      });
+      return (await one('begin_run', 'select millrace_begin_run($1::jsonb) as answer', { ...input, trigger: storable(input.trigger) })) as BegunRun;
     },
 
     /** Closes the run and the stages it left open; their attempts are fenced off. `changed` is false when it had ended before. */
     async end(input: EndRunInput): Promise<{ readonly changed: boolean; readonly status: RunStatus }> {
-      return orm.transaction(async (tx) => {
-        const [run] = await tx.select({ status: runs.status }).from(runs).where(eq(runs.id, input.runId)).for('update');
-        if (run === undefined) throw new MillraceError('NOT_FOUND', `There is no run ${input.runId}.`);
-        const open = run.status === 'waiting' || run.status === 'running';
-        if (!open && (input.ifOpen ?? true)) return { changed: false, status: run.status };
-        await tx
-          .update(runs)
-          .set({ status: input.status, endedAt: sql`now()`, error: input.error === undefined ? null : storable(input.error) })
-          .where(eq(runs.id, input.runId));
-        await tx
-          .update(stages)
-          .set({ status: 'cancelled', endedAt: sql`now()`, token: sql`${stages.token} + 1` })
-          .where(and(eq(stages.runId, input.runId), eq(stages.status, 'running')));
-        return { changed: true, status: input.status };
+      const answer = await one('end_run', 'select millrace_end_run($1::jsonb) as answer', {
+        runId: input.runId,
+        status: input.status,
+        ifOpen: input.ifOpen ?? true,
+        ...(input.error === undefined ? {} : { error: storable(input.error) }),
       });
+      if (answer === null) throw new MillraceError('NOT_FOUND', `There is no run ${input.runId}.`);
+      return answer as { readonly changed: boolean; readonly status: RunStatus };
     },
 
     async find(runId: string): Promise<RunRecord | null> {

@@ -1,4 +1,4 @@
-import { and, eq, gte, lt, max, sql, sum } from 'drizzle-orm';
+import { type AnyColumn, and, eq, gte, lt, sql } from 'drizzle-orm';
 import type { ServingStats } from '../contracts/routes.ts';
 import { type Database, onlyRow } from './database.ts';
 import { servingStats } from './schema.ts';
@@ -11,6 +11,9 @@ export interface StatsSum {
   readonly latencyMsMean: number;
   readonly latencyMsMax: number;
 }
+
+/** Sums of bigint come as text, and are null without rows. */
+const total = (column: AnyColumn) => sql`coalesce(sum(${column}), 0)`.mapWith(Number);
 
 export function createServingStatsStore({ orm }: Database) {
   return {
@@ -42,10 +45,10 @@ export function createServingStatsStore({ orm }: Database) {
       const row = onlyRow(
         await orm
           .select({
-            requests: sum(servingStats.requests).mapWith(Number),
-            errors: sum(servingStats.errors).mapWith(Number),
-            latencyMsSum: sum(servingStats.latencyMsSum).mapWith(Number),
-            latencyMsMax: max(servingStats.latencyMsMax),
+            requests: total(servingStats.requests),
+            errors: total(servingStats.errors),
+            latencyMsSum: total(servingStats.latencyMsSum),
+            latencyMsMax: sql`coalesce(max(${servingStats.latencyMsMax}), 0)`.mapWith(Number),
           })
           .from(servingStats)
           .where(
@@ -58,15 +61,7 @@ export function createServingStatsStore({ orm }: Database) {
             ),
           ),
       );
-      const requests = row.requests ?? 0;
-      const latencyMsSum = row.latencyMsSum ?? 0;
-      return {
-        requests,
-        errors: row.errors ?? 0,
-        latencyMsSum,
-        latencyMsMean: requests === 0 ? 0 : latencyMsSum / requests,
-        latencyMsMax: row.latencyMsMax ?? 0,
-      };
+      return { ...row, latencyMsMean: row.requests === 0 ? 0 : row.latencyMsSum / row.requests };
     },
   };
 }

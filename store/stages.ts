@@ -1,8 +1,7 @@
 import { and, asc, eq, sql } from 'drizzle-orm';
-import type pg from 'pg';
 import type { Column } from '../contracts/columns.ts';
 import { type ErrorReport, MillraceError } from '../contracts/errors.ts';
-import { type Database, type Executor, onlyRow, storable } from './database.ts';
+import { callFunction, type Database, type Executor, onlyRow, storable } from './database.ts';
 import { type CachedFrom, type MissReason, runs, stages } from './schema.ts';
 
 /**
@@ -142,11 +141,7 @@ export async function requireOpenRun(tx: Executor, runId: string): Promise<void>
 const metricValue = (value: number): number | string => (Number.isFinite(value) ? value : String(value));
 
 export function createStagesStore({ orm, pool }: Database) {
-  // Prepared by name: planning the call costs as much as running it.
-  const one = async (name: string, text: string, parameter: unknown): Promise<unknown> => {
-    const result = await pool.query<{ answer: unknown }>({ name, text, values: [JSON.stringify(parameter)] } satisfies pg.QueryConfig);
-    return onlyRow(result.rows).answer;
-  };
+  const one = (name: string, text: string, parameter: unknown) => callFunction(pool, name, text, parameter);
   return {
     /**
      * Begins an attempt, and says in the same round trip whether there is anything to do: the stage's own earlier result,

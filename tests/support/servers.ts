@@ -40,7 +40,7 @@ async function start(): Promise<Servers> {
     freePort().then((port) => startTemporal({ inMemory: true, port, logFile: join(folder, 'temporal.log') })),
   ]);
   const stop = async (): Promise<void> => {
-    await Promise.all([postgres, temporal].map((server) => (server.status === 'fulfilled' ? server.value.stop() : undefined)));
+    await Promise.all([postgres, temporal].map(async (server) => (server.status === 'fulfilled' ? server.value.stop() : undefined)));
     rmSync(folder, { recursive: true, force: true });
   };
   if (postgres.status === 'rejected' || temporal.status === 'rejected') {
