@@ -187,7 +187,7 @@ const inputOf = (tensor: BareTensor): (typeof INPUTS)[number] =>
   tensor.elemType === ONNX_TYPE.string ? 'strings' : tensor.elemType === ONNX_TYPE.int64 && tensor.name === 'dates' ? 'dates' : 'numbers';
 
 function bareSignature(model: onnx.ModelProto, inputs: readonly BareTensor[]): Signature {
-  const metadata = new Map((model.metadataProps ?? []).map(({ key, value }) => [key ?? '', value ?? '']));
+  const metadata = new Map(model.metadataProps.map(({ key, value }) => [key ?? '', value ?? '']));
   let unnamed = 0;
   const named = inputs.flatMap((tensor) => {
     const columns = tensor.columns ?? 1;
@@ -283,5 +283,6 @@ function rewire(model: onnx.ModelProto, bare: onnx.IGraphProto, inputs: readonly
     ],
     valueInfo: [],
   };
-  return encodeProto({ ...model, graph });
+  model.graph = graph;
+  return encodeProto(model);
 }

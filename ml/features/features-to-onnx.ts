@@ -15,7 +15,6 @@ import {
   type DatePart,
   type DatetimeStep,
   type FittedFeatures,
-  type FittedStep,
   type LookupStep,
   type NumericStep,
   type OneHotStep,

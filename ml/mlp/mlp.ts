@@ -37,7 +37,8 @@ export const trainMlp: Trainer<MlpParameters> = async (task, parameters, train, 
   const stops = validation !== undefined && validation.y.length > 0;
   const patience = stops ? parameters.earlyStoppingEpochs : 0;
 
-  while (state.epoch < parameters.epochs && (patience === 0 || state.epoch - state.bestEpoch < patience)) {
+  const goesOn = (): boolean => state.epoch < parameters.epochs && (patience === 0 || state.epoch - state.bestEpoch < patience);
+  while (goesOn()) {
     const order = shuffledIndices(train.x.rows, hashIndex(state.epoch, context.seed));
     let lossSum = 0;
     for (let from = 0, batch = 0; from < order.length; from += parameters.batchSize, batch++) {

@@ -1,4 +1,4 @@
-import { InferenceSession, Tensor } from 'onnxruntime-node';
+import { InferenceSession, type Tensor } from 'onnxruntime-node';
 import type { RawColumn, RawTable } from '../../../contracts/columns.ts';
 
 export type Cell = number | string | boolean | null;
