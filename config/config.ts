@@ -53,6 +53,8 @@ export const VARIABLES: Readonly<Record<string, string>> = {
   MILLRACE_CPU_SLOTS: 'activities at once on the pool cpu; default: the number of cores',
   MILLRACE_GPU_SLOTS: 'activities at once on the pool gpu; default: the number of devices',
   MILLRACE_POOL: 'the pool that a worker process serves; set for it by whoever starts it',
+  MILLRACE_HASH_KEY: 'the key for hashed columns; default: a random one, kept in the state folder',
+  MILLRACE_WATCH: '1: the orchestrator takes edited pipelines while it runs; set by `millrace up --watch`',
   MILLRACE_READY_FILE: 'a file that a process touches every few seconds once it is ready; read by compose health checks',
   DATABASE_URL: 'a Postgres to use instead of the embedded one',
   TEMPORAL_ADDRESS: 'a Temporal to use instead of the embedded one',

@@ -7,16 +7,18 @@
  * 3. A lock file (postmaster.pid) of a dead server never keeps a new one from starting; that of a live one always does.
  * 4. Postgres refuses to run as root: then it runs as an OS user of its own, and what that user cannot reach is put where it can.
  */
-import { execFileSync } from 'node:child_process';
+import { execFile, execFileSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { chmodSync, chownSync, cpSync, existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { arch, platform } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
+import { promisify } from 'node:util';
 import pg from 'pg';
 import { MillraceError } from '../contracts/errors.ts';
 import { embeddedDatabaseUrl } from '../config/service-addresses.ts';
 import { type ChildSpec, createSupervisor } from './supervisor.ts';
+import { tieToParent } from './tied-command.ts';
 
 /** The superuser of the embedded cluster and its first database. */
 const NAME = 'millrace';
@@ -132,7 +134,7 @@ function readOrMakePassword(file: string): string {
 // Locale data of the machine plays no part: the same order of strings everywhere, by Postgres' own provider.
 const INITDB_OPTIONS = ['--encoding=UTF8', '--locale-provider=builtin', '--builtin-locale=C.UTF-8', '--locale=C', '--auth=scram-sha-256', '--no-instructions'];
 
-function initialiseCluster(binaries: PostgresBinaries, folder: string, password: string, user: OsUser | undefined, sync: boolean): void {
+async function initialiseCluster(binaries: PostgresBinaries, folder: string, password: string, user: OsUser | undefined, sync: boolean): Promise<void> {
   const temporary = `${folder}.new`;
   const passwordFile = `${folder}.initial-password`;
   rmSync(temporary, { recursive: true, force: true });
@@ -141,20 +143,13 @@ function initialiseCluster(binaries: PostgresBinaries, folder: string, password:
   writeFileSync(passwordFile, `${password}\n`, { mode: 0o600 });
   try {
     if (user) for (const path of [temporary, passwordFile]) chownSync(path, user.uid, user.gid);
-    execFileSync(
-      binaries.initdb,
-      [`--pgdata=${temporary}`, `--username=${NAME}`, `--pwfile=${passwordFile}`, ...INITDB_OPTIONS, ...(sync ? [] : ['--no-sync'])],
-      {
-        stdio: ['ignore', 'ignore', 'pipe'],
-        cwd: '/',
-        env: { PATH: process.env['PATH'], LC_ALL: 'C' },
-        ...(user ?? {}),
-      },
-    );
+    const options = [`--pgdata=${temporary}`, `--username=${NAME}`, `--pwfile=${passwordFile}`, ...INITDB_OPTIONS, ...(sync ? [] : ['--no-sync'])];
+    const tied = tieToParent(binaries.initdb, options, 'SIGKILL');
+    await promisify(execFile)(tied.command, tied.args, { cwd: '/', env: { PATH: process.env['PATH'], LC_ALL: 'C' }, ...(user ?? {}) });
     renameSync(temporary, folder);
   } catch (error) {
     rmSync(temporary, { recursive: true, force: true });
-    const stderr = (error as { stderr?: Buffer }).stderr?.toString('utf8').trim() ?? '';
+    const stderr = (error as { stderr?: string }).stderr?.trim() ?? '';
     throw new MillraceError('DATABASE_UNAVAILABLE', 'The embedded Postgres could not be set up.', {
       problems: stderr
         .split('\n')
@@ -265,7 +260,7 @@ export interface PreparedPostgres {
 }
 
 /** Makes the cluster when there is none, and says how to run its server. */
-export function preparePostgres(options: PostgresOptions): PreparedPostgres {
+export async function preparePostgres(options: PostgresOptions): Promise<PreparedPostgres> {
   const dataFolder = resolve(options.dataFolder);
   const user = postgresUser();
   const binaries = reachableBinaries(findPostgresBinaries(), user);
@@ -278,7 +273,7 @@ export function preparePostgres(options: PostgresOptions): PreparedPostgres {
         fix: 'Move what is in it elsewhere, or use another state folder.',
       });
     rmSync(folder, { recursive: true, force: true });
-    initialiseCluster(binaries, folder, password, user, options.throwAway !== true);
+    await initialiseCluster(binaries, folder, password, user, options.throwAway !== true);
   }
   const cluster = readFileSync(join(folder, 'PG_VERSION'), 'utf8').trim();
   const server = binaries.version.split('.')[0];
@@ -346,7 +341,7 @@ export interface RunningPostgres {
  * @throws MillraceError DATABASE_UNAVAILABLE with the last lines of its log; PROGRAM_MISSING.
  */
 export async function startPostgres(options: PostgresOptions): Promise<RunningPostgres> {
-  const prepared = preparePostgres({ logFile: `${resolve(options.dataFolder)}.log`, ...options });
+  const prepared = await preparePostgres({ logFile: `${resolve(options.dataFolder)}.log`, ...options });
   const supervisor = createSupervisor({ logsFolder: dirname(resolve(options.dataFolder)), restart: false });
   await supervisor.start(prepared.child);
   return {

@@ -245,7 +245,7 @@ export async function startStack(options: StartStackOptions): Promise<RunningSta
         onEvent({ type: 'external', name: 'postgres' });
         return config.database.url;
       }
-      const prepared = preparePostgres({ dataFolder: postgresFolder(home), passwordFile: postgresPasswordFile(home), port: config.database.port });
+      const prepared = await preparePostgres({ dataFolder: postgresFolder(home), passwordFile: postgresPasswordFile(home), port: config.database.port });
       await supervising.start(prepared.child);
       return prepared.url;
     };

@@ -84,6 +84,9 @@ const HEALTHY_AFTER_MS = 30_000;
 const FIRST_STARTS = 3;
 const PROBE_EVERY_MS = 50;
 
+/** Lines of a crash that do not say what is wrong: stack frames, carets, braces, the version of Node. */
+const NOT_TELLING = /^\s*(at .*|\^+|[{}]?|Node\.js v.*)\s*$/;
+
 interface Child {
   readonly spec: ChildSpec;
   readonly logFile: string;
@@ -281,7 +284,7 @@ export function createSupervisor(options: SupervisorOptions): Supervisor {
       }
       if (!ready) {
         const exit = await child.ended;
-        const problems = lastLogLines(logFile, 8).map((message) => ({ path: `${spec.name}.log`, message }));
+        const problems = lastLogLines(logFile, 60).filter((text) => !NOT_TELLING.test(text)).slice(-8).map((message) => ({ path: `${spec.name}.log`, message }));
         throw new MillraceError(spec.errorCode ?? 'SERVER_UNAVAILABLE', `${spec.name} could not be started${exit === '' ? '' : `: it ended with ${exit}`}.`, {
           problems,
           fix: `Look at ${logFile}; \`millrace doctor\` checks what it needs.`,

@@ -160,6 +160,7 @@ describe('the embedded stack', { timeout: TIMEOUT_MS }, () => {
     const state = await startDetached({ config, env, parts: PARTS });
     await query('create table kept as select 1 as n');
     process.kill(state.supervisor.pid, 'SIGKILL');
+    await until(() => !isRunning(state.supervisor));
     const children = state.parts.flatMap((part) => part.process ?? []);
     expect(children).toHaveLength(2);
     await up();
