@@ -26,7 +26,7 @@ function describeFigure(figure: Figure): string {
   if (figure.bar !== undefined) {
     const measured = figure.ratio ?? figure.value;
     const met = figure.better === 'higher' ? measured >= figure.bar : measured <= figure.bar;
-    parts.push(`  bar ${figure.better === 'higher' ? '≥' : '≤'} ${figure.bar}: ${met ? 'met' : 'missed'}`);
+    parts.push(`  bar ${figure.better === 'higher' ? '≥' : '≤'} ${round(figure.bar)}: ${met ? 'met' : 'missed'}`);
   }
   if (figure.quick) parts.push('  (quick)');
   return parts.join('');

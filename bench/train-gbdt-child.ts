@@ -1,6 +1,6 @@
 /**
  * One training for the benchmark `train-gbdt`, in a process of its own so that its peak memory can be read:
- * `train-gbdt-child FOLDER TRAIN_ROWS TEST_ROWS THREADS`. Prints one line of JSON: seconds, auc, peakMib.
+ * `train-gbdt-child FOLDER TRAIN_ROWS TEST_ROWS THREADS`. Prints one line of JSON: seconds, cpuSeconds, auc, peakMib.
  */
 import { closeSync, openSync, readSync, statSync } from 'node:fs';
 import { join } from 'node:path';
@@ -28,13 +28,16 @@ const matrix = (name: string, rows: number): { readonly kind: 'dense'; readonly 
 const labels = (name: string): Float64Array => Float64Array.from(new Uint8Array(readShared(`${name}.labels.u8`)));
 
 const train = { x: matrix('train', trainRows), y: labels('train') };
+const cpuBefore = process.cpuUsage();
 const started = performance.now();
 const model = await gbdt({ kind: 'binary' }, GbdtParametersSchema.parse({ trees: 100, leaves: 31, learningRate: 0.1 }), train, undefined, { seed: 0, threads });
 const seconds = (performance.now() - started) / 1000;
+const cpu = process.cpuUsage(cpuBefore);
+const cpuSeconds = (cpu.user + cpu.system) / 1e6;
 const peakMib = process.resourceUsage().maxRSS / 1024;
 const predictions = model.predict(matrix('test', testRows));
 const auc = rocAuc(
   labels('test'),
   predictions.filter((_, index) => index % 2 === 1),
 );
-process.stdout.write(`${JSON.stringify({ seconds, auc, peakMib })}\n`);
+process.stdout.write(`${JSON.stringify({ seconds, cpuSeconds, auc, peakMib })}\n`);

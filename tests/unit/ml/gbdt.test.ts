@@ -265,6 +265,36 @@ describe('what is learnt', () => {
   });
 });
 
+describe('beside LightGBM', () => {
+  /** Rows that both sides can make by themselves; a feature has missing values. */
+  const rows = 2000;
+  const x = dense([
+    Array.from({ length: rows }, (_, i) => (i * 37) % 50),
+    Array.from({ length: rows }, (_, i) => (i % 11 === 0 ? Number.NaN : (i * 101) % 23)),
+    Array.from({ length: rows }, (_, i) => (i * i) % 17),
+  ]);
+  const signal = Float64Array.from({ length: rows }, (_, i) => ((i * 37) % 50) * 3 + ((i * 101) % 23) * 5 + ((i * i) % 17) * 7 + ((i * 29) % 31));
+
+  // LightGBM 4.6.0: num_leaves=8, learning_rate=0.1, 30 rounds, deterministic, force_col_wise; multiclass with min_data_in_leaf=1.
+  test.each([
+    ['binary', BINARY, signal.map((s) => (s % 97 > 48 ? 1 : 0)), 20, [0.412668, 0.486519, 0.522674, 0.46471, 0.385557, 0.520403, 0.477161, 0.434664]],
+    ['regression', REGRESSION, signal, 20, [97.883667, 190.223975, 197.121251, 132.477432, 311.351288, 269.293545, 134.795393, 233.162045]],
+    [
+      'multiclass',
+      { kind: 'multiclass', classes: 3 },
+      signal.map((s) => s % 3),
+      1,
+      [0.569953, 0.281598, 0.148449, 0.392251, 0.294648, 0.313101, 0.33009, 0.34753, 0.32238, 0.325586, 0.335592, 0.338821],
+    ],
+  ] as const)('the same rows and settings give the same predictions: %s', async (kind, task, y, minDataInLeaf, expected) => {
+    const trained = await gbdt(task, parameters({ trees: 30, leaves: 8, minDataInLeaf }), { x, y }, undefined, context());
+    const predictions = trained.predict(x);
+    expected.forEach((value, i) => {
+      expect(predictions[kind === 'binary' ? 2 * i + 1 : i]).toBeCloseTo(value, 5);
+    });
+  });
+});
+
 describe('early stopping', () => {
   test('keeps the rounds up to the best on the validation rows', async () => {
     const settings = parameters({ trees: 500, learningRate: 0.5, earlyStoppingRounds: 5 });
