@@ -456,6 +456,26 @@ describe('threads', () => {
     expect((await train(3, false)).equals(alone)).toBe(true);
   });
 
+  test('many features, in many groups, give the same bytes on one thread and on two, and the one that matters is found', async () => {
+    const random = createSeededRandom(11, 1);
+    const columns = Array.from({ length: 150 }, () => Array.from({ length: 1500 }, () => (random() < 0.1 ? Number.NaN : random())));
+    const y = Float64Array.from({ length: 1500 }, (_, row) => ((columns[137]?.[row] ?? 0) > 0.6 ? 5 : 1));
+    const train = async (threads: number): Promise<GbdtModel> =>
+      (
+        await trainGbdtModel(
+          REGRESSION,
+          parameters({ trees: 5, leaves: 6, featureFraction: 0.9 }),
+          { x: dense(columns, true), y },
+          undefined,
+          context({ threads }),
+        )
+      ).model;
+    const alone = await train(1);
+    expect(serialise(await train(2)).equals(serialise(alone))).toBe(true);
+    const used = alone.trees.flatMap((tree) => [...tree.feature]);
+    expect(used).toContain(137);
+  });
+
   test('helpers are gone when the training is aborted', async () => {
     const stop = new AbortController();
     const training = gbdt(
