@@ -3,9 +3,9 @@ import { MillraceError } from '../contracts/errors.ts';
 import { ProfileSchema } from '../contracts/profile.ts';
 import { retrainingWorkflowId, WORKFLOW_QUEUE } from '../contracts/queues.ts';
 import type { RetrainRequest } from '../contracts/retraining.ts';
-import { type ColumnDrift, driftOfPredictions } from '../data/drift.ts';
+import type { ColumnDrift } from '../data/drift.ts';
+import { predictionSegments } from '../data/prediction-segments.ts';
 import { PredictorSchema } from '../contracts/signature.ts';
-import { predictionSegments } from '../store/prediction-segments.ts';
 import type { ActivityDependencies } from './dependencies.ts';
 import { toActivityFailure } from './failure.ts';
 import type { MonitorActivities, MonitorWindowInput, MonitorWindowResult } from './types.ts';
@@ -43,7 +43,8 @@ async function checkWindow(deps: ActivityDependencies, input: MonitorWindowInput
   const earlier = await deps.store.monitoring.listWindows({ endpoint, limit: 100 });
   const to = new Date().toISOString();
   const from = earlier[0]?.to ?? new Date(Date.now() - input.everyMs).toISOString();
-  const segments = await predictionSegments(deps.config.home, endpoint, from, to);
+  const segments = await predictionSegments(deps.config.home, endpoint, from);
+  const { driftOfPredictions } = await import('../data/drift.ts');
   const { rows, columns } = await driftOfPredictions({
     segments,
     from,

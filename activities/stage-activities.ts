@@ -49,7 +49,7 @@ async function prepare(deps: ActivityDependencies, call: StageCall) {
   const definition = stages[call.kind] as AnyStage;
   const parsed = definition.input.safeParse(call.input);
   if (!parsed.success) {
-    const problems = parsed.error.issues.map((issue): Problem => ({ path: `${call.stage}.${issue.path.map(String).join('.')}`, message: issue.message }));
+    const problems = parsed.error.issues.map((issue: { path: PropertyKey[]; message: string }): Problem => ({ path: `${call.stage}.${issue.path.map(String).join('.')}`, message: issue.message }));
     throw new MillraceError('INVALID_PARAMETERS', `The input of stage ${call.stage} does not fit.`, { problems });
   }
   const input: unknown = parsed.data;

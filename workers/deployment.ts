@@ -2,18 +2,9 @@ import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Client } from '@temporalio/client';
 import { MillraceError } from '../contracts/errors.ts';
-import { SEARCH_ATTRIBUTES, WORKFLOW_QUEUE } from '../contracts/queues.ts';
+import { WORKFLOW_QUEUE } from '../contracts/queues.ts';
 
 export const DEPLOYMENT = 'millrace';
-const KEYWORD = 2;
-
-/** Makes sure that the search attributes exist: a workflow task that sets an unknown one fails for ever. */
-export async function ensureSearchAttributes(client: Client, namespace: string): Promise<void> {
-  const { customAttributes } = await client.connection.operatorService.listSearchAttributes({ namespace });
-  const missing = SEARCH_ATTRIBUTES.filter((name) => customAttributes?.[name] === undefined || customAttributes[name] === null);
-  if (missing.length === 0) return;
-  await client.connection.operatorService.addSearchAttributes({ namespace, searchAttributes: Object.fromEntries(missing.map((name) => [name, KEYWORD])) });
-}
 
 /** Makes the build the one that new runs take. The server must have seen a worker of it first, so this tries for a while. */
 export async function setCurrentBuild(client: Client, namespace: string, buildId: string, timeoutMs = 30_000): Promise<void> {

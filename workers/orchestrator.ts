@@ -3,7 +3,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Worker } from '@temporalio/worker';
 import { announceReady } from '../config/ready.ts';
 import { describeError, MillraceError } from '../contracts/errors.ts';
-import { ensureSearchAttributes, proveStart, setCurrentBuild } from './deployment.ts';
+import { prepareNamespace } from '../stack/temporal-namespace.ts';
+import { proveStart, setCurrentBuild } from './deployment.ts';
 import { createBuildWorker, ensureControllers } from './hosting.ts';
 import { buildProject } from './project-build.ts';
 import { reconcile } from './reconciler.ts';
@@ -23,7 +24,7 @@ const SETTLE_MS = 300;
 await runWorkerProcess('orchestrator', async (context) => {
   const { config, deps, log, stopped } = context;
   await deps.store.migrate();
-  await ensureSearchAttributes(deps.client, config.temporal.namespace);
+  await prepareNamespace(context.clientConnection, config.temporal.namespace);
   const hosted = new Map<string, { worker: Worker; running: Promise<void> }>();
 
   const host = async (buildId: string): Promise<void> => {

@@ -2,11 +2,12 @@ import { execFile } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { createRequire } from 'node:module';
+import { dirname, join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { promisify } from 'node:util';
-import { bundleWorkflowCode } from '@temporalio/worker';
-import { build } from 'esbuild';
+import { bundleWorkflowCode, type Logger } from '@temporalio/worker';
+import { build, type Plugin } from 'esbuild';
 import { z } from 'zod';
 import { type BuiltPipeline, stepsBundle, WORKFLOW_BUNDLE } from '../activities/build-files.ts';
 import { hashModule } from '../activities/code-versions.ts';
@@ -50,7 +51,24 @@ export async function buildProject(deps: Pick<ActivityDependencies, 'config' | '
 
   if (!(await deps.store.builds.find(id))) {
     const started = Date.now();
-    const { code } = await bundleWorkflowCode({ workflowsPath: entry, logger: quietLogger() });
+    const heard: string[] = [];
+    const { code } = await bundleWorkflowCode({
+      workflowsPath: entry,
+      logger: listeningLogger(heard),
+      webpackConfigHook: (webpack) => ({
+        ...webpack,
+        resolve: {
+          ...webpack.resolve,
+          // the entry lies in the state folder: Temporal's SDK is found where this Millrace finds it
+          modules: ['node_modules', dirname(dirname(dirname(createRequire(import.meta.url).resolve('@temporalio/workflow/package.json'))))],
+          alias: { ...webpack.resolve?.alias, millrace$: ownModule('millrace') ?? 'millrace' },
+        },
+      }),
+    }).catch((error: unknown) => {
+      // eslint-disable-next-line no-control-regex -- webpack colours its report
+      const said = heard.join('\n').replaceAll(/\u001b\[\d+m/g, '').slice(0, 4_000);
+      throw new MillraceError('INVALID_CONFIG', 'The workflow code could not be bundled.', { problems: [{ path: 'pipelines', message: said || String(error) }], fix: 'Workflow code may use no Node modules and no packages that do; put such work into steps.ts.' });
+    });
     const bundles: Record<string, string> = { [WORKFLOW_BUNDLE]: (await deps.artifacts.putBytes(Buffer.from(code))).sha256 };
     for (const folder of folders) {
       if (folder.steps === undefined) continue;
@@ -61,6 +79,34 @@ export async function buildProject(deps: Pick<ActivityDependencies, 'config' | '
   }
   return { id, pipelines: all };
 }
+
+/** `millrace` and what it exports are always this Millrace, wherever the project keeps its packages. */
+const ownModules: Readonly<Record<string, readonly [string, string]>> = {
+  millrace: ['workflows', 'index'],
+  'millrace/steps': ['activities', 'steps'],
+  'millrace/testing': ['testing', 'index'],
+  'millrace/config': ['config', 'define-config'],
+};
+
+function ownModule(name: string): string | undefined {
+  const [folder, file] = ownModules[name] ?? [];
+  if (folder === undefined || file === undefined) return undefined;
+  const built = join(packageRoot, 'dist', folder, `${file}.js`);
+  return existsSync(built) ? built : join(packageRoot, folder, `${file}.ts`);
+}
+
+/** Millrace's own modules are bundled, other packages stay outside. */
+const packagesOutside = (bundled: readonly string[] = []): Plugin => ({
+  name: 'packages-outside',
+  setup: (pluginBuild) => {
+    pluginBuild.onResolve({ filter: /^[^./]/ }, ({ path, kind }) => {
+      if (kind === 'entry-point') return undefined;
+      const own = ownModule(path);
+      if (own !== undefined) return { path: own };
+      return bundled.includes(path) ? undefined : { path, external: true };
+    });
+  },
+});
 
 interface PipelineFolder {
   readonly name: string;
@@ -97,8 +143,8 @@ async function bundleForLooking(entry: string, projectFolder: string, work: stri
     platform: 'node',
     format: 'esm',
     target: 'node20',
-    // Millrace's own workflow code is part of the build; Temporal's SDK and zod are named by their version in the lockfile
-    external: ['@temporalio/*', 'zod', 'onnx-proto', 'danfojs-node'],
+    // Millrace's own workflow code is part of the build
+    plugins: [packagesOutside()],
     minify: true,
     legalComments: 'none',
     logLevel: 'silent',
@@ -153,7 +199,7 @@ async function stepHashes(steps: string): Promise<Record<string, string>> {
 }
 
 async function bundleSteps(steps: string): Promise<Uint8Array> {
-  const result = await build({ entryPoints: [steps], bundle: true, write: false, platform: 'node', format: 'esm', target: 'node20', packages: 'external', logLevel: 'silent' }).catch((error: unknown) => {
+  const result = await build({ entryPoints: [steps], bundle: true, write: false, platform: 'node', format: 'esm', target: 'node20', plugins: [packagesOutside()], logLevel: 'silent' }).catch((error: unknown) => {
     throw new MillraceError('INVALID_CONFIG', 'The steps could not be compiled.', { problems: compileProblems(error), fix: 'Correct each place that is listed.' });
   });
   return result.outputFiles[0]?.contents ?? new Uint8Array();
@@ -186,7 +232,11 @@ export async function gitState(folder: string): Promise<GitState> {
   }
 }
 
-function quietLogger() {
+/** Keeps what webpack says for the error that follows; its report of a good build is of no use to anybody. */
+function listeningLogger(heard: string[]): Logger {
   const ignore = (): void => undefined;
-  return { log: ignore, trace: ignore, debug: ignore, info: ignore, warn: ignore, error: ignore };
+  const listen = (message: string): void => {
+    heard.push(message);
+  };
+  return { log: (level, message) => (level === 'ERROR' ? listen(message) : undefined), trace: ignore, debug: ignore, info: ignore, warn: ignore, error: listen };
 }

@@ -16,6 +16,7 @@ export interface WorkerProcess {
   readonly config: MillraceConfig;
   readonly deps: ActivityDependencies;
   readonly connection: NativeConnection;
+  readonly clientConnection: Connection;
   readonly log: ProcessLog;
   /** Fires on the first SIGTERM or SIGINT: stop taking work, end what runs. */
   readonly stopped: AbortSignal;
@@ -55,7 +56,7 @@ export async function runWorkerProcess(name: string, work: (process: WorkerProce
       log,
     };
     try {
-      await work({ config, deps, connection, log, stopped: stop.signal });
+      await work({ config, deps, connection, clientConnection, log, stopped: stop.signal });
     } finally {
       await connection.close().catch((error: unknown) => {
         log('warn', 'the connection to Temporal did not close', { error: String(error) });

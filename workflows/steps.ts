@@ -2,7 +2,7 @@ import type { Step } from '../activities/steps.ts';
 import { currentRun, runStage, type StageOptions } from './run.ts';
 
 type Call<S> = S extends Step<infer Args, infer Output> ? (...args: Args) => Promise<Output> : never;
-export type StepCalls<Steps> = { readonly [Name in keyof Steps as Steps[Name] extends Step<never, unknown> ? Name : never]: Call<Steps[Name]> };
+export type StepCalls<Steps> = { readonly [Name in keyof Steps as [Call<Steps[Name]>] extends [never] ? never : Name]: Call<Steps[Name]> };
 
 /**
  * Typed calls of your own steps, the exports of the pipeline's `steps.ts`. Import only their type: their code runs on

@@ -1,4 +1,5 @@
 import { SplitInputSchema } from '../../contracts/stages.ts';
+import { loadManifest } from '../../data/dataset.ts';
 import { splitDataset } from '../../data/split.ts';
 import { datasetDraft } from '../dataset-record.ts';
 import { defineStage } from '../stage-definition.ts';
@@ -9,7 +10,8 @@ export const splitStage = defineStage({
   cacheable: true,
   run: async ({ dataset, options }, { deps, signal, progress }) => {
     const parts = await splitDataset({
-      ref: dataset,
+      manifest: await loadManifest(deps.artifacts, dataset),
+      id: dataset.id,
       options,
       artifacts: deps.artifacts,
       signal,

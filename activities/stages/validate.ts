@@ -1,6 +1,6 @@
-import { MillraceError, type Problem } from '../../contracts/errors.ts';
-import type { ExpectationResult } from '../../contracts/expectations.ts';
 import { ValidateInputSchema } from '../../contracts/stages.ts';
+import { loadManifest } from '../../data/dataset.ts';
+import { expectationsFailed } from '../../data/expectations.ts';
 import { validateDataset } from '../../data/validate.ts';
 import { datasetDraft } from '../dataset-record.ts';
 import { defineStage } from '../stage-definition.ts';
@@ -10,8 +10,9 @@ export const validateStage = defineStage({
   input: ValidateInputSchema,
   cacheable: true,
   run: async ({ dataset, expectations }, { deps, signal, progress }) => {
-    const { ref, manifest, validation } = await validateDataset({
-      ref: dataset,
+    const { ref, manifest, validation, report } = await validateDataset({
+      manifest: await loadManifest(deps.artifacts, dataset),
+      id: dataset.id,
       expectations,
       artifacts: deps.artifacts,
       signal,
@@ -19,33 +20,17 @@ export const validateStage = defineStage({
         progress(fraction, 'checking');
       },
     });
-    const failed = validation.results.filter((result) => !result.success);
-    const warnings = failed.filter((result) => result.severity === 'warn').length;
-    if (!validation.success) {
-      throw new MillraceError('EXPECTATIONS_FAILED', `${String(failed.length - warnings)} of ${String(validation.results.length)} expectations do not hold.`, {
-        problems: failed.filter((result) => result.severity === 'fail').map(problemOf),
-      });
-    }
-    const report = await deps.artifacts.putJson(validation);
+    if (!validation.success) throw expectationsFailed(validation, dataset.name);
+    const warnings = validation.results.filter((result) => !result.success).length;
     return {
       output: ref,
-      summary: `${String(validation.results.length - failed.length)} of ${String(validation.results.length)} expectations hold${warnings > 0 ? `, ${String(warnings)} warnings` : ''}`,
+      summary: `${String(validation.results.length - warnings)} of ${String(validation.results.length)} expectations hold${warnings > 0 ? `, ${String(warnings)} warnings` : ''}`,
       datasets: [datasetDraft(ref, manifest, { dataset: dataset.id })],
-      artifacts: [{ sha256: report.sha256, sizeBytes: report.sizeBytes, kind: 'validation' }],
+      artifacts: [{ sha256: report, sizeBytes: JSON.stringify(validation).length, kind: 'validation' }],
       metrics: [
         { key: 'expectations', value: validation.results.length },
-        { key: 'expectations.failed', value: failed.length },
+        { key: 'expectations.failed', value: warnings },
       ],
     };
   },
 });
-
-function problemOf(result: ExpectationResult): Problem {
-  const rows = result.sample.map(({ row, value }) => `row ${String(row)}: ${value}`).join('; ');
-  return {
-    path: `expectations.${result.column ?? 'table'}.${result.expectation.kind}`,
-    message: result.message,
-    ...(rows === '' ? {} : { found: rows }),
-    ...(result.column === null ? {} : { column: result.column }),
-  };
-}

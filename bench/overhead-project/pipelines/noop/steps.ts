@@ -1,0 +1,3 @@
+import { valueStep } from 'millrace/steps';
+
+export const noop = valueStep((n: number) => n);
