@@ -27,19 +27,20 @@ export function toMillraceError(error: unknown): MillraceError {
     if (at instanceof MillraceError) return at;
     const { name, message } = at;
     const rest = at as unknown as Readonly<Record<string, unknown>>;
+    const text = (field: string): string => (typeof rest[field] === 'string' ? rest[field] : '');
     const details = Array.isArray(rest['details']) ? (rest['details'] as readonly unknown[])[0] : undefined;
     if (isReport(details)) return MillraceError.fromReport(details);
     if (isErrorCode(rest['type'])) return new MillraceError(rest['type'], message, { cause: error });
     if (name === 'WorkflowNotFoundError')
-      return new MillraceError('NOT_FOUND', `There is no workflow ${String(rest['workflowId'] ?? '')} in Temporal that is still open.`, { cause: error });
-    if (name === 'ScheduleNotFoundError') return new MillraceError('NOT_FOUND', `There is no schedule ${String(rest['scheduleId'] ?? '')}.`, { cause: error });
+      return new MillraceError('NOT_FOUND', `There is no workflow ${text('workflowId')} in Temporal that is still open.`, { cause: error });
+    if (name === 'ScheduleNotFoundError') return new MillraceError('NOT_FOUND', `There is no schedule ${text('scheduleId')}.`, { cause: error });
     if (name === 'WorkflowExecutionAlreadyStartedError')
-      return new MillraceError('CONFLICT', `A workflow ${String(rest['workflowId'] ?? '')} is running already.`, {
+      return new MillraceError('CONFLICT', `A workflow ${text('workflowId')} is running already.`, {
         fix: 'Choose another --id, or wait until it has ended.',
         cause: error,
       });
     if (name === 'ScheduleAlreadyRunning')
-      return new MillraceError('CONFLICT', `There is a schedule ${String(rest['scheduleId'] ?? '')} already.`, {
+      return new MillraceError('CONFLICT', `There is a schedule ${text('scheduleId')} already.`, {
         fix: 'Delete it, or choose another --id.',
         cause: error,
       });
@@ -50,10 +51,10 @@ export function toMillraceError(error: unknown): MillraceError {
       if (GRPC_UNAVAILABLE.has(code)) return new MillraceError('TEMPORAL_UNAVAILABLE', undefined, { cause: error });
       if (GRPC_REFUSED.has(code))
         return new MillraceError('TEMPORAL_UNAVAILABLE', 'Temporal refuses us: the key or the namespace is not allowed.', { cause: error });
-      if (code === GRPC_NOT_FOUND) return new MillraceError('NOT_FOUND', `Temporal has nothing of that name: ${String(rest['details'])}.`, { cause: error });
+      if (code === GRPC_NOT_FOUND) return new MillraceError('NOT_FOUND', `Temporal has nothing of that name: ${text('details')}.`, { cause: error });
       if (code === GRPC_ALREADY_EXISTS) return new MillraceError('CONFLICT', undefined, { cause: error });
       if (code === GRPC_INVALID_ARGUMENT)
-        return new MillraceError('INVALID_REQUEST', `Temporal does not take it: ${String(rest['details'])}.`, { fix: 'Correct it.', cause: error });
+        return new MillraceError('INVALID_REQUEST', `Temporal does not take it: ${text('details')}.`, { fix: 'Correct it.', cause: error });
     }
     if (typeof code === 'string' && UNREACHABLE.has(code)) return new MillraceError('SERVER_UNAVAILABLE', undefined, { cause: error });
     if (name === 'CancelledFailure')

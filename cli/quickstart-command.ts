@@ -4,8 +4,9 @@ import { packageRoot } from '../config/package-root.ts';
 import { MillraceError } from '../contracts/errors.ts';
 import type { RunningStack, StackEvent } from '../stack/stack.ts';
 import { type Clients, withClients } from './clients.ts';
-import { addCommand, type Invocation, invocationOf, type Program } from './command.ts';
+import { addCommand, collect, type Invocation, invocationOf, type Program } from './command.ts';
 import { describeOutcome, exitCodeOf, followRun, type RunOutcome } from './follow-run.ts';
+import { readParameters } from './parameters.ts';
 import { type PredictionAnswer, predict, type Row } from './predict.ts';
 import { startRun } from './run-command.ts';
 import { describeEvent, describeUrls } from './stack-commands.ts';
@@ -58,10 +59,16 @@ function resultOf(outcome: RunOutcome): {
   };
 }
 
-async function runAndAsk(clients: Clients, invocation: Invocation, startedMs: number, signal: AbortSignal): Promise<QuickstartReport | null> {
+async function runAndAsk(
+  clients: Clients,
+  params: Readonly<Record<string, unknown>>,
+  invocation: Invocation,
+  startedMs: number,
+  signal: AbortSignal,
+): Promise<QuickstartReport | null> {
   const { terminal } = invocation;
   terminal.write(`\nRuns ${PIPELINE}: 3,000,000 real flights, from raw data to a served model.\n`);
-  const started = await startRun(clients, { pipeline: PIPELINE, params: {}, trigger: { kind: 'cli', reason: 'quickstart' } });
+  const started = await startRun(clients, { pipeline: PIPELINE, params, trigger: { kind: 'cli', reason: 'quickstart' } });
   // The live view is for people also when a machine reads the last line.
   const outcome = await followRun(await clients.temporal(), started, { ...invocation, json: false }, signal);
   if (outcome === null) return null;
@@ -89,8 +96,10 @@ function describeReport(report: QuickstartReport, stack: RunningStack): string {
 export function addQuickstartCommand(program: Program): void {
   addCommand(program, program.root, 'quickstart', 'start the stack, train on 3,000,000 real flights, deploy, and ask for a prediction')
     .option('--exit', 'stop the stack when done; exit code 0 only if all of it worked')
-    .action(async (options: { exit?: boolean; json?: boolean }) => {
+    .option('--set <name=value>', `a parameter of ${PIPELINE}; may be repeated`, collect)
+    .action(async (options: { exit?: boolean; set?: readonly string[]; json?: boolean }) => {
       const startedMs = Date.now();
+      const params = readParameters(options);
       const invocation = invocationOf(program, options);
       const { terminal } = invocation;
       const config = await quickstartConfig();
@@ -103,7 +112,7 @@ export function addQuickstartCommand(program: Program): void {
       process.once('SIGINT', interrupt);
       let report: QuickstartReport | null;
       try {
-        report = await withClients((clients) => runAndAsk(clients, invocation, startedMs, leaving.signal), config);
+        report = await withClients((clients) => runAndAsk(clients, params, invocation, startedMs, leaving.signal), config);
         if (report !== null) terminal.write(describeReport(report, stack));
         if (report === null || options.exit === true) await stack.stop();
         else if (!invocation.json) terminal.write('\nThe stack stays up; Ctrl-C stops it.\n');

@@ -60,7 +60,7 @@ function readHeartbeat(raw: RawPending): StageHeartbeat | null {
 function pendingOf(description: Description): readonly PendingActivity[] {
   return (description.raw.pendingActivities ?? []).map((raw) => ({
     activityId: raw.activityId ?? '',
-    sign: { heartbeat: readHeartbeat(raw), attempt: raw.attempt ?? 1, lastFailure: raw.lastFailure?.message ?? null, started: raw.state === STARTED },
+    sign: { heartbeat: readHeartbeat(raw), attempt: raw.attempt ?? 1, lastFailure: raw.lastFailure?.message ?? null, started: Number(raw.state) === STARTED },
   }));
 }
 

@@ -1,7 +1,7 @@
 /** A cell's text as one line; a long one ends in an ellipsis. */
 export function oneLine(text: string, maxLength = 200): string {
   // biome-ignore format: control characters would move the cursor
-  const line = text.replaceAll(/[\s\u0000-\u001f\u007f]+/g, ' ').trim();
+  const line = text.replaceAll(/\s*[\u0000-\u001f\u007f]+\s*/g, ' ').trim();
   return line.length <= maxLength ? line : `${line.slice(0, Math.max(0, maxLength - 1))}…`;
 }
 
