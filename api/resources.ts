@@ -1,0 +1,186 @@
+import { z } from 'zod';
+import { MillraceError } from '../contracts/errors.ts';
+import { NameSchema, RunIdSchema } from '../contracts/ids.ts';
+import { APPROVAL_STATUSES, RUN_STATUSES, VERSION_STATUSES } from '../store/schema.ts';
+import type { Store } from '../store/store.ts';
+
+/**
+ * What can be read under `/api/v1`, as one table: the routes and the OpenAPI document are both made from it, so neither
+ * can know something that the other does not.
+ */
+export interface Resource {
+  /** In OpenAPI's form: `/runs/{run}`. */
+  readonly path: string;
+  readonly summary: string;
+  readonly answers: 'page' | 'object';
+  readonly params: z.ZodObject;
+  readonly query: z.ZodObject;
+  /** Given values that fit `params` and `query`. */
+  readonly read: (store: Store, values: never) => Promise<unknown>;
+}
+
+/** A page of a list. `next` is what to give as `after` for the page that follows; null at the end. */
+export interface Page<Item> {
+  readonly items: readonly Item[];
+  readonly next: string | null;
+}
+
+const MAX_PAGE = 200;
+const limit = z.coerce.number().int().min(1).max(MAX_PAGE).default(50).describe(`Items of a page, 1 to ${MAX_PAGE}.`);
+const afterNumber = z.coerce.number().int().nonnegative().optional().describe('`next` of the page before.');
+const afterName = NameSchema.optional().describe('`next` of the page before.');
+
+/** One item more than asked for is read, to know whether there is a page after this one. */
+function page<Item>(items: readonly Item[], size: number, cursor: (last: Item) => string | number): Page<Item> {
+  const shown = items.slice(0, size);
+  const last = shown.at(-1);
+  return { items: shown, next: items.length > size && last !== undefined ? String(cursor(last)) : null };
+}
+
+function resource<Params extends z.ZodRawShape, Query extends z.ZodRawShape>(
+  path: string,
+  definition: {
+    readonly summary: string;
+    readonly answers: Resource['answers'];
+    readonly params: Params;
+    readonly query: Query;
+    readonly read: (store: Store, values: z.output<z.ZodObject<Params>> & z.output<z.ZodObject<Query>>) => Promise<unknown>;
+  },
+): Resource {
+  return { ...definition, path, params: z.object(definition.params), query: z.strictObject(definition.query) };
+}
+
+export const RESOURCES: readonly Resource[] = [
+  resource('/runs', {
+    summary: 'Runs, newest first.',
+    answers: 'page',
+    params: {},
+    query: { pipeline: NameSchema.optional(), status: z.enum(RUN_STATUSES).optional(), limit, after: afterNumber },
+    read: async (store, { pipeline, status, limit: size, after }) =>
+      page(
+        await store.runs.list({
+          limit: size + 1,
+          ...(pipeline === undefined ? {} : { pipeline }),
+          ...(status === undefined ? {} : { status }),
+          ...(after === undefined ? {} : { before: after }),
+        }),
+        size,
+        (run) => run.seq,
+      ),
+  }),
+  resource('/runs/{run}', {
+    summary: 'A run with its stages, metrics, versions, rollouts, gates and undos.',
+    answers: 'object',
+    params: { run: RunIdSchema },
+    query: {},
+    read: async (store, { run: runId }) => {
+      const run = await store.runs.get(runId);
+      const [stages, metrics, versions, rollouts, approvals, undos, tags] = await Promise.all([
+        store.stages.list(runId),
+        store.metrics.latest(runId),
+        store.models.versionsOfRun(runId),
+        store.rollouts.list({ runId }),
+        store.approvals.list({ runId }),
+        store.undos.list(runId),
+        store.runs.tags(runId),
+      ]);
+      return { ...run, tags, stages, metrics, versions, rollouts, approvals, undos };
+    },
+  }),
+  resource('/datasets', {
+    summary: 'Datasets, newest first.',
+    answers: 'page',
+    params: {},
+    query: { name: z.string().min(1).max(200).optional(), limit, after: afterNumber },
+    read: async (store, { name, limit: size, after }) =>
+      page(
+        await store.datasets.list({ limit: size + 1, ...(name === undefined ? {} : { name }), ...(after === undefined ? {} : { before: after }) }),
+        size,
+        (dataset) => dataset.seq,
+      ),
+  }),
+  resource('/models', {
+    summary: 'Models by name, each with its aliases.',
+    answers: 'page',
+    params: {},
+    query: { limit, after: afterName },
+    read: async (store, { limit: size, after }) => {
+      const models = page(await store.models.list({ limit: size + 1, ...(after === undefined ? {} : { after }) }), size, (model) => model.name);
+      const items = await Promise.all(models.items.map(async (model) => ({ ...model, aliases: await store.models.aliases(model.name) })));
+      return { ...models, items };
+    },
+  }),
+  resource('/models/{model}/versions', {
+    summary: 'Versions of a model, newest first.',
+    answers: 'page',
+    params: { model: NameSchema },
+    query: { status: z.enum(VERSION_STATUSES).optional(), limit, after: afterNumber },
+    read: async (store, { model, status, limit: size, after }) => {
+      if ((await store.models.find(model)) === null) throw new MillraceError('NOT_FOUND', `There is no model ${model}.`);
+      return page(
+        await store.models.versions({ model, limit: size + 1, ...(status === undefined ? {} : { status }), ...(after === undefined ? {} : { before: after }) }),
+        size,
+        (version) => version.version,
+      );
+    },
+  }),
+  resource('/endpoints', {
+    summary: 'Endpoints by name, each with its route.',
+    answers: 'page',
+    params: {},
+    query: { limit, after: afterName },
+    read: async (store, { limit: size, after }) => {
+      const found = page(await store.endpoints.list({ limit: size + 1, ...(after === undefined ? {} : { after }) }), size, (endpoint) => endpoint.name);
+      const routes = new Map((await store.endpoints.listRoutes()).map((route) => [route.endpoint, route]));
+      return { ...found, items: found.items.map((endpoint) => ({ ...endpoint, route: routes.get(endpoint.name) ?? null })) };
+    },
+  }),
+  resource('/endpoints/{endpoint}', {
+    summary: 'An endpoint with its route, its last rollouts and route changes, and the last windows of its monitor.',
+    answers: 'object',
+    params: { endpoint: NameSchema },
+    query: {},
+    read: async (store, { endpoint }) => {
+      const found = await store.endpoints.find(endpoint);
+      if (found === null) throw new MillraceError('ENDPOINT_NOT_FOUND', `There is no endpoint ${endpoint}.`);
+      const [route, rollouts, history, monitor, windows] = await Promise.all([
+        store.endpoints.route(endpoint),
+        store.rollouts.list({ endpoint, limit: 20 }),
+        store.endpoints.routeHistory(endpoint, 20),
+        store.monitoring.findMonitor(endpoint),
+        store.monitoring.listWindows({ endpoint, limit: 20 }),
+      ]);
+      return { ...found, route, rollouts, history, monitor, windows };
+    },
+  }),
+  resource('/approvals', {
+    summary: 'Gates, the last asked for first, each with the decisions taken at it.',
+    answers: 'page',
+    params: {},
+    query: {
+      run: RunIdSchema.optional(),
+      status: z.enum(APPROVAL_STATUSES).optional(),
+      limit,
+      after: z.iso.datetime().optional().describe('`next` of the page before.'),
+    },
+    read: async (store, { run, status, limit: size, after }) =>
+      page(
+        await store.approvals.list({
+          limit: size + 1,
+          ...(run === undefined ? {} : { runId: run }),
+          ...(status === undefined ? {} : { status }),
+          ...(after === undefined ? {} : { before: after }),
+        }),
+        size,
+        (gate) => gate.requestedAt,
+      ),
+  }),
+  resource('/retrainings/{pipeline}', {
+    summary: 'The ledger of retraining of a pipeline, newest first: each trigger, and what came of it.',
+    answers: 'page',
+    params: { pipeline: NameSchema },
+    query: { limit, after: afterNumber },
+    read: async (store, { pipeline, limit: size, after }) =>
+      page(await store.retraining.list({ pipeline, limit: size + 1, ...(after === undefined ? {} : { before: after }) }), size, (line) => line.id),
+  }),
+];

@@ -1,0 +1,119 @@
+import { createHash, randomUUID, timingSafeEqual } from 'node:crypto';
+import Fastify, { type FastifyInstance } from 'fastify';
+import type { z } from 'zod';
+import { MillraceError } from '../contracts/errors.ts';
+import type { Store } from '../store/store.ts';
+import { sendError, toMillraceError } from './http-errors.ts';
+import { openApiDocument } from './openapi.ts';
+import { type PrometheusMetric, processMetrics, prometheusText } from './prometheus.ts';
+import { RESOURCES } from './resources.ts';
+
+/**
+ * The HTTP API over the store.
+ *
+ * Invariants:
+ * 1. With a token nothing but `/healthz` and `/readyz` is answered without it.
+ * 2. Every failure leaves through one mapper, as an error report; what the cause said goes to the log.
+ * 3. Lists are pages of bounded size.
+ */
+export interface ApiServerDeps {
+  readonly store: Store;
+  /** Of the package; stands in the OpenAPI document. */
+  readonly version: string;
+  /** Left out on loopback: everything is open. */
+  readonly token?: string | undefined;
+  readonly log?: (level: 'info' | 'error', message: string, details: Readonly<Record<string, unknown>>) => void;
+}
+
+const OPEN_PATHS = new Set(['/healthz', '/readyz']);
+const PREFIX = '/api/v1';
+
+/** Whether a bearer token is the right one, in a time that does not depend on how much of it is right. */
+function tokenCheck(token: string): (header: string | undefined) => boolean {
+  const digest = (text: string): Buffer => createHash('sha256').update(text).digest();
+  const expected = digest(`Bearer ${token}`);
+  return (header) => header !== undefined && timingSafeEqual(digest(header), expected);
+}
+
+/** Everything that does not fit, in one error. */
+function check(schema: z.ZodObject, value: unknown, where: string): Readonly<Record<string, unknown>> {
+  const result = schema.safeParse(value);
+  if (result.success) return result.data;
+  throw new MillraceError('INVALID_REQUEST', `The ${where} does not fit.`, {
+    fix: 'Correct each parameter that is listed; /api/v1/openapi.json describes them.',
+    problems: result.error.issues.map((issue) => ({ path: issue.path.length === 0 ? where : issue.path.join('.'), message: issue.message })),
+  });
+}
+
+/** Creates the server; nothing listens yet. */
+export function createApiServer({ store, version, token, log }: ApiServerDeps): FastifyInstance {
+  const app = Fastify({ logger: false, genReqId: () => randomUUID(), requestIdHeader: false, routerOptions: { ignoreTrailingSlash: true } });
+  const answered = new Map<string, number>();
+
+  app.setErrorHandler((cause, request, reply) => {
+    const error = toMillraceError(cause);
+    if (error.code === 'INTERNAL')
+      log?.('error', 'a request failed', { requestId: request.id, error: error.cause instanceof Error ? error.cause.stack : error.message });
+    sendError(reply, request.id, error);
+  });
+  app.setNotFoundHandler((request, reply) => {
+    sendError(
+      reply,
+      request.id,
+      new MillraceError('NOT_FOUND', `There is no ${request.method} ${request.url.split('?')[0] ?? ''} here.`, { fix: 'See /api/v1/openapi.json.' }),
+    );
+  });
+  app.addHook('onRequest', (request, reply, done) => {
+    void reply.header('x-request-id', request.id);
+    done();
+  });
+  app.addHook('onResponse', (_request, reply, done) => {
+    const status = `${Math.floor(reply.statusCode / 100)}xx`;
+    answered.set(status, (answered.get(status) ?? 0) + 1);
+    done();
+  });
+  if (token !== undefined) {
+    const isRight = tokenCheck(token);
+    app.addHook('onRequest', (request, _reply, done) => {
+      if (OPEN_PATHS.has(request.url.split('?')[0] ?? '') || isRight(request.headers.authorization)) done();
+      else done(new MillraceError('TOKEN_NEEDED'));
+    });
+  }
+
+  app.get('/healthz', () => ({ status: 'ok' }));
+  app.get('/readyz', async (_request, reply) => {
+    const health = await store.health();
+    const ready = health.reachable && health.schemaCurrent;
+    return reply.code(ready ? 200 : 503).send({ status: ready ? 'ready' : 'not ready', ...health });
+  });
+  app.get('/metrics', async (_request, reply) => {
+    const runs = await store.runs.counts();
+    const metrics: PrometheusMetric[] = [
+      ...processMetrics(),
+      {
+        name: 'millrace_runs',
+        help: 'Runs in the records, by pipeline and status.',
+        type: 'gauge',
+        values: runs.map(({ pipeline, status, runs: value }) => ({ labels: { pipeline, status }, value })),
+      },
+      {
+        name: 'millrace_api_responses_total',
+        help: 'Answers of this process, by class of status.',
+        type: 'counter',
+        values: [...answered].sort().map(([status, value]) => ({ labels: { status }, value })),
+      },
+    ];
+    return reply.type('text/plain; version=0.0.4; charset=utf-8').send(prometheusText(metrics));
+  });
+
+  const document = openApiDocument(RESOURCES, version);
+  app.get(`${PREFIX}/openapi.json`, () => document);
+  for (const resource of RESOURCES) {
+    app.get(`${PREFIX}${resource.path.replace(/\{(\w+)\}/g, ':$1')}`, (request) => {
+      const values = { ...check(resource.params, request.params, 'path'), ...check(resource.query, request.query, 'query') };
+      // `check` has just made them what this resource's `read` takes.
+      return resource.read(store, values as never);
+    });
+  }
+  return app;
+}
