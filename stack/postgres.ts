@@ -11,7 +11,7 @@ import { execFile, execFileSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { chmodSync, chownSync, cpSync, existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { arch, platform } from 'node:os';
+import { arch, platform, tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { promisify } from 'node:util';
 import pg from 'pg';
@@ -114,12 +114,13 @@ function reachableBinaries(binaries: PostgresBinaries, user: OsUser | undefined)
 }
 
 /** Where the cluster of `dataFolder` really is. A `.location` file beside it points to the place that the Postgres user can reach. */
-function clusterFolder(dataFolder: string, user: OsUser | undefined): string {
+function clusterFolder(dataFolder: string, user: OsUser | undefined, throwAway: boolean): string {
   const pointer = `${dataFolder}.location`;
   if (existsSync(pointer)) return readFileSync(pointer, 'utf8').trim();
   if (user === undefined || existsSync(dataFolder) || canReach(dataFolder, user)) return dataFolder;
-  const folder = join(SHARED_FOLDER, randomBytes(8).toString('hex'));
-  mkdirSync(SHARED_FOLDER, { recursive: true, mode: 0o755 });
+  const name = `postgres-cluster-${randomBytes(8).toString('hex')}`;
+  const folder = throwAway && canReach(join(tmpdir(), name), user) ? join(tmpdir(), name) : join(SHARED_FOLDER, name);
+  mkdirSync(dirname(folder), { recursive: true, mode: 0o755 });
   writeFileSync(pointer, `${folder}\n`);
   return folder;
 }
@@ -265,7 +266,7 @@ export async function preparePostgres(options: PostgresOptions): Promise<Prepare
   const user = postgresUser();
   const binaries = reachableBinaries(findPostgresBinaries(), user);
   mkdirSync(dirname(dataFolder), { recursive: true });
-  const folder = clusterFolder(dataFolder, user);
+  const folder = clusterFolder(dataFolder, user, options.throwAway === true);
   const password = readOrMakePassword(options.passwordFile ?? `${dataFolder}.password`);
   if (!existsSync(join(folder, 'PG_VERSION'))) {
     if (existsSync(folder) && readdirSync(folder).length > 0)
