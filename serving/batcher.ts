@@ -9,7 +9,8 @@
  * 4. A batch's arrays are written again only after its run has settled.
  */
 import { MillraceError, type Problem } from '../contracts/errors.ts';
-import type { ModelOutput, ModelRunner, PackedRows } from './model-runner.ts';
+import type { PackedRows } from '../data/request-row.ts';
+import type { ModelOutput, ModelRunner } from './model-runner.ts';
 
 /** Called once a request. `output` holds the batch's rows; the request's start at `firstRow`. */
 export type BatchDone = (error: MillraceError | undefined, output: ModelOutput | undefined, packed: PackedRows, firstRow: number) => void;

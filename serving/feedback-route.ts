@@ -6,7 +6,7 @@ import type { EndpointTable } from './endpoint-table.ts';
 import { markReply } from './http-errors.ts';
 import { isRequestId } from './request-id.ts';
 import type { SegmentLog } from './segment-log.ts';
-import { wellFormed } from './well-formed-text.ts';
+import { wellFormed } from '../data/row-text.ts';
 
 const FeedbackSchema = z.object({
   labels: z

@@ -47,7 +47,7 @@ function rawRows(inputs: readonly InputTensor[], predictor: LoadedPredictor): In
   }
   if (problems.length > 0) throw invalid(problems);
   const valuesOf = (row: number): Record<string, unknown> => Object.fromEntries(inputs.map(({ name, values }) => [name, plain(values[row])]));
-  return { rows, valuesOf, write: (row, packed, at) => predictor.row.write(valuesOf(row), row, packed, at) };
+  return { rows, valuesOf, write: (row, packed, at) => predictor.row.read(valuesOf(row), row, packed, at) };
 }
 
 const NULL_DATE = -(2n ** 63n);

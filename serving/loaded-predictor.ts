@@ -3,9 +3,10 @@ import type { ServedVersion } from '../contracts/routes.ts';
 import { type Predictor, PredictorSchema, type Signature } from '../contracts/signature.ts';
 import { type Batcher, createBatcher } from './batcher.ts';
 import { type LoggedInputs, planLoggedInputs } from './logged-inputs.ts';
-import { loadOnnxRunner, type ModelOutput, type ModelRunner, type PackedRows, type RunnerOptions } from './model-runner.ts';
+import { loadOnnxRunner, type ModelOutput, type ModelRunner, type RunnerOptions } from './model-runner.ts';
+
+import { createRowReader, type PackedRows, type RowReader } from '../data/request-row.ts';
 import type { ArtifactBytes } from './ports.ts';
-import { compileRowWriter, type RowWriter } from './row-writer.ts';
 
 /** A model that was read, checked and warmed: ready for traffic. */
 export interface LoadedPredictor {
@@ -13,7 +14,7 @@ export interface LoadedPredictor {
   readonly logged: LoggedInputs;
   /** Values a row in the graph's output, as seen on the stored sample; 0 when there is no sample. */
   readonly outputWidth: number;
-  readonly row: RowWriter;
+  readonly row: RowReader;
   readonly batcher: Batcher;
   /** Waits until what was taken is answered, then frees the model. No request may be added any more. */
   close(): Promise<void>;
@@ -54,12 +55,12 @@ function checkWidth(signature: Signature, width: number): void {
   });
 }
 
-async function runSample(predictor: Predictor, row: RowWriter, runner: ModelRunner): Promise<number> {
+async function runSample(predictor: Predictor, row: RowReader, runner: ModelRunner): Promise<number> {
   const { rows, output } = predictor.sample;
   if (rows.length === 0) return 0;
   if (rows.length !== output.length) throw new MillraceError('MODEL_INVALID', 'The stored sample has not one output a row.');
   const packed: PackedRows = row.allocate(rows.length);
-  const problems = rows.flatMap((values, index): readonly Problem[] => row.write(values, index, packed, index) ?? []);
+  const problems = rows.flatMap((values, index): readonly Problem[] => row.read(values, index, packed, index) ?? []);
   if (problems.length > 0) throw new MillraceError('MODEL_INVALID', 'The stored sample does not fit the signature.', { problems });
   let found: ModelOutput | undefined;
   for (let i = 0; i < WARM_RUNS; i += 1) found = await runner.run(packed, 0, rows.length);
@@ -96,7 +97,7 @@ export async function loadPredictor(served: ServedVersion, artifacts: ArtifactBy
   const predictor = parsePredictor(await artifacts.getBytes(served.predictor));
   const { signature } = predictor;
   const model = await artifacts.getBytes(predictor.onnx);
-  const row = compileRowWriter(signature, options.hashKey);
+  const row = createRowReader(signature, options.hashKey);
   const runner = await loadOnnxRunner(model, signature, options.runner);
   try {
     const outputWidth = await runSample(predictor, row, runner);

@@ -1,13 +1,7 @@
 import { InferenceSession, Tensor } from 'onnxruntime-node';
 import { MillraceError } from '../contracts/errors.ts';
 import type { Signature } from '../contracts/signature.ts';
-
-/** Rows as the graph takes them, row-major, one array a group of `signature.graph`. Arrays may be longer than the rows. */
-export interface PackedRows {
-  readonly numbers: Float32Array;
-  readonly dates: BigInt64Array;
-  readonly strings: string[];
-}
+import type { PackedRows } from '../data/request-row.ts';
 
 export interface ModelOutput {
   /** Row-major [rows × width]. */

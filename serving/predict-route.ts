@@ -83,14 +83,14 @@ export function addPredictRoute(app: FastifyInstance, deps: PredictionRoutesDeps
       const text = Buffer.isBuffer(request.body) ? request.body.toString('utf8') : '';
       const { rows, only } = readRows(text);
       count = rows.length;
-      const { row: writer } = chosen.predictor;
+      const { row: reader } = chosen.predictor;
       deps.predictor.predict(
         {
           requestId,
           version: chosen,
           rows: count,
           startedMs,
-          write: (row, packed, at) => writer.write(rows[row], row, packed, at),
+          write: (row, packed, at) => reader.read(rows[row], row, packed, at),
           logged(row) {
             const values = rows[row] as Readonly<Record<string, unknown>>;
             return { values, text: only && count === 1 ? rowText(text, values, chosen) : undefined };

@@ -1,8 +1,8 @@
 import type { ServingVersion } from './endpoint-table.ts';
 import type { GraphColumn } from './logged-inputs.ts';
-import type { PackedRows } from './model-runner.ts';
+import type { PackedRows } from '../data/request-row.ts';
 import type { SegmentLog } from './segment-log.ts';
-import { wellFormed } from './well-formed-text.ts';
+import { wellFormed } from '../data/row-text.ts';
 
 /** What came in for one row: the row's values by name, or nothing when the request brought packed inputs. */
 export interface LoggedRow {

@@ -4,7 +4,7 @@
  * Invariants:
  * 1. An answer needs no store: routes and models are here, and kept on disk for a start without the store.
  * 2. Every answer names its request, and its version where one was chosen.
- * 3. A stop takes no new connection, answers what is under way, writes the logs, then ends.
+ * 3. A stop says so to readiness checks and clients, answers what is under way, writes the logs, then ends.
  * 4. Beyond loopback nothing but health is answered without the token.
  */
 import { createHash, timingSafeEqual } from 'node:crypto';
@@ -52,6 +52,8 @@ export interface PredictionServerDeps {
   readonly url?: string;
   /** Default 1,000. */
   readonly pollEveryMs?: number;
+  /** A stop takes requests until none has come for so long, and tells clients to go elsewhere. Default 300, at most 5,000 in all. */
+  readonly drainMs?: number;
 }
 
 export interface PredictionServer {
@@ -63,6 +65,9 @@ export interface PredictionServer {
 
 const KEEP_ALIVE_MS = 72_000;
 const REQUEST_TIMEOUT_MS = 60_000;
+const DRAIN_MS = 300;
+const DRAIN_STEPS = 6;
+const MAX_DRAIN_MS = 5_000;
 
 /** Whether a bearer token is the right one, in a time that does not depend on how much of it is right. */
 function tokenCheck(token: string): (header: string | undefined) => boolean {
@@ -253,7 +258,26 @@ export function createPredictionServer(deps: PredictionServerDeps): PredictionSe
     return { url, port };
   }
 
+  /**
+   * A connection closed without warning resets the request that its client may just have sent. So until no request has
+   * come for a moment, every answer says that it is the connection's last.
+   */
+  async function drain(): Promise<void> {
+    const quietMs = deps.drainMs ?? DRAIN_MS;
+    const startedMs = performance.now();
+    let lastRequestMs = startedMs;
+    app.server.prependListener('request', (_request, response) => {
+      lastRequestMs = performance.now();
+      response.setHeader('connection', 'close');
+    });
+    // In steps, so that the loop reads what lies in the sockets between two looks at the clock.
+    while (performance.now() - lastRequestMs < quietMs && performance.now() - startedMs < MAX_DRAIN_MS) {
+      await new Promise((resolve) => setTimeout(resolve, quietMs / DRAIN_STEPS));
+    }
+  }
+
   async function end(): Promise<void> {
+    if (started) await drain();
     await app.close();
     await link.stop();
     await keeping;

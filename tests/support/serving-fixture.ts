@@ -196,6 +196,7 @@ export async function openServingBench(): Promise<ServingBench> {
         artifacts,
         log,
         pollEveryMs: 100,
+        drainMs: 20,
         ...overrides,
       });
       servers.push(server);
