@@ -8,7 +8,8 @@ export const NumberProfileSchema = z.object({
   mean: z.number().nullable(),
   standardDeviation: z.number().nullable(),
   /** Values at 0.01, 0.05, 0.1, 0.2 … 0.9, 0.95, 0.99. */
-  quantiles: z.array(z.object({ q: z.number(), value: z.number() })),
+  /** `atOrBelow`: the share of the values that is at most `value`, where it was counted; it is above `q` where values repeat. */
+  quantiles: z.array(z.object({ q: z.number(), value: z.number(), atOrBelow: z.number().optional() })),
   approximate: z.boolean().optional(),
   /** Bins [edge i, edge i+1), the last one closed; counts has one entry fewer than edges. */
   histogram: z.object({ edges: z.array(z.number()), counts: z.array(z.number().int()) }),

@@ -158,13 +158,17 @@ async function numberProfile(db: DuckDb, base: Base): Promise<Said> {
   };
 }
 
-function countedQuantiles(counted: readonly { readonly value: number; readonly count: number }[], present: number): { q: number; value: number }[] {
-  const quantiles: { q: number; value: number }[] = [];
+function countedQuantiles(
+  counted: readonly { readonly value: number; readonly count: number }[],
+  present: number,
+): { q: number; value: number; atOrBelow: number }[] {
+  const quantiles: { q: number; value: number; atOrBelow: number }[] = [];
   let below = 0;
   let next = 0;
   for (const { value, count } of counted) {
     below += count;
-    for (let q = PROFILE_QUANTILES[next]; q !== undefined && below >= Math.ceil(q * present); q = PROFILE_QUANTILES[++next]) quantiles.push({ q, value });
+    for (let q = PROFILE_QUANTILES[next]; q !== undefined && below >= Math.ceil(q * present); q = PROFILE_QUANTILES[++next])
+      quantiles.push({ q, value, atOrBelow: rounded(below / present) });
   }
   return quantiles;
 }

@@ -32,7 +32,7 @@ export async function openSource(db: DuckDb, source: Source, files: readonly Sou
     switch (source.format) {
       case 'parquet':
         await refuseDuplicateParquetColumns(db, full);
-        return await canonical(db, `read_parquet(${pathList(full)}, binary_as_string = true)`);
+        return await canonicalRelation(db, `read_parquet(${pathList(full)}, binary_as_string = true)`);
       case 'csv':
         return await openCsv(db, source, full, signal);
       case 'jsonl':
@@ -53,7 +53,8 @@ async function describe(db: DuckDb, relation: string): Promise<readonly { readon
   return rows.map((row) => ({ name: String(row['column_name']), type: String(row['column_type']) }));
 }
 
-async function canonical(db: DuckDb, relation: string): Promise<SourceRelation> {
+/** Any relation with its columns in canonical types. @throws MillraceError COLUMN_TYPE where a column has no such type */
+export async function canonicalRelation(db: DuckDb, relation: string): Promise<SourceRelation> {
   const described = await describe(db, relation);
   const problems: Problem[] = [];
   const columns: Column[] = [];
@@ -202,7 +203,7 @@ async function openCsv(db: DuckDb, source: CsvSource, files: readonly SourceFile
   ];
   const plain = `read_csv(${pathList(files)}, ${options.join(', ')}`;
   try {
-    return await canonical(db, await withTypes(db, plain, source.types));
+    return await canonicalRelation(db, await withTypes(db, plain, source.types));
   } catch (error) {
     if (error instanceof MillraceError) throw error;
     await diagnoseCsv(db, source, files, head, delimiter);
@@ -265,7 +266,7 @@ async function openJson(db: DuckDb, source: Source & { format: 'jsonl' }, files:
       fix: 'Write one object a line, its keys the columns.',
     });
   }
-  if (source.types === undefined) return canonical(db, `${open})`);
+  if (source.types === undefined) return canonicalRelation(db, `${open})`);
   refuseUnknownTypes(
     source.types,
     described.map(({ name }) => name),
@@ -275,7 +276,7 @@ async function openJson(db: DuckDb, source: Source & { format: 'jsonl' }, files:
     const wanted = types[name];
     return `${textLiteral(name)}: ${textLiteral(wanted === undefined ? type : DUCKDB_TYPE[wanted])}`;
   });
-  return canonical(db, `read_json(${pathList(files)}, format = 'auto', records = true, columns = {${columns.join(', ')}})`);
+  return canonicalRelation(db, `read_json(${pathList(files)}, format = 'auto', records = true, columns = {${columns.join(', ')}})`);
 }
 
 async function isBlank(files: readonly SourceFile[]): Promise<boolean> {
