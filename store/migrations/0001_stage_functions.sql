@@ -32,7 +32,8 @@ DECLARE
   p_fingerprint text := p ->> 'fingerprint';
 BEGIN
   PERFORM set_config('synchronous_commit', 'off', true);
-  SELECT status, pipeline INTO run_status, run_pipeline FROM runs WHERE id = p_run;
+  -- The run cannot end between this look and the stage's record.
+  SELECT status, pipeline INTO run_status, run_pipeline FROM runs WHERE id = p_run FOR SHARE;
   IF run_status IS NULL THEN RETURN jsonb_build_object('refused', 'noRun'); END IF;
   IF run_status NOT IN ('waiting', 'running') THEN RETURN jsonb_build_object('refused', 'ended', 'status', run_status); END IF;
 

@@ -27,7 +27,8 @@ CREATE FUNCTION millrace_end_run(p jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
 DECLARE
   own_status text;
 BEGIN
-  SELECT status INTO own_status FROM runs WHERE id = p ->> 'runId' FOR UPDATE;
+  -- Strong enough to keep new attempts out, and no more: what a completing stage writes refers to this row.
+  SELECT status INTO own_status FROM runs WHERE id = p ->> 'runId' FOR NO KEY UPDATE;
   IF own_status IS NULL THEN RETURN NULL; END IF;
   IF own_status NOT IN ('waiting', 'running') AND (p ->> 'ifOpen')::boolean THEN
     RETURN jsonb_build_object('changed', false, 'status', own_status);

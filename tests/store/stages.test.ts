@@ -167,3 +167,15 @@ describe('the cache', () => {
 it('refuses a stage of a run that is not there', async () => {
   await expect(begin(newId())).rejects.toMatchObject({ code: 'NOT_FOUND' });
 });
+
+it('has no attempt left running when a run ends while its stages begin and complete', async () => {
+  const runId = await newRun('ending');
+  const work = Array.from({ length: 12 }, async (_, i) => {
+    const { token } = await begin(runId, { name: `s${i}`, ordinal: i });
+    await store.stages.complete({ runId, name: `s${i}`, token, output: i, metrics: [{ key: 'm', value: i }] });
+  });
+  const results = await Promise.allSettled([...work, store.runs.end({ runId, status: 'cancelled' })]);
+  for (const result of results) if (result.status === 'rejected') expect(result.reason).toMatchObject({ code: 'FENCED' });
+  expect(results.at(-1)).toMatchObject({ status: 'fulfilled' });
+  expect((await store.stages.list(runId)).map((stage) => stage.status)).not.toContain('running');
+});
