@@ -1,6 +1,7 @@
 // The process of the prediction server: configuration, store and artifacts put together, until SIGTERM.
 import { randomBytes } from 'node:crypto';
 import { isLoopback, loadConfig } from '../config/config.ts';
+import { projectHashKey } from '../config/hash-key.ts';
 import { packageVersion } from '../config/package-root.ts';
 import { announceReady } from '../config/ready.ts';
 import { databaseUrl, servingUrl } from '../config/service-addresses.ts';
@@ -40,6 +41,7 @@ async function main(): Promise<void> {
     stats: store.stats,
     artifacts: createArtifacts({ root: config.artifacts.folder }),
     log,
+    hashKey: projectHashKey(config.home),
   });
 
   let stopping = false;
