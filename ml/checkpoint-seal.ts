@@ -6,7 +6,8 @@ const FINGERPRINT_BYTES = 32;
 
 /** Puts in front of a checkpoint's state what it belongs to: the SHA-256 of task, parameters, seed and rows. */
 export interface CheckpointSeal {
-  seal(state: Uint8Array): Uint8Array;
+  /** In memory of its own, so that it can be handed to another thread. */
+  seal(state: Uint8Array): Uint8Array<ArrayBuffer>;
   /** The state, or undefined when it belongs to another training. */
   open(sealed: Uint8Array): Uint8Array | undefined;
 }
@@ -24,7 +25,7 @@ export function createCheckpointSeal(
     return made;
   };
   return {
-    seal: (state) => Buffer.concat([fingerprint(), state]),
+    seal: (state) => new Uint8Array(Buffer.concat([fingerprint(), state])),
     open: (sealed) => (fingerprint().equals(sealed.subarray(0, FINGERPRINT_BYTES)) ? sealed.slice(FINGERPRINT_BYTES) : undefined),
   };
 }

@@ -357,18 +357,24 @@ function ordinalStep(
 function fitText(name: string, feature: Extract<Feature, { kind: 'text' }>, column: Extract<RawColumn, { kind: 'string' }>): TextStep | Unfit {
   const rowsOfEntry = new Float64Array(column.dictionary.length);
   for (const code of column.codes) if (code >= 0) rowsOfEntry[code] = (rowsOfEntry[code] ?? 0) + 1;
-  const documents = new Map<string, number>();
+  // A term counts once a text: it remembers the last text that it was seen in.
+  const documents = new Map<string, { rows: number; last: number }>();
   column.dictionary.forEach((entry, code) => {
     const rows = rowsOfEntry[code] ?? 0;
     if (rows === 0) return;
-    const seen = new Set<string>();
-    forEachNgram(tokenize(graphText(entry)), feature.ngrams, (term) => seen.add(term));
-    for (const term of seen) documents.set(term, (documents.get(term) ?? 0) + rows);
+    forEachNgram(tokenize(graphText(entry)), feature.ngrams, (term) => {
+      const known = documents.get(term);
+      if (known === undefined) documents.set(term, { rows, last: code });
+      else if (known.last !== code) {
+        known.rows += rows;
+        known.last = code;
+      }
+    });
   });
   const words = (term: string): number => term.split(' ').length;
   const chosen = [...documents]
-    .filter(([, count]) => count >= feature.minDocuments)
-    .sort(([a, countA], [b, countB]) => countB - countA || compareKeys(a, b))
+    .filter(([, { rows }]) => rows >= feature.minDocuments)
+    .sort(([a, inA], [b, inB]) => inB.rows - inA.rows || compareKeys(a, b))
     .slice(0, feature.maxFeatures)
     .map(([term]) => term)
     .sort((a, b) => words(a) - words(b) || compareKeys(a, b));
@@ -377,7 +383,7 @@ function fitText(name: string, feature: Extract<Feature, { kind: 'text' }>, colu
   }
   const total = column.codes.length;
   // scikit-learn's smooth_idf: ln((1 + n) / (1 + df)) + 1.
-  const idf = feature.weight === 'tfidf' ? chosen.map((term) => Math.fround(Math.log((1 + total) / (1 + (documents.get(term) ?? 0))) + 1)) : [];
+  const idf = feature.weight === 'tfidf' ? chosen.map((term) => Math.fround(Math.log((1 + total) / (1 + (documents.get(term)?.rows ?? 0))) + 1)) : [];
   return { kind: 'text', column: name, ngrams: feature.ngrams, weight: feature.weight, terms: chosen, idf };
 }
 

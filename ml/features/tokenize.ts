@@ -36,6 +36,9 @@ const WORD = new RegExp(
   'gu',
 );
 const ASCII_CAPITALS = /[A-Z]+/g;
+/** The same words of a text in ASCII, found several times faster. */
+const ASCII_WORD = /[0-9A-Z_a-z]{2,}/g;
+const NOT_ASCII = /[^\0-\x7f]/;
 
 /**
  * Lower-cased words of a text, in their order. Only ASCII letters are lower-cased, as the graph's `StringNormalizer`
@@ -43,8 +46,9 @@ const ASCII_CAPITALS = /[A-Z]+/g;
  */
 export function tokenize(text: string): string[] {
   const end = text.indexOf('\0');
-  const lowered = (end < 0 ? text : text.slice(0, end)).replace(ASCII_CAPITALS, (capitals) => capitals.toLowerCase());
-  return lowered.match(WORD) ?? [];
+  const whole = end < 0 ? text : text.slice(0, end);
+  if (!NOT_ASCII.test(whole)) return whole.toLowerCase().match(ASCII_WORD) ?? [];
+  return whole.replace(ASCII_CAPITALS, (capitals) => capitals.toLowerCase()).match(WORD) ?? [];
 }
 
 /** Calls back with each n-gram of 1 … `ngrams` words, its words joined by one blank. */

@@ -91,7 +91,7 @@ export interface OnnxModelParts {
 const IR_VERSION = 9;
 
 /** Serialises a model; the same parts give the same bytes. */
-export function encodeModel(parts: OnnxModelParts): Uint8Array {
+export function encodeModel(parts: OnnxModelParts): Uint8Array<ArrayBuffer> {
   const domains = new Set(parts.nodes.map((node) => node.domain ?? ''));
   const opsetImport: onnx.IOperatorSetIdProto[] = [{ domain: '', version: parts.opset.ai }];
   if (domains.has('ai.onnx.ml')) opsetImport.push({ domain: 'ai.onnx.ml', version: parts.opset.ml });
@@ -113,6 +113,7 @@ export function decodeModel(bytes: Uint8Array): onnx.ModelProto {
   return onnxProto.onnx.ModelProto.decode(bytes);
 }
 
-export function encodeProto(model: onnx.IModelProto): Uint8Array {
-  return onnxProto.onnx.ModelProto.encode(model).finish();
+/** Serialised into memory of its own, so that it can be handed to another thread. */
+export function encodeProto(model: onnx.IModelProto): Uint8Array<ArrayBuffer> {
+  return new Uint8Array(onnxProto.onnx.ModelProto.encode(model).finish());
 }

@@ -1,3 +1,5 @@
+import { once } from 'node:events';
+import { Worker } from 'node:worker_threads';
 import { Tensor } from 'onnxruntime-node';
 import { describe, expect, it } from 'vitest';
 import type { Matrix } from '../../../ml/matrix.ts';
@@ -108,6 +110,17 @@ describe('the trainer mlp', () => {
     const fromSparse = await trainMlp({ kind: 'binary' }, one, { x: sparse, y: crossed }, undefined, context);
     const fromDense = await trainMlp({ kind: 'binary' }, one, { x, y: crossed }, undefined, context);
     expect(fromSparse.toOnnx('x', 'm_')).toEqual(fromDense.toOnnx('x', 'm_'));
+  });
+
+  it('runs in a worker thread', async () => {
+    // A thread of a TypeScript source has to register tsx by itself.
+    const source = new URL('./mlp-thread.ts', import.meta.url);
+    const bootstrap = `import { register } from ${JSON.stringify(import.meta.resolve('tsx/esm/api'))}; register(); await import(${JSON.stringify(source.href)});`;
+    const worker = new Worker(new URL(`data:text/javascript,${encodeURIComponent(bootstrap)}`));
+    const [answers] = (await once(worker, 'message')) as [Float64Array];
+    await worker.terminate();
+    expect(answers[1]).toBeLessThan(0.5);
+    expect(answers[7]).toBeGreaterThan(0.5);
   });
 
   it('stops early and keeps the best epoch', async () => {
