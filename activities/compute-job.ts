@@ -20,6 +20,7 @@ export interface TrainJob {
   readonly target: string;
   readonly task: 'auto' | 'binary' | 'multiclass' | 'regression';
   readonly sampleRows: number | null;
+  readonly validationRows: number | null;
   readonly seed: number;
   readonly threads: number;
   readonly resume: Uint8Array | null;

@@ -33,7 +33,7 @@ async function train(task: TrainJob): Promise<TrainedCandidate> {
   const columns = [...Object.keys(task.features), task.target];
   send({ type: 'progress', fraction: null, message: 'reading' });
   const table = await readColumns(task.train, columns, { seed: task.seed, ...(task.sampleRows === null ? {} : { sampleRows: task.sampleRows }) });
-  const validation = task.validation === null ? undefined : await readColumns(task.validation, columns, { seed: task.seed });
+  const validation = task.validation === null ? undefined : await readColumns(task.validation, columns, { seed: task.seed, ...(task.validationRows === null ? {} : { sampleRows: task.validationRows }) });
   let lastProgressMs = 0;
   let lastCheckpointMs = Date.now();
   let committing = false;

@@ -3,7 +3,7 @@ import { MillraceError } from '../contracts/errors.ts';
 import { ProfileSchema } from '../contracts/profile.ts';
 import { retrainingWorkflowId, WORKFLOW_QUEUE } from '../contracts/queues.ts';
 import type { RetrainRequest } from '../contracts/retraining.ts';
-import type { ColumnDrift } from '../data/drift.ts';
+import { type ColumnDrift, measureDrift } from '../data/drift.ts';
 import { predictionSegments } from '../data/prediction-segments.ts';
 import { PredictorSchema } from '../contracts/signature.ts';
 import type { ActivityDependencies } from './dependencies.ts';
@@ -44,14 +44,10 @@ async function checkWindow(deps: ActivityDependencies, input: MonitorWindowInput
   const to = new Date().toISOString();
   const from = earlier[0]?.to ?? new Date(Date.now() - input.everyMs).toISOString();
   const segments = await predictionSegments(deps.config.home, endpoint, from);
-  const { driftOfPredictions } = await import('../data/drift.ts');
-  const { rows, columns } = await driftOfPredictions({
-    segments,
-    from,
-    to,
-    profile,
-    signature: predictor.signature,
-    version: { model: route.champion.model, version: route.champion.version },
+  const { model, version } = route.champion;
+  const { rows, columns } = await measureDrift({ kind: 'predictionLog', paths: segments, model, version, from, to }, profile, {
+    // a clock always moves on: dates differ from training's by their nature
+    columns: [...predictor.signature.graph.numbers, ...predictor.signature.graph.strings],
     signal: Context.current().cancellationSignal,
     onProgress: () => {
       Context.current().heartbeat();

@@ -34,7 +34,14 @@ export const TrainInputSchema = z.object({
   features: FeaturesSchema,
   /** Train on this many rows, drawn at random with the seed. Default: all. */
   sampleRows: z.number().int().min(1).optional(),
-  seed: z.number().int().min(0).max(2 ** 31 - 1).default(0),
+  /** Score on this many validation rows, drawn likewise. Default: all. */
+  validationRows: z.number().int().min(1).optional(),
+  seed: z
+    .number()
+    .int()
+    .min(0)
+    .max(2 ** 31 - 1)
+    .default(0),
   threads: z.number().int().min(1).max(256).optional(),
 });
 

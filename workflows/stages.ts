@@ -46,6 +46,8 @@ export interface TrainOptions extends StageOptions {
   readonly task?: 'auto' | 'binary' | 'multiclass' | 'regression';
   /** Train on this many rows, drawn at random. Default: all. */
   readonly sampleRows?: number;
+  /** Score on this many validation rows while training, drawn likewise. Default: all. */
+  readonly validationRows?: number;
   /** Default 0. */
   readonly seed?: number;
   readonly threads?: number;
@@ -53,8 +55,8 @@ export interface TrainOptions extends StageOptions {
 
 /** Trains one candidate: features fitted on the training rows and compiled, with the model, into one ONNX graph. */
 export function train(dataset: DatasetRef, options: TrainOptions): Promise<CandidateRef> {
-  const { trainer, target, features, validation, task = 'auto', sampleRows, seed = 0, threads, ...stage } = options;
-  const input = { train: dataset, trainer, target, features, task, seed, ...(validation ? { validation } : {}), ...(sampleRows ? { sampleRows } : {}), ...(threads ? { threads } : {}) };
+  const { trainer, target, features, validation, task = 'auto', sampleRows, validationRows, seed = 0, threads, ...stage } = options;
+  const input = { train: dataset, trainer, target, features, task, seed, ...(validation ? { validation } : {}), ...(sampleRows ? { sampleRows } : {}), ...(validationRows ? { validationRows } : {}), ...(threads ? { threads } : {}) };
   return runStage('train', `train-${trainer.name}`, input, stage);
 }
 

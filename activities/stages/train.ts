@@ -41,6 +41,7 @@ export const trainStage = defineStage({
         targetType: manifest.columns.find((column) => column.name === input.target)?.type ?? 'number',
         task: input.task,
         sampleRows: input.sampleRows ?? null,
+        validationRows: input.validationRows ?? null,
         seed: input.seed,
         threads: input.threads ?? threadsOfSlot(deps.config.pools['cpu']?.slots),
         resume: (await resume()) ?? null,

@@ -9,9 +9,8 @@
  * 3. A helper that fails completes its task all the same, and leaves a mark that makes the phase throw.
  * 4. After `dismiss` no helper runs.
  */
-import { createRequire } from 'node:module';
-import { pathToFileURL } from 'node:url';
-import { Worker } from 'node:worker_threads';
+import type { Worker } from 'node:worker_threads';
+import { startModuleWorker } from '../../config/module-worker.ts';
 import { MillraceError } from '../../contracts/errors.ts';
 import type { Layout } from './layout.ts';
 import type { FeatureColumns, SplitLimits, TaskKind, TaskRunner } from './tasks.ts';
@@ -57,22 +56,14 @@ export function workOff(control: Int32Array, runner: TaskRunner, thread: number)
   }
 }
 
-/** Starts `crew-member`: the built module, or in development and tests the source, which a thread loads only after registering tsx itself. */
-function startMember(workerData: CrewMemberData): Worker {
-  if (!import.meta.url.endsWith('.ts')) return new Worker(new URL('./crew-member.js', import.meta.url), { workerData });
-  const tsx = new URL('./dist/esm/api/index.mjs', pathToFileURL(createRequire(import.meta.url).resolve('tsx/package.json')));
-  const source = new URL('./crew-member.ts', import.meta.url);
-  const bootstrap = `import { register } from ${JSON.stringify(tsx.href)}; register(); await import(${JSON.stringify(source.href)});`;
-  return new Worker(new URL(`data:text/javascript,${encodeURIComponent(bootstrap)}`), { workerData });
-}
-
 /** Starts the helpers. They come up while the caller goes on; until then it does their tasks itself. */
 export function createCrew(runner: TaskRunner, helpers: number, member: Omit<CrewMemberData, 'thread'>): Crew {
   const control = new Int32Array(member.memory.buffer, member.layout.control, 16);
   const given = new Float64Array(member.memory.buffer, member.layout.taskArguments, 16);
   const workers: Worker[] = [];
   for (let helper = 1; helper <= helpers; helper += 1) {
-    const worker = startMember({ ...member, thread: helper });
+    const workerData: CrewMemberData = { ...member, thread: helper };
+    const worker = startModuleWorker('crew-member', import.meta.url, { workerData });
     worker.on('error', () => {
       Atomics.store(control, CONTROL.failed, 1);
     });

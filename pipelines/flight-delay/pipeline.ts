@@ -54,8 +54,8 @@ export const flightDelay = definePipeline(
 
     const shared = { target: 'delayed', features, validation, seed: p.seed } as const;
     const candidates = await Promise.all([
-      train(fit, { ...shared, trainer: gbdt({ trees: p.trees }), sampleRows: p.treeRows }),
-      train(fit, { ...shared, trainer: mlp({ hidden: [32], epochs: 3 }), sampleRows: p.networkRows, gpu: 'preferred' }),
+      train(fit, { ...shared, trainer: gbdt({ trees: p.trees }), sampleRows: p.treeRows, validationRows: 100_000 }),
+      train(fit, { ...shared, trainer: mlp({ hidden: [32], epochs: 3 }), sampleRows: p.networkRows, validationRows: 5_000, gpu: 'preferred' }),
     ]);
     const winner = await select(candidates, { on: validation, metric: 'auc' });
     const judged = await evaluate(winner, { on: test, slices: ['origin'], accept: { atLeast: { auc: p.leastAuc }, beats: champion('flight-delay') } });
