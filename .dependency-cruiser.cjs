@@ -11,7 +11,7 @@ const ARROWS = {
   ml: ['contracts/', 'config/module-worker\\.ts$'],
   store: ['contracts/', 'config/'],
   activities: ['contracts/', 'config/', 'data/', 'ml/', 'store/'],
-  serving: ['contracts/', 'config/', 'store/', 'data/row-'],
+  serving: ['contracts/', 'config/', 'store/', 'data/row-', 'data/request-row'],
   api: ['contracts/', 'config/', 'store/', 'data/row-'],
   stack: ['contracts/', 'config/', 'store/'],
   cli: ['contracts/', 'config/', 'store/', 'data/row-', 'stack/'],

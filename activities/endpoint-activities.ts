@@ -41,8 +41,9 @@ export function createEndpointActivities(deps: ActivityDependencies): EndpointAc
     awaitHolders: guard(async ({ endpoint, epoch, timeoutMs }) => {
       const until = Date.now() + timeoutMs;
       for (;;) {
-        const { live, holding } = await store.servers.holders({ endpoint, epoch });
-        if ((live > 0 && holding >= live) || Date.now() >= until) return { live, holding, problems: [] };
+        const { live, holding, problems } = await store.servers.holders({ endpoint, epoch });
+        // a server that says why it cannot take the route is not waited for
+        if ((live > 0 && (holding >= live || problems.length > 0)) || Date.now() >= until) return { live, holding, problems };
         Context.current().heartbeat();
         await Context.current().sleep(LOOK_EVERY_MS);
       }

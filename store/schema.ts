@@ -381,6 +381,8 @@ export const servers = pgTable('servers', {
   id: text().primaryKey(),
   url: text().notNull(),
   leaseUntil: instant().notNull(),
+  /** Routes that it could not take up, with the reason. */
+  failures: jsonb().$type<readonly { readonly endpoint: string; readonly epoch: number; readonly error: string }[]>().notNull().default([]),
 });
 
 export const serverRoutes = pgTable(

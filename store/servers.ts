@@ -1,5 +1,5 @@
 import { and, asc, eq, gt, gte, sql } from 'drizzle-orm';
-import type { Database } from './database.ts';
+import { type Database, storable } from './database.ts';
 import { serverRoutes, servers } from './schema.ts';
 
 /** Prediction servers that are alive, and the routes they obey. Leases are measured by the database's clock alone. */
@@ -10,6 +10,8 @@ export interface HeartbeatInput {
   readonly url: string;
   /** Routes that the server obeys now; what is not listed it no longer holds. */
   readonly holding: readonly { readonly endpoint: string; readonly epoch: number }[];
+  /** Routes that it could not take up. Default: none. */
+  readonly failures?: readonly { readonly endpoint: string; readonly epoch: number; readonly error: string }[];
   readonly leaseSeconds: number;
 }
 
@@ -21,8 +23,8 @@ export function createServersStore({ orm }: Database) {
       await orm.transaction(async (tx) => {
         await tx
           .insert(servers)
-          .values({ id: input.serverId, url: input.url, leaseUntil: until })
-          .onConflictDoUpdate({ target: servers.id, set: { url: input.url, leaseUntil: until } });
+          .values({ id: input.serverId, url: input.url, leaseUntil: until, failures: storable(input.failures ?? []) })
+          .onConflictDoUpdate({ target: servers.id, set: { url: input.url, leaseUntil: until, failures: storable(input.failures ?? []) } });
         await tx.delete(serverRoutes).where(eq(serverRoutes.serverId, input.serverId));
         if (input.holding.length > 0)
           await tx.insert(serverRoutes).values(input.holding.map(({ endpoint, epoch }) => ({ serverId: input.serverId, endpoint, epoch, leaseUntil: until })));
@@ -34,18 +36,24 @@ export function createServersStore({ orm }: Database) {
       await orm.delete(servers).where(eq(servers.id, serverId));
     },
 
-    /** How many servers are alive, and how many of them obey the endpoint's route of this epoch or a newer one. */
-    async holders(input: { readonly endpoint: string; readonly epoch: number }): Promise<{ readonly live: number; readonly holding: number }> {
+    /** How many servers are alive, and how many of them obey the endpoint's route of this epoch or a newer one, and why others could not take it up. */
+    async holders(input: {
+      readonly endpoint: string;
+      readonly epoch: number;
+    }): Promise<{ readonly live: number; readonly holding: number; readonly problems: readonly string[] }> {
       const alive = gt(servers.leaseUntil, sql`now()`);
       const [live, holding] = await Promise.all([
-        orm.select({ id: servers.id }).from(servers).where(alive),
+        orm.select({ id: servers.id, failures: servers.failures }).from(servers).where(alive),
         orm
           .select({ id: servers.id })
           .from(servers)
           .innerJoin(serverRoutes, eq(serverRoutes.serverId, servers.id))
           .where(and(alive, eq(serverRoutes.endpoint, input.endpoint), gte(serverRoutes.epoch, input.epoch))),
       ]);
-      return { live: live.length, holding: holding.length };
+      const problems = live.flatMap(({ id, failures }) =>
+        failures.filter((failure) => failure.endpoint === input.endpoint && failure.epoch === input.epoch).map(({ error }) => `${id}: ${error}`),
+      );
+      return { live: live.length, holding: holding.length, problems };
     },
 
     /** Servers whose lease holds, by id. */

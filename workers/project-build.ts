@@ -24,7 +24,7 @@ export interface ProjectBuild {
   readonly pipelines: readonly BuiltPipeline[];
 }
 
-const NAMES_OF_THE_ENGINE = new Set(['endpoint', 'monitor', 'retraining', 'undoRun', 'probe']);
+const NAMES_OF_THE_ENGINE = new Set(['endpoint', 'monitor', 'retraining', 'stage', 'undoRun', 'probe']);
 
 /**
  * Builds the project's pipelines: finds them, bundles workflows and steps, and records the build with its files in the
@@ -38,7 +38,7 @@ export async function buildProject(deps: Pick<ActivityDependencies, 'config' | '
   const work = join(home, 'build');
   await mkdir(work, { recursive: true });
   const entry = join(work, 'workflows-entry.mjs');
-  const system = systemWorkflows();
+  const system = ownFile('workflows', 'system');
   const lines = [`export * from ${JSON.stringify(system)};`, ...folders.map((f) => `export * from ${JSON.stringify(f.pipeline)};`)];
   await writeFile(entry, `${lines.join('\n')}\n`);
 
@@ -91,8 +91,7 @@ const ownModules: Readonly<Record<string, readonly [string, string]>> = {
 function ownModule(name: string): string | undefined {
   const [folder, file] = ownModules[name] ?? [];
   if (folder === undefined || file === undefined) return undefined;
-  const built = join(packageRoot, 'dist', folder, `${file}.js`);
-  return existsSync(built) ? built : join(packageRoot, folder, `${file}.ts`);
+  return ownFile(folder, file);
 }
 
 /** Millrace's own modules are bundled, other packages stay outside. */
@@ -128,10 +127,9 @@ async function pipelineFolders(folder: string): Promise<readonly PipelineFolder[
   return found.sort((a, b) => a.name.localeCompare(b.name, 'en'));
 }
 
-function systemWorkflows(): string {
-  const built = join(packageRoot, 'dist', 'workflows', 'system.js');
-  return existsSync(built) ? built : join(packageRoot, 'workflows', 'system.ts');
-}
+/** Of the same kind as what runs here: a build from sources must not mix with compiled files of an earlier day. */
+const ownFile = (folder: string, file: string): string =>
+  import.meta.url.endsWith('.ts') ? join(packageRoot, folder, `${file}.ts`) : join(packageRoot, 'dist', folder, `${file}.js`);
 
 /** One bundle of all workflow code: its hash is the build's, and importing it shows what the pipelines are. */
 async function bundleForLooking(entry: string, projectFolder: string, work: string) {

@@ -2,4 +2,5 @@
 export { endpoint } from './endpoint.ts';
 export { monitor } from './monitor.ts';
 export { retraining } from './retraining.ts';
+export { stage } from './single-stage.ts';
 export { probe, undoRun } from './undo-run.ts';

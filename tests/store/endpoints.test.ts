@@ -110,10 +110,14 @@ it('knows which live servers obey a route', async () => {
   await store.servers.heartbeat({ serverId: 's1', url: 'http://one', holding: [{ endpoint: 'h', epoch: 3 }], leaseSeconds: 30 });
   await store.servers.heartbeat({ serverId: 's2', url: 'http://two', holding: [{ endpoint: 'h', epoch: 2 }], leaseSeconds: 30 });
   await store.servers.heartbeat({ serverId: 's3', url: 'http://three', holding: [{ endpoint: 'h', epoch: 3 }], leaseSeconds: -1 });
-  expect(await store.servers.holders({ endpoint: 'h', epoch: 3 })).toEqual({ live: 2, holding: 1 });
-  expect(await store.servers.holders({ endpoint: 'h', epoch: 2 })).toEqual({ live: 2, holding: 2 });
-  await store.servers.heartbeat({ serverId: 's1', url: 'http://one', holding: [], leaseSeconds: 30 });
-  expect(await store.servers.holders({ endpoint: 'h', epoch: 2 })).toEqual({ live: 2, holding: 1 });
+  expect(await store.servers.holders({ endpoint: 'h', epoch: 3 })).toEqual({ live: 2, holding: 1, problems: [] });
+  expect(await store.servers.holders({ endpoint: 'h', epoch: 2 })).toEqual({ live: 2, holding: 2, problems: [] });
+  const failures = [
+    { endpoint: 'h', epoch: 2, error: 'the file is not whole' },
+    { endpoint: 'h', epoch: 1, error: 'long past' },
+  ];
+  await store.servers.heartbeat({ serverId: 's1', url: 'http://one', holding: [], failures, leaseSeconds: 30 });
+  expect(await store.servers.holders({ endpoint: 'h', epoch: 2 })).toEqual({ live: 2, holding: 1, problems: ['s1: the file is not whole'] });
   await store.servers.leave('s2');
   expect((await store.servers.live()).map((s) => s.id)).toEqual(['s1']);
 });

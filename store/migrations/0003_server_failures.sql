@@ -1,0 +1,1 @@
+ALTER TABLE "servers" ADD COLUMN "failures" jsonb DEFAULT '[]'::jsonb NOT NULL;
