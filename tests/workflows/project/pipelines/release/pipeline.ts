@@ -1,0 +1,51 @@
+import { approval, canary, definePipeline, deploy, importModel, monitor, onRollback, register, replace, steps } from 'millrace';
+import { z } from 'zod';
+import type * as releaseSteps from './steps.ts';
+
+const { note, breakDown } = steps<typeof releaseSteps>({ cache: false });
+
+/** Everything that publishes, without a training: a bare ONNX file is registered, approved, deployed, watched. */
+export const release = definePipeline(
+  {
+    params: z.object({
+      path: z.string().default('models/double.onnx'),
+      model: z.string().default('multiplier'),
+      endpoint: z.string().default('multiplier'),
+      gate: z.boolean().default(false),
+      approvers: z.number().int().min(1).max(5).default(1),
+      expiresMs: z.number().int().min(1).optional(),
+      rollout: z.enum(['none', 'replace', 'canary']).default('none'),
+      percent: z.array(z.number()).default([50]),
+      bakeMs: z.number().default(500),
+      watch: z.boolean().default(false),
+      /** A file in which undos leave a line. */
+      notes: z.string().optional(),
+      undoThrows: z.boolean().default(false),
+      failAfter: z.enum(['nothing', 'register', 'deploy', 'monitor']).default('nothing'),
+      waitAfterDeploy: z.boolean().default(false),
+    }),
+    purpose: { task: 'Multiply a number.', decision: 'Nothing', owner: 'the tests' },
+  },
+  async (p) => {
+    const undoNote = (line: string): void => {
+      const { notes } = p;
+      if (notes !== undefined) onRollback(() => note(notes, line));
+    };
+    const candidate = await importModel({ path: p.path });
+    undoNote('before register');
+    const version = await register(candidate, { model: p.model });
+    undoNote('between register and deploy');
+    if (p.undoThrows) onRollback(() => breakDown('this undo is broken'));
+    if (p.failAfter === 'register') await breakDown('broken after register');
+    await approval('production', { version, when: p.gate, approvers: p.approvers, ...(p.expiresMs === undefined ? {} : { expiresAfter: p.expiresMs }) });
+    if (p.rollout !== 'none') {
+      await deploy(version, { endpoint: p.endpoint, rollout: p.rollout === 'replace' ? replace() : canary({ percent: p.percent, bake: p.bakeMs }) });
+      undoNote('after deploy');
+    }
+    if (p.failAfter === 'deploy') await breakDown('broken after deploy');
+    if (p.watch) await monitor(p.endpoint, { every: '1 hour', leastRows: 50, retrainOn: { psi: 0.25, windows: 2 } });
+    if (p.failAfter === 'monitor') await breakDown('broken after monitor');
+    if (p.waitAfterDeploy) await approval('afterwards');
+    return { model: version.model, version: version.version };
+  },
+);

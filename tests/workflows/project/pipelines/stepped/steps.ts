@@ -1,0 +1,20 @@
+import { frameStep, relationStep, valueStep } from 'millrace/steps';
+
+/** In memory, as a danfojs DataFrame. */
+export const addDouble = frameStep((frame, { column }: { column: string }) => {
+  const values = (frame[column] as { values: number[] }).values;
+  return frame.addColumn(
+    'doubled',
+    values.map((value) => value * 2),
+  ) as typeof frame;
+});
+
+/** In SQL, on a view. */
+export const onlyCarrier = relationStep(({ name }, { carrier }: { carrier: string }) => `SELECT * FROM ${name} WHERE carrier = '${carrier}'`);
+
+/** JSON in, JSON out. */
+export const describe = valueStep((rows: number, carrier: string) => ({ text: `${String(rows)} rows of ${carrier}` }));
+
+export const notADataset = frameStep(() => {
+  throw new Error('the step cannot do this');
+});

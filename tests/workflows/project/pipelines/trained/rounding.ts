@@ -1,0 +1,2 @@
+// Rounds as people do.
+export const decimals = 3;
