@@ -29,12 +29,10 @@ export async function cleanDataset(options: CleanOptions): Promise<StoredDataset
   return withDuckDb(options, async (db) => {
     if (hashKey !== undefined) await bindHashKey(db, hashKey);
     const list = columns.map(({ name }) => identifier(name)).join(', ');
-    const written = await writeSnapshot(
-      db,
-      artifacts,
-      `SELECT ${list} FROM ${sql}`,
-      () => new MillraceError('SOURCE_EMPTY', `No row of the dataset ${manifest.name} is kept.`, { fix: 'Loosen the condition of keep.' }),
-    );
+    const written = await writeSnapshot(db, artifacts, `SELECT ${list} FROM ${sql}`, {
+      filtered: transforms.some(({ kind }) => kind === 'keep'),
+      whenEmpty: () => new MillraceError('SOURCE_EMPTY', `No row of the dataset ${manifest.name} is kept.`, { fix: 'Loosen the condition of keep.' }),
+    });
     return storeManifest(artifacts, {
       ...manifest,
       rows: written.rows,

@@ -58,11 +58,22 @@ export interface WrittenFile {
   readonly sizeBytes: number;
 }
 
-/** Writes a query's rows as one snapshot file: Parquet, zstd, the same bytes for the same rows in the same order. */
-export async function writeSnapshot(db: DuckDb, artifacts: ArtifactPort, sql: string, whenEmpty: () => MillraceError): Promise<WrittenFile> {
+/**
+ * Writes a query's rows as one snapshot file: Parquet, zstd, the same bytes for the same rows in the same order.
+ * `filtered`: rows may be left out on the way. DuckDB then cuts row groups where its threads' batches end, which differs
+ * with their number, so such a query is written by one thread; one that passes all rows on is cut alike by any number.
+ */
+export async function writeSnapshot(
+  db: DuckDb,
+  artifacts: ArtifactPort,
+  sql: string,
+  { filtered, whenEmpty }: { readonly filtered: boolean; readonly whenEmpty: () => MillraceError },
+): Promise<WrittenFile> {
   const path = await artifacts.temporaryFile('.parquet');
+  const threads = toCount((await db.row("SELECT current_setting('threads') AS n"))['n']);
   let adopted = false;
   try {
+    if (filtered) await db.run('SET threads = 1');
     const copied = await db.row(`COPY (${sql}) TO ${textLiteral(path)} (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE ${ROW_GROUP_ROWS})`);
     const rows = toCount(copied['Count']);
     if (rows === 0) throw whenEmpty();
@@ -70,6 +81,7 @@ export async function writeSnapshot(db: DuckDb, artifacts: ArtifactPort, sql: st
     adopted = true;
     return { sha256: stored.sha256, rows, sizeBytes: stored.sizeBytes };
   } finally {
+    if (filtered) await db.run(`SET threads = ${threads}`);
     if (!adopted) await rm(path, { force: true });
   }
 }

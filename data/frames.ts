@@ -146,12 +146,10 @@ async function store(db: DuckDb, relation: string, columns: readonly Column[], {
   const list = columns.map(({ name, type }) =>
     type === 'timestamp' || type === 'date' ? `CAST(CAST(${identifier(name)} AS TIMESTAMP) AS ${DUCKDB_TYPE[type]}) AS ${identifier(name)}` : identifier(name),
   );
-  const written = await writeSnapshot(
-    db,
-    artifacts,
-    `SELECT ${list.join(', ')} FROM ${relation}`,
-    () => new MillraceError('SOURCE_EMPTY', 'The step gave no rows.'),
-  );
+  const written = await writeSnapshot(db, artifacts, `SELECT ${list.join(', ')} FROM ${relation}`, {
+    filtered: true,
+    whenEmpty: () => new MillraceError('SOURCE_EMPTY', 'The step gave no rows.'),
+  });
   const plain = columns.map(({ name, type }) => ({ name, type }));
   return storeManifest(artifacts, {
     format: 'millrace-dataset/1',

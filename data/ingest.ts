@@ -49,7 +49,10 @@ export async function ingestSource(options: IngestOptions): Promise<StoredDatase
         'SOURCE_EMPTY',
         transforms.some(({ kind }) => kind === 'keep') ? 'The source has no rows that the transforms keep.' : 'The source has columns but no rows.',
       );
-    const written = await writeSnapshot(db, artifacts, `SELECT ${list} FROM ${sql}`, empty).catch((error: unknown) => {
+    const written = await writeSnapshot(db, artifacts, `SELECT ${list} FROM ${sql}`, {
+      filtered: sampled !== opened.sql || transforms.some(({ kind }) => kind === 'keep'),
+      whenEmpty: empty,
+    }).catch((error: unknown) => {
       throw sourceError(error, files);
     });
     await refuseChanged(files);

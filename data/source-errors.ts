@@ -7,8 +7,7 @@ import { columnTypeOf } from './sql-text.ts';
 export const maskedValue = (value: string): string =>
   value
     .slice(0, 40)
-    .replace(/\p{Lu}/gu, 'X')
-    .replace(/\p{L}/gu, 'x')
+    .replace(/\p{L}/gu, (letter) => (/\p{Lu}/u.test(letter) ? 'X' : 'x'))
     .replace(/\p{N}/gu, '9') + (value.length > 40 ? '…' : '');
 
 export interface MalformedPlace {

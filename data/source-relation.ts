@@ -257,10 +257,10 @@ async function diagnoseCsv(
 
 async function openJson(db: DuckDb, source: Source & { format: 'jsonl' }, files: readonly SourceFile[]): Promise<SourceRelation> {
   const open = `read_json(${pathList(files)}, format = 'auto', records = true, union_by_name = true, sample_size = ${SAMPLE_ROWS}`;
+  if (await isBlank(files)) throw new MillraceError('SOURCE_EMPTY', 'The source holds no JSON object.');
   const described = await describe(db, `${open})`);
   const [only] = described;
   if (described.length === 1 && only?.name === 'json' && only.type === 'JSON') {
-    if (await isBlank(files)) throw new MillraceError('SOURCE_EMPTY', 'The source holds no JSON object.');
     throw malformed('The lines are not JSON objects', {
       ...(files.length === 1 && files[0] !== undefined ? { file: files[0].label } : {}),
       fix: 'Write one object a line, its keys the columns.',

@@ -56,9 +56,10 @@ export async function splitDataset(input: SplitDatasetOptions): Promise<SplitDat
     const list = names.map(identifier).join(', ');
     const partition = await partitionOf(db, files, names, manifest, options, column);
     const store = async (part: Part): Promise<StoredDataset> => {
-      const written = await writeSnapshot(db, artifacts, `SELECT ${list} FROM ${partition.relation} WHERE ${partition.where[part]}`, () =>
-        impossible(`No row falls to the ${part} part of the ${manifest.rows} rows.`),
-      );
+      const written = await writeSnapshot(db, artifacts, `SELECT ${list} FROM ${partition.relation} WHERE ${partition.where[part]}`, {
+        filtered: true,
+        whenEmpty: () => impossible(`No row falls to the ${part} part of the ${manifest.rows} rows.`),
+      });
       const profile = part === 'train' ? await profileOf(db, artifacts, written.sha256, written.rows, manifest.columns) : null;
       return storeManifest(artifacts, { ...manifest, name: `${manifest.name}-${part}`, rows: written.rows, files: [written], profile, parents: [id] });
     };

@@ -76,7 +76,11 @@ const number = fc.oneof(
 );
 // DuckDB's client drops a byte order mark at the front of a text; in a snapshot it stays.
 const text = fc
-  .oneof(fc.string({ unit: 'grapheme', maxLength: 8 }), fc.string({ unit: 'binary', maxLength: 8 }), fc.constantFrom('', ' a ', '\tb\n', 'ÄÖß', 'ΑΣ', 'İi', '👍🏽', '12.5', ' -1e3 ', '2001-02-03', '2001-02-03T04:05:06.789Z', 'a1b22'))
+  .oneof(
+    fc.string({ unit: 'grapheme', maxLength: 8 }),
+    fc.string({ unit: 'binary', maxLength: 8 }),
+    fc.constantFrom('', ' a ', '\tb\n', 'ÄÖß', 'ΑΣ', 'İi', '👍🏽', '12.5', ' -1e3 ', '2001-02-03', '2001-02-03T04:05:06.789Z', 'a1b22'),
+  )
   .map((value) => value.replaceAll('\0', '').replaceAll('\ufeff', ''));
 const instant = fc.integer({ min: Date.UTC(1900, 0, 1), max: Date.UTC(2100, 0, 1) });
 const nullable = <T>(of: fc.Arbitrary<T>): fc.Arbitrary<T | null> => fc.option(of, { nil: null, freq: 5 });
@@ -85,14 +89,18 @@ const { numeric, logical, textual, timed } = fc.letrec<{ numeric: Expression; lo
   numeric: fc.oneof(
     { depthSize: 'small', withCrossShrink: true },
     fc.oneof(fc.constantFrom(col('x'), col('i')), number.map(lit)),
-    fc.tuple(fc.constantFrom('add', 'multiply', 'subtract', 'divide', 'modulo', 'least', 'greatest') as fc.Arbitrary<'add'>, tie('numeric'), tie('numeric')).map(([fn, a, b]) => call(fn, a, b)),
+    fc
+      .tuple(fc.constantFrom('add', 'multiply', 'subtract', 'divide', 'modulo', 'least', 'greatest') as fc.Arbitrary<'add'>, tie('numeric'), tie('numeric'))
+      .map(([fn, a, b]) => call(fn, a, b)),
     fc.tuple(fc.constantFrom('abs', 'floor', 'ceil', 'round', 'sqrt') as fc.Arbitrary<'abs'>, tie('numeric')).map(([fn, a]) => call(fn, a)),
     fc.tuple(tie('numeric'), fc.integer({ min: 0, max: 6 })).map(([a, digits]) => call('round', a, digits)),
     fc.tuple(tie('logical'), tie('numeric'), tie('numeric')).map(([c, a, b]) => call('if', c, a, b)),
     fc.tuple(fc.constantFrom('coalesce', 'nullIf') as fc.Arbitrary<'coalesce'>, tie('numeric'), tie('numeric')).map(([fn, a, b]) => call(fn, a, b)),
     tie('textual').map((a) => call('length', a)),
     fc.oneof(tie('textual'), tie('logical'), tie('timed')).map((a) => call('toNumber', a)),
-    fc.tuple(fc.constantFrom('year', 'month', 'day', 'hour', 'minute', 'dayOfWeek', 'dayOfYear') as fc.Arbitrary<'year'>, tie('timed')).map(([fn, a]) => call(fn, a)),
+    fc
+      .tuple(fc.constantFrom('year', 'month', 'day', 'hour', 'minute', 'dayOfWeek', 'dayOfYear') as fc.Arbitrary<'year'>, tie('timed'))
+      .map(([fn, a]) => call(fn, a)),
   ),
   logical: fc.oneof(
     { depthSize: 'small', withCrossShrink: true },
@@ -103,11 +111,15 @@ const { numeric, logical, textual, timed } = fc.letrec<{ numeric: Expression; lo
         fc.oneof(fc.tuple(tie('numeric'), tie('numeric')), fc.tuple(tie('textual'), tie('textual')), fc.tuple(tie('timed'), tie('timed'))),
       )
       .map(([fn, [a, b]]) => call(fn, a, b)),
-    fc.tuple(fc.constantFrom('and', 'or') as fc.Arbitrary<'and'>, fc.array(tie('logical'), { minLength: 1, maxLength: 3 })).map(([fn, args]) => call(fn, ...args)),
+    fc
+      .tuple(fc.constantFrom('and', 'or') as fc.Arbitrary<'and'>, fc.array(tie('logical'), { minLength: 1, maxLength: 3 }))
+      .map(([fn, args]) => call(fn, ...args)),
     tie('logical').map((a) => call('not', a)),
     fc.oneof(tie('numeric'), tie('textual'), tie('timed')).map((a) => call('isNull', a)),
     fc.tuple(tie('textual'), fc.array(nullable(text).map(lit), { minLength: 1, maxLength: 3 })).map(([a, values]) => call('in', a, ...values)),
-    fc.tuple(fc.constantFrom('contains', 'startsWith', 'endsWith') as fc.Arbitrary<'contains'>, tie('textual'), tie('textual')).map(([fn, a, b]) => call(fn, a, b)),
+    fc
+      .tuple(fc.constantFrom('contains', 'startsWith', 'endsWith') as fc.Arbitrary<'contains'>, tie('textual'), tie('textual'))
+      .map(([fn, a, b]) => call(fn, a, b)),
   ),
   textual: fc.oneof(
     { depthSize: 'small', withCrossShrink: true },
@@ -117,7 +129,11 @@ const { numeric, logical, textual, timed } = fc.letrec<{ numeric: Expression; lo
     fc.tuple(tie('textual'), fc.integer({ min: 1, max: 5 }), fc.integer({ min: 0, max: 5 })).map(([a, start, length]) => call('substring', a, start, length)),
     fc.tuple(tie('textual'), tie('textual'), tie('textual')).map(([a, from, to]) => call('replace', a, from, to)),
     fc
-      .tuple(tie('textual'), fc.constantFrom('a*', '[0-9]+', '\\s', '(\\w)(\\d)', '.', '[^a-c]', 'x|', '\\bb'), fc.constantFrom('-', '<\\1>', '', '$1', '\\0\\0'))
+      .tuple(
+        tie('textual'),
+        fc.constantFrom('a*', '[0-9]+', '\\s', '(\\w)(\\d)', '.', '[^a-c]', 'x|', '\\bb'),
+        fc.constantFrom('-', '<\\1>', '', '$1', '\\0\\0'),
+      )
       .filter(([, pattern, replacement]) => !replacement.includes('\\1') || pattern.includes('('))
       .map(([a, pattern, replacement]) => call('regexReplace', a, pattern, replacement)),
     fc.oneof(tie('numeric'), tie('logical'), tie('timed'), tie('textual')).map((a) => call('toText', a)),
@@ -147,13 +163,22 @@ describe('row transforms', () => {
     await withDuckDb({ threads: 1 }, async (db) => {
       await bindHashKey(db, 'a key');
       await fc.assert(
-        fc.asyncProperty(fc.array(row, { minLength: 1, maxLength: 6 }), fc.array(fc.oneof(numeric, logical, textual, timed), { minLength: 1, maxLength: 4 }), async (rows, expressions) => {
-          await load(db, rows);
-          const [expected, found] = [await inDuckDb(db, expressions), inJavaScript(rows, expressions)];
-          expected.forEach((values, r) => values.forEach((value, e) => {
-            if (!same(value, found[r]![e]!)) expect.fail(`${JSON.stringify(expressions[e])} of ${JSON.stringify(rows[r])}: DuckDB ${JSON.stringify(value)}, JavaScript ${JSON.stringify(found[r]![e])}`);
-          }));
-        }),
+        fc.asyncProperty(
+          fc.array(row, { minLength: 1, maxLength: 6 }),
+          fc.array(fc.oneof(numeric, logical, textual, timed), { minLength: 1, maxLength: 4 }),
+          async (rows, expressions) => {
+            await load(db, rows);
+            const [expected, found] = [await inDuckDb(db, expressions), inJavaScript(rows, expressions)];
+            expected.forEach((values, r) =>
+              values.forEach((value, e) => {
+                if (!same(value, found[r]![e]!))
+                  expect.fail(
+                    `${JSON.stringify(expressions[e])} of ${JSON.stringify(rows[r])}: DuckDB ${JSON.stringify(value)}, JavaScript ${JSON.stringify(found[r]![e])}`,
+                  );
+              }),
+            );
+          },
+        ),
         { numRuns: 150 },
       );
     });
@@ -167,7 +192,11 @@ describe('row transforms', () => {
           await load(db, rows);
           const expressions = [call('ln', col('x')), call('exp', col('x')), call('sqrt', col('x'))];
           const [expected, found] = [await inDuckDb(db, expressions), inJavaScript(rows, expressions)];
-          expect(expected.every((outs, r) => outs.every((value, e) => same(value, found[r]![e]!) || (typeof value === 'number' && Math.abs(value / Number(found[r]![e]) - 1) < 1e-12)))).toBe(true);
+          expect(
+            expected.every((outs, r) =>
+              outs.every((value, e) => same(value, found[r]![e]!) || (typeof value === 'number' && Math.abs(value / Number(found[r]![e]) - 1) < 1e-12)),
+            ),
+          ).toBe(true);
         }),
         { numRuns: 20 },
       );
@@ -176,7 +205,9 @@ describe('row transforms', () => {
 
   it('change the case of every letter of Unicode as DuckDB does', async () => {
     await withDuckDb({ threads: 1 }, async (db) => {
-      const rows = await db.rows('SELECT CAST(i AS INTEGER) AS i, upper(chr(CAST(i AS INTEGER))) AS u, lower(chr(CAST(i AS INTEGER))) AS l FROM range(1, 1114112) t(i) WHERE i NOT BETWEEN 55296 AND 57343 AND i <> 65279');
+      const rows = await db.rows(
+        'SELECT CAST(i AS INTEGER) AS i, upper(chr(CAST(i AS INTEGER))) AS u, lower(chr(CAST(i AS INTEGER))) AS l FROM range(1, 1114112) t(i) WHERE i NOT BETWEEN 55296 AND 57343 AND i <> 65279',
+      );
       const differing = rows.filter(({ i, u, l }) => upperCase(String.fromCodePoint(Number(i))) !== u || lowerCase(String.fromCodePoint(Number(i))) !== l);
       expect(differing.map(({ i }) => Number(i).toString(16))).toEqual([]);
     });
@@ -213,7 +244,12 @@ describe('row transforms', () => {
       return undefined;
     })();
     expect(error).toBeInstanceOf(MillraceError);
-    expect((error as MillraceError).problems.map(({ path }) => path)).toEqual(['transforms[0].to', 'transforms[1].to', 'transforms[2].columns', 'transforms[3].to']);
+    expect((error as MillraceError).problems.map(({ path }) => path)).toEqual([
+      'transforms[0].to',
+      'transforms[1].to',
+      'transforms[2].columns',
+      'transforms[3].to',
+    ]);
   });
 
   it('are pruned to what the needed columns come from', () => {
