@@ -87,7 +87,7 @@ const phrase = fc.oneof(
 );
 const category = fc.oneof(fc.constantFrom('JFK', 'LAX', 'Zürich', '', 'a\u0000b', '\u0000'), fc.string({ unit: 'binary', maxLength: 3 }), fc.constant(null));
 const many = <T>(cell: fc.Arbitrary<T>): fc.Arbitrary<T[]> => fc.array(cell, { minLength: 12, maxLength: 12 });
-const RUNS = { numRuns: 20 };
+const RUNS = { numRuns: 12 };
 
 describe.each(['gbdt', 'linear', 'mlp'])('matrix and ONNX graph agree for %s', (trainer) => {
   const impute = trainer === 'gbdt' ? 'none' : 'median';
