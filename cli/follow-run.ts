@@ -41,7 +41,8 @@ async function outcomeOf(client: Client, snapshot: RunSnapshot, temporalRunId: s
   try {
     result = (await client.workflow.getHandle(snapshot.workflowId, temporalRunId).result()) ?? null;
   } catch (failure) {
-    error = toMillraceError(failure).report();
+    // Being cancelled or terminated is no error of the run: the status says it.
+    if (snapshot.workflowStatus === 'FAILED' || snapshot.workflowStatus === 'TIMED_OUT') error = toMillraceError(failure).report();
   }
   return {
     run: snapshot.progress?.runId ? snapshot.progress.runId : null,

@@ -121,7 +121,10 @@ function appended(terminal: Terminal): LiveView {
     show(snapshot, nowMs) {
       const { progress } = snapshot;
       const at = showDuration(Math.max(0, nowMs - Date.parse(snapshot.startedAt))).padStart(10);
-      tell('run', runState(snapshot), `${at}  ${snapshot.pipeline}  ${progress?.runId ?? snapshot.workflowId}  ${runState(snapshot)}`);
+      const tellRun = (): void => {
+        tell('run', runState(snapshot), `${at}  ${snapshot.pipeline}  ${progress?.runId ? progress.runId : snapshot.workflowId}  ${runState(snapshot)}`);
+      };
+      if (snapshot.isOpen) tellRun();
       for (const stage of progress?.stages ?? []) {
         const sign = snapshot.signs.get(stage.name);
         const text = stageText(stage, sign);
@@ -135,6 +138,8 @@ function appended(terminal: Terminal): LiveView {
         }
       }
       for (const line of progress === null ? [] : gateLines(progress)) tell(`gate ${line}`, '', `${at}  ${line}`);
+      // An ending stands last, after the stages that led to it.
+      if (!snapshot.isOpen) tellRun();
     },
     end: () => undefined,
   };

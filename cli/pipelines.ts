@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { MillraceError } from '../contracts/errors.ts';
 import type { Store } from '../store/store.ts';
+import { nearestName } from './parameters.ts';
 
 /** JSON Schema of parameters, as far as the command line reads it. */
 const JsonSchemaSchema = z.looseObject({
@@ -45,7 +46,8 @@ export async function requirePipeline(store: Store, name: string): Promise<Known
   const found = build?.pipelines.find((p) => p.name === name);
   if (build && found) return { ...found, buildId: build.id };
   const names = build?.pipelines.map((p) => p.name) ?? [];
-  throw new MillraceError('UNKNOWN_PIPELINE', `There is no pipeline ${name}.`, {
+  const near = nearestName(name, names);
+  throw new MillraceError('UNKNOWN_PIPELINE', `There is no pipeline ${name}.${near === undefined ? '' : ` Is ${near} meant?`}`, {
     problems: names.map((known) => ({ path: known, message: 'is a pipeline of this project' })),
     ...(names.length === 0 ? { fix: 'The project has no pipelines yet, or no orchestrator has read them: see `millrace status`.' } : {}),
   });

@@ -1,4 +1,4 @@
-import { MillraceError } from '../contracts/errors.ts';
+import { describeError, MillraceError } from '../contracts/errors.ts';
 import type { RunStatus } from '../contracts/run.ts';
 import type { RunRecord } from '../store/runs.ts';
 import type { StageRecord } from '../store/stages.ts';
@@ -58,12 +58,7 @@ function describeRun(run: RunRecord, stages: readonly StageRecord[], undos: read
     ),
   ];
   const failed = stages.filter((s) => s.error !== null);
-  if (run.error)
-    out.push(
-      `\n${run.error.code}: ${run.error.message}\n`,
-      ...run.error.problems.map((p) => `  - ${p.path}: ${p.message}\n`),
-      `  How to fix it: ${run.error.fix}\n`,
-    );
+  if (run.error) out.push(`\n${describeError(run.error)}\n`);
   else for (const stage of failed) out.push(`\n${stage.name}: ${stage.error?.code ?? ''}: ${stage.error?.message ?? ''}\n`);
   if (undos.length > 0 && run.status !== 'completed' && run.status !== 'running') {
     out.push(

@@ -1,3 +1,5 @@
+import { METRICS } from '../contracts/stages.ts';
+
 /** A cell's text as one line; a long one ends in an ellipsis. */
 export function oneLine(text: string, maxLength = 200): string {
   // biome-ignore format: control characters would move the cursor
@@ -57,7 +59,11 @@ export function showFigure(value: number): string {
 
 /** Metrics on one line: `auc 0.7012, logLoss 0.5123`. */
 export function showMetrics(metrics: Readonly<Record<string, number>>): string {
+  // Postgres keeps no order of names; the one of the contract is the one that people know.
+  const known: readonly string[] = METRICS;
+  const place = (name: string): number => (known.includes(name) ? known.indexOf(name) : known.length);
   return Object.entries(metrics)
+    .sort(([a], [b]) => place(a) - place(b))
     .map(([name, value]) => `${name} ${showFigure(value)}`)
     .join(', ');
 }
