@@ -1,13 +1,11 @@
 import { mkdir, rename, writeFile } from 'node:fs/promises';
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import { pathToFileURL } from 'node:url';
 import { MillraceError } from '../contracts/errors.ts';
 import type { Artifacts } from '../store/artifacts.ts';
 import type { BuildRecord } from '../store/builds.ts';
 import type { GitState } from '../store/schema.ts';
 import type { Store } from '../store/store.ts';
-import type { Step } from './steps.ts';
 
 /** A pipeline as a build knows it. */
 export interface BuiltPipeline {
@@ -25,8 +23,8 @@ export interface BuildFiles {
   /** Path of the workflow bundle, fetched from the artifact store when this machine lacks it. */
   workflowBundle(buildId: string): Promise<string>;
   pipeline(buildId: string, name: string): Promise<BuiltPipeline | null>;
-  /** A user's step as it was in that build. */
-  step(buildId: string, pipeline: string, step: string): Promise<Step<readonly unknown[], unknown>>;
+  /** Path of the module that exports the pipeline's step as it was in that build. */
+  stepModule(buildId: string, pipeline: string, step: string): Promise<string>;
 }
 
 export const WORKFLOW_BUNDLE = 'workflows.js';
@@ -36,9 +34,13 @@ export const stepsBundle = (folder: string): string => `steps/${folder}.mjs`;
  * The code of builds, by their id: workflow bundle and steps lie in the artifact store, and are laid out under
  * `<home>/builds/<id>/` on each machine that runs them.
  */
-export function createBuildFiles(deps: { readonly store: Store; readonly artifacts: Artifacts; readonly home: string; readonly projectFolder: string }): BuildFiles {
+export function createBuildFiles(deps: {
+  readonly store: Store;
+  readonly artifacts: Artifacts;
+  readonly home: string;
+  readonly projectFolder: string;
+}): BuildFiles {
   const records = new Map<string, BuildRecord & { git: GitState }>();
-  const modules = new Map<string, Promise<Record<string, unknown>>>();
 
   const find: BuildFiles['find'] = async (buildId) => {
     const known = records.get(buildId);
@@ -53,7 +55,8 @@ export function createBuildFiles(deps: { readonly store: Store; readonly artifac
   const layOut = async (buildId: string, name: string, folder: string): Promise<string> => {
     const record = await find(buildId);
     const sha = (record?.bundles as Record<string, string> | undefined)?.[name];
-    if (sha === undefined) throw new MillraceError('NOT_FOUND', `The code of build ${buildId} is not in the store.`, { fix: 'Start the run again: it takes the newest build.' });
+    if (sha === undefined)
+      throw new MillraceError('NOT_FOUND', `The code of build ${buildId} is not in the store.`, { fix: 'Start the run again: it takes the newest build.' });
     const path = join(folder, `${sha.slice(0, 16)}-${name.replaceAll('/', '-')}`);
     if (!existsSync(path)) {
       await mkdir(folder, { recursive: true });
@@ -73,19 +76,15 @@ export function createBuildFiles(deps: { readonly store: Store; readonly artifac
     find,
     pipeline,
     workflowBundle: (buildId) => layOut(buildId, WORKFLOW_BUNDLE, join(deps.home, 'builds')),
-    async step(buildId, pipelineName, stepName) {
+    async stepModule(buildId, pipelineName, stepName) {
       const built = await pipeline(buildId, pipelineName);
       if (built?.steps[stepName] === undefined) {
-        throw new MillraceError('NOT_FOUND', `The pipeline ${pipelineName} has no step ${stepName}.`, { fix: `Export it from the pipeline's steps.ts; there are: ${Object.keys(built?.steps ?? {}).join(', ') || 'none'}.` });
+        throw new MillraceError('NOT_FOUND', `The pipeline ${pipelineName} has no step ${stepName}.`, {
+          fix: `Export it from the pipeline's steps.ts; there are: ${Object.keys(built?.steps ?? {}).join(', ') || 'none'}.`,
+        });
       }
       // inside the project, so that its packages are found
-      const path = await layOut(buildId, stepsBundle(built.folder), join(deps.projectFolder, 'node_modules', '.cache', 'millrace'));
-      let module = modules.get(path);
-      if (!module) {
-        module = import(pathToFileURL(path).href) as Promise<Record<string, unknown>>;
-        modules.set(path, module);
-      }
-      return (await module)[stepName] as Step<readonly unknown[], unknown>;
+      return layOut(buildId, stepsBundle(built.folder), join(deps.projectFolder, 'node_modules', '.cache', 'millrace'));
     },
   };
 }

@@ -38,7 +38,9 @@ export async function stageCodeVersions(): Promise<ReadonlyMap<string, string>> 
   const here = fileURLToPath(import.meta.url);
   const extension = here.endsWith('.ts') ? '.ts' : '.js';
   const folder = join(dirname(here), 'stages');
-  const hashes = await Promise.all(STAGE_KINDS.map(async (kind) => [kind, await hashModule(join(folder, `${kind.replace(/[A-Z]/g, (c) => `-${c.toLowerCase()}`)}${extension}`))] as const));
+  const hashes = await Promise.all(
+    STAGE_KINDS.map(async (kind) => [kind, await hashModule(join(folder, `${kind.replace(/[A-Z]/g, (c) => `-${c.toLowerCase()}`)}${extension}`))] as const),
+  );
   return new Map(hashes);
 }
 
@@ -50,7 +52,11 @@ function externalVersions(metafile: Metafile, entry: string): string[] {
   return [...names].sort().map((name) => `${name}@${installedVersion(name, entry)}`);
 }
 
-const packageOf = (path: string): string => path.split('/').slice(0, path.startsWith('@') ? 2 : 1).join('/');
+const packageOf = (path: string): string =>
+  path
+    .split('/')
+    .slice(0, path.startsWith('@') ? 2 : 1)
+    .join('/');
 
 function installedVersion(name: string, from: string): string {
   for (const folder of createRequire(from).resolve.paths(name) ?? []) {

@@ -2,6 +2,7 @@ import { startModuleWorker } from '../config/module-worker.ts';
 import type { Column, ColumnType } from '../contracts/columns.ts';
 import { type ErrorReport, MillraceError } from '../contracts/errors.ts';
 import type { Features } from '../contracts/features.ts';
+import type { DatasetRef } from '../contracts/references.ts';
 import type { RowTransform } from '../contracts/row-transforms.ts';
 import type { Predictor, Signature } from '../contracts/signature.ts';
 import type { TrainerSpec } from '../contracts/stages.ts';
@@ -47,6 +48,21 @@ export interface ScoreJob {
   readonly graph: Signature['graph'];
 }
 
+/** A user's step on a dataset. Value steps are called in the worker itself: they only hand JSON about. */
+export interface StepJob {
+  readonly kind: 'step';
+  /** Path of the module that exports the step. */
+  readonly module: string;
+  readonly step: string;
+  readonly dataset: DatasetRef;
+  readonly parameters: Readonly<Record<string, unknown>>;
+  readonly runId: string;
+  readonly pipeline: string;
+  readonly artifactsFolder: string;
+}
+
+export type ComputeJob = TrainJob | ScoreJob | StepJob;
+
 export type ComputeMessage<Result> =
   | { readonly type: 'progress'; readonly fraction: number | null; readonly message: string }
   | { readonly type: 'checkpoint'; readonly step: number; readonly state: Uint8Array }
@@ -60,8 +76,10 @@ export interface ComputeHooks {
   readonly log: (message: string) => void;
 }
 
-/** Runs the job to its end. Cancelling ends the thread at once; what it had committed stays. */
-export function compute<Result>(job: TrainJob | ScoreJob, hooks: ComputeHooks): Promise<Result> {
+const STEP_GRACE_MS = 2_000;
+
+/** Runs the job to its end. Cancelling ends the thread; a user's step hears of it first, and has a moment to clean up. */
+export function compute<Result>(job: ComputeJob, hooks: ComputeHooks): Promise<Result> {
   return new Promise<Result>((resolve, reject) => {
     const worker = startModuleWorker('compute-thread', import.meta.url, { workerData: job });
     let settled = false;
@@ -74,9 +92,14 @@ export function compute<Result>(job: TrainJob | ScoreJob, hooks: ComputeHooks): 
       void committing.then(() => worker.terminate()).then(end, end);
     };
     const onAbort = (): void => {
-      settle(() => {
-        reject(hooks.signal.reason as Error);
-      });
+      const end = (): void => {
+        settle(() => {
+          reject(hooks.signal.reason as Error);
+        });
+      };
+      if (job.kind !== 'step') return end();
+      worker.postMessage({ type: 'abort' });
+      setTimeout(end, STEP_GRACE_MS).unref();
     };
     if (hooks.signal.aborted) onAbort();
     else hooks.signal.addEventListener('abort', onAbort);
@@ -91,7 +114,7 @@ export function compute<Result>(job: TrainJob | ScoreJob, hooks: ComputeHooks): 
             },
             (error: unknown) => {
               settle(() => {
-                reject(error as Error);
+                reject(error instanceof Error ? error : new Error(String(error)));
               });
             },
           );

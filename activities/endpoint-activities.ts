@@ -29,7 +29,11 @@ export function createEndpointActivities(deps: ActivityDependencies): EndpointAc
   return {
     loadEndpoint: guard(async ({ endpoint }) => {
       await store.endpoints.ensure(endpoint);
-      const [route, epoch, history] = await Promise.all([store.endpoints.route(endpoint), store.endpoints.routeEpoch(endpoint), store.endpoints.routeHistory(endpoint, 1_000)]);
+      const [route, epoch, history] = await Promise.all([
+        store.endpoints.route(endpoint),
+        store.endpoints.routeEpoch(endpoint),
+        store.endpoints.routeHistory(endpoint, 1_000),
+      ]);
       return { route, epoch, ...retrace(history) };
     }),
     publishRoute: guard(async ({ route, rollout }) => {
@@ -55,7 +59,13 @@ export function createEndpointActivities(deps: ActivityDependencies): EndpointAc
       const read = (v: ServedVersion) => store.stats.read({ endpoint, model: v.model, version: v.version, from });
       const [tried, ruling] = await Promise.all([read(challenger), champion ? read(champion) : null]);
       const errorRate = tried.requests === 0 ? 0 : tried.errors / tried.requests;
-      const figures = { requests: tried.requests, errors: tried.errors, latencyMsMean: tried.latencyMsMean, championRequests: ruling?.requests ?? 0, championLatencyMsMean: ruling?.latencyMsMean ?? 0 };
+      const figures = {
+        requests: tried.requests,
+        errors: tried.errors,
+        latencyMsMean: tried.latencyMsMean,
+        championRequests: ruling?.requests ?? 0,
+        championLatencyMsMean: ruling?.latencyMsMean ?? 0,
+      };
       if (tried.requests < LEAST_REQUESTS) return { breach: null, figures };
       const championErrorRate = ruling && ruling.requests > 0 ? ruling.errors / ruling.requests : 0;
       if (errorRate > strategy.maxErrorRate && errorRate > championErrorRate) {
@@ -64,13 +74,17 @@ export function createEndpointActivities(deps: ActivityDependencies): EndpointAc
       const ratio = ruling && ruling.requests >= LEAST_REQUESTS && ruling.latencyMsMean > 0 ? tried.latencyMsMean / ruling.latencyMsMean : 1;
       // below a millisecond a ratio measures the machine, not the model
       if (ratio > strategy.maxLatencyRatio && tried.latencyMsMean > 1) {
-        return { breach: `its requests took ${ratio.toFixed(1)} times the champion's time; at most ${String(strategy.maxLatencyRatio)} times is allowed`, figures };
+        return {
+          breach: `its requests took ${ratio.toFixed(1)} times the champion's time; at most ${String(strategy.maxLatencyRatio)} times is allowed`,
+          figures,
+        };
       }
       return { breach: null, figures };
     }),
     noteRollout: guard(async ({ rollout, status, note, figures }) => {
       try {
-        if (status === 'running') await store.rollouts.advance({ id: rollout, step: { at: new Date().toISOString(), name: note, ...(figures ? { figures } : {}) } });
+        if (status === 'running')
+          await store.rollouts.advance({ id: rollout, step: { at: new Date().toISOString(), name: note, ...(figures ? { figures } : {}) } });
         else await store.rollouts.finish({ id: rollout, status, reason: note });
       } catch (error) {
         // an outcome that stands already stays: this is a repeated attempt, or the run's undo came first

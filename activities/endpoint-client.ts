@@ -22,5 +22,8 @@ export async function updateEndpoint<Name extends keyof Updates>(
     args: [endpoint],
     workflowIdConflictPolicy: 'USE_EXISTING',
   });
-  return deps.client.workflow.executeUpdateWithStart<(endpoint: string) => Promise<void>, Updates[Name]['answer'], [Updates[Name]['request']]>(name, { args: [request], startWorkflowOperation });
+  return deps.client.workflow.executeUpdateWithStart<(endpoint: string) => Promise<void>, Updates[Name]['answer'], [Updates[Name]['request']]>(name, {
+    args: [request],
+    startWorkflowOperation,
+  });
 }

@@ -63,7 +63,12 @@ async function checkWindow(deps: ActivityDependencies, input: MonitorWindowInput
   const needed = retrainOn?.windows ?? Number.POSITIVE_INFINITY;
   const streak = drifted && !earlier.some((window) => !window.drifted) ? earlier.length + 1 : inARow;
   const ask = drifted && retrainOn !== undefined && streak >= needed;
-  if (ask) await askForRetraining(deps, input, { reason: `${worst.column} drifted: PSI ${worst.psi.toFixed(3)} over ${String(limit)} in ${String(streak)} windows in a row`, source: `monitor/${endpoint}`, evidence: { from, to, worst } });
+  if (ask)
+    await askForRetraining(deps, input, {
+      reason: `${worst.column} drifted: PSI ${worst.psi.toFixed(3)} over ${String(limit)} in ${String(streak)} windows in a row`,
+      source: `monitor/${endpoint}`,
+      evidence: { from, to, worst },
+    });
   return { verdict: drifted ? 'drifted' : 'steady', rows, worst: worst ? { column: worst.column, psi: worst.psi } : null, retrainingAsked: ask };
 }
 

@@ -14,7 +14,13 @@ export async function putMonitorSchedule(deps: Pick<ActivityDependencies, 'clien
     leastRows: input.leastRows,
     ...(input.retrainOn ? { retrainOn: { windows: input.retrainOn.windows, ...(input.retrainOn.psi === undefined ? {} : { psi: input.retrainOn.psi }) } } : {}),
   };
-  const action = { type: 'startWorkflow' as const, workflowType: 'monitor', workflowId: `monitor-${input.endpoint}`, taskQueue: WORKFLOW_QUEUE, args: [window] };
+  const action = {
+    type: 'startWorkflow' as const,
+    workflowType: 'monitor',
+    workflowId: `monitor-${input.endpoint}`,
+    taskQueue: WORKFLOW_QUEUE,
+    args: [window],
+  };
   const spec = { intervals: [{ every: input.everyMs }] };
   // a stack that was down for a night looks at the last window once, not at each that it missed
   const policies = { overlap: ScheduleOverlapPolicy.SKIP, catchupWindow: Math.max(10_000, input.everyMs) };

@@ -23,9 +23,22 @@ export function createRetrainingActivities(deps: ActivityDependencies): Retraini
     };
   return {
     startRetraining: guard(async ({ pipeline, workflowId, reasons }) => {
-      const trigger: Trigger = { kind: 'retrain', reason: reasons.map((r) => r.reason).join('; ').slice(0, 2_000), source: [...new Set(reasons.map((r) => r.source))].join(', ').slice(0, 200) };
+      const trigger: Trigger = {
+        kind: 'retrain',
+        reason: reasons
+          .map((r) => r.reason)
+          .join('; ')
+          .slice(0, 2_000),
+        source: [...new Set(reasons.map((r) => r.source))].join(', ').slice(0, 200),
+      };
       try {
-        await deps.client.workflow.start(pipeline, { workflowId, taskQueue: WORKFLOW_QUEUE, args: [{}], memo: { [MEMO_TRIGGER]: trigger }, workflowIdReusePolicy: 'REJECT_DUPLICATE' });
+        await deps.client.workflow.start(pipeline, {
+          workflowId,
+          taskQueue: WORKFLOW_QUEUE,
+          args: [{}],
+          memo: { [MEMO_TRIGGER]: trigger },
+          workflowIdReusePolicy: 'REJECT_DUPLICATE',
+        });
       } catch (error) {
         if (!(error instanceof WorkflowExecutionAlreadyStartedError)) throw error; // an earlier attempt has started it
       }

@@ -68,7 +68,7 @@ export function createRunActivities(deps: ActivityDependencies): RunActivities {
         taskQueueType: 2, // activity
       });
       const since = Date.now() - POLLED_WITHIN_MS;
-      return (pollers ?? []).some((p) => Number(p.lastAccessTime?.seconds ?? 0) * 1000 >= since);
+      return pollers.some((p) => Number(p.lastAccessTime?.seconds ?? 0) * 1000 >= since);
     }),
     rolloutOutcome: guard(({ rollout }) => rolloutOutcome(deps, rollout)),
   };

@@ -30,7 +30,8 @@ export async function scoreRows(context: StageContext, predictorId: string, on: 
   const { deps, signal, progress, call } = context;
   const predictor = await loadPredictor(deps, predictorId);
   const { signature } = predictor;
-  if (signature.task.kind === 'raw') throw new MillraceError('MODEL_INVALID', 'A bare ONNX file has no target to be judged by.', { fix: 'Register it without evaluation.' });
+  if (signature.task.kind === 'raw')
+    throw new MillraceError('MODEL_INVALID', 'A bare ONNX file has no target to be judged by.', { fix: 'Register it without evaluation.' });
   const { target } = signature.task;
   const manifest = await loadManifest(deps.artifacts, on);
   const wanted = [...new Set([...signature.graph.numbers, ...signature.graph.dates, ...signature.graph.strings, target, ...extra])];

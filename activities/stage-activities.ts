@@ -1,11 +1,12 @@
 import { createHash } from 'node:crypto';
 import { CancelledFailure, Context } from '@temporalio/activity';
+import type { z } from 'zod';
 import { canonicalJson } from '../contracts/canonical-json.ts';
 import { MillraceError, type Problem } from '../contracts/errors.ts';
 import type { StageCall, StageHeartbeat, StageKind, StageResult } from '../contracts/stages.ts';
 import type { ActivityDependencies } from './dependencies.ts';
 import { toActivityFailure } from './failure.ts';
-import type { StageContext, StageDefinition, StageOutcome } from './stage-definition.ts';
+import type { StageContext, StageDefinition } from './stage-definition.ts';
 import { stages } from './stages/index.ts';
 import type { StageActivities } from './types.ts';
 import { undoPublications } from './undo.ts';
@@ -23,8 +24,8 @@ const HEARTBEAT_EVERY_MS = 2_000;
 /** Work that shows no life for so long is taken for hung. */
 const STALL_AFTER_MS = 5 * 60_000;
 
-// eslint-disable-next-line @typescript-eslint/no-explicit-any -- each definition checks its own input
-type AnyStage = StageDefinition<any, unknown>;
+/** Each definition checks its own input: outside of it an input is unknown. */
+type AnyStage = StageDefinition<z.ZodType<object>, unknown>;
 
 export function createStageActivities(deps: ActivityDependencies): StageActivities {
   const guard = async <T>(what: string, work: () => Promise<T>): Promise<T> => {
@@ -33,7 +34,10 @@ export function createStageActivities(deps: ActivityDependencies): StageActiviti
     } catch (error) {
       const { attempt } = Context.current().info;
       throw toActivityFailure(error, attempt, (original) => {
-        deps.log('error', `${what} failed unexpectedly`, { attempt, error: original instanceof Error ? (original.stack ?? original.message) : String(original) });
+        deps.log('error', `${what} failed unexpectedly`, {
+          attempt,
+          error: original instanceof Error ? (original.stack ?? original.message) : String(original),
+        });
       });
     }
   };
@@ -46,15 +50,15 @@ export function createStageActivities(deps: ActivityDependencies): StageActiviti
 }
 
 async function prepare(deps: ActivityDependencies, call: StageCall) {
-  const definition = stages[call.kind] as AnyStage;
+  const definition = stages[call.kind] as unknown as AnyStage;
   const parsed = definition.input.safeParse(call.input);
   if (!parsed.success) {
-    const problems = parsed.error.issues.map((issue: { path: PropertyKey[]; message: string }): Problem => ({ path: `${call.stage}.${issue.path.map(String).join('.')}`, message: issue.message }));
+    const problems = parsed.error.issues.map((issue): Problem => ({ path: `${call.stage}.${issue.path.map(String).join('.')}`, message: issue.message }));
     throw new MillraceError('INVALID_PARAMETERS', `The input of stage ${call.stage} does not fit.`, { problems });
   }
-  const input: unknown = parsed.data;
+  const input = parsed.data;
   const parts = definition.cacheable
-    ? { kind: call.kind, code: deps.codeVersions.get(call.kind) ?? '', input: parsed.data as Record<string, unknown>, ...(await definition.fingerprint?.(parsed.data, call, deps)) }
+    ? { kind: call.kind, code: deps.codeVersions.get(call.kind) ?? '', input, ...(await definition.fingerprint?.(input, call, deps)) }
     : null;
   const fingerprint = parts === null ? null : createHash('sha256').update(canonicalJson(parts)).digest('hex');
   return { definition, input, parts, fingerprint };
@@ -103,7 +107,7 @@ async function runStage(deps: ActivityDependencies, call: StageCall): Promise<St
     },
   };
   try {
-    const outcome = (await definition.run(input, context)) as StageOutcome<unknown>;
+    const outcome = await definition.run(input, context);
     activity.cancellationSignal.throwIfAborted();
     const used = process.cpuUsage(usage);
     await deps.store.stages.complete({
@@ -123,7 +127,10 @@ async function runStage(deps: ActivityDependencies, call: StageCall): Promise<St
   } catch (error) {
     const cancelled = activity.cancellationSignal.aborted;
     const failure = cancelled ? new CancelledFailure('The stage was cancelled.') : error;
-    const report = error instanceof MillraceError ? error.report() : new MillraceError(cancelled ? 'CONFLICT' : 'INTERNAL', cancelled ? 'The stage was cancelled.' : undefined).report();
+    const report =
+      error instanceof MillraceError
+        ? error.report()
+        : new MillraceError(cancelled ? 'CONFLICT' : 'INTERNAL', cancelled ? 'The stage was cancelled.' : undefined).report();
     // the record of a failed attempt is for people; that it could not be written must not hide the failure itself
     await deps.store.stages.fail({ runId: call.runId, name: call.stage, token: begun.token, error: report, cancelled }).catch((unwritten: unknown) => {
       deps.log('warn', `the failure of stage ${call.stage} of run ${call.runId} could not be recorded`, { error: String(unwritten) });
@@ -156,8 +163,19 @@ function resultOf(stored: unknown, cached: boolean, from: string): StageResult {
   return { output: value, cached, summary: from === '' ? summary : `${summary} (as in run ${from.slice(0, 8)})` };
 }
 
-async function takeOver(deps: ActivityDependencies, call: StageCall, token: number, hit: { readonly fromRunId: string; readonly fromStage: string; readonly output: unknown }): Promise<StageResult> {
-  await deps.store.stages.complete({ runId: call.runId, name: call.stage, token, output: hit.output, cachedFrom: { runId: hit.fromRunId, stage: hit.fromStage } });
+async function takeOver(
+  deps: ActivityDependencies,
+  call: StageCall,
+  token: number,
+  hit: { readonly fromRunId: string; readonly fromStage: string; readonly output: unknown },
+): Promise<StageResult> {
+  await deps.store.stages.complete({
+    runId: call.runId,
+    name: call.stage,
+    token,
+    output: hit.output,
+    cachedFrom: { runId: hit.fromRunId, stage: hit.fromStage },
+  });
   return resultOf(hit.output, true, hit.fromRunId);
 }
 

@@ -43,7 +43,7 @@ export interface Step<Args extends readonly unknown[], Output> {
 export function frameStep<Parameters extends object = Record<string, never>>(
   run: (frame: DataFrame, parameters: Parameters, context: StepContext) => DataFrame | Promise<DataFrame>,
 ): Step<[dataset: DatasetRef, parameters?: Parameters], DatasetRef> {
-  return { [STEP]: { kind: 'frame', run: run as (frame: DataFrame, parameters: never, context: StepContext) => DataFrame | Promise<DataFrame> } };
+  return { [STEP]: { kind: 'frame', run } };
 }
 
 /**
@@ -55,12 +55,12 @@ export function frameStep<Parameters extends object = Record<string, never>>(
 export function relationStep<Parameters extends object = Record<string, never>>(
   run: (relation: Relation, parameters: Parameters, context: StepContext) => string | Promise<string>,
 ): Step<[dataset: DatasetRef, parameters?: Parameters], DatasetRef> {
-  return { [STEP]: { kind: 'relation', run: run as (relation: Relation, parameters: never, context: StepContext) => string | Promise<string> } };
+  return { [STEP]: { kind: 'relation', run } };
 }
 
 /** A step of any kind: JSON in, JSON out; for data hand on references. */
 export function valueStep<Args extends readonly unknown[], Output>(run: (...args: Args) => Output | Promise<Output>): Step<Args, Output> {
-  return { [STEP]: { kind: 'value', run: run as (...args: never[]) => unknown } };
+  return { [STEP]: { kind: 'value', run } };
 }
 
 export function isStep(value: unknown): value is Step<readonly unknown[], unknown> {

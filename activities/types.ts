@@ -18,9 +18,27 @@ export interface RunActivities {
     readonly purpose?: Purpose;
     readonly maxConcurrentRuns?: number;
   }): Promise<{ readonly runId: string; readonly status: 'waiting' | 'running' }>;
-  endRun(input: { readonly runId: string; readonly status: 'completed' | 'failed' | 'cancelled'; readonly error?: ErrorReport; readonly undoProblems?: readonly string[] }): Promise<void>;
-  requestApproval(input: { readonly runId: string; readonly gate: string; readonly approversNeeded: number; readonly expiresAt: string | null; readonly evidence: unknown }): Promise<void>;
-  recordDecision(input: { readonly runId: string; readonly gate: string; readonly by: string; readonly reason: string; readonly approved: boolean; readonly at: string }): Promise<void>;
+  endRun(input: {
+    readonly runId: string;
+    readonly status: 'completed' | 'failed' | 'cancelled';
+    readonly error?: ErrorReport;
+    readonly undoProblems?: readonly string[];
+  }): Promise<void>;
+  requestApproval(input: {
+    readonly runId: string;
+    readonly gate: string;
+    readonly approversNeeded: number;
+    readonly expiresAt: string | null;
+    readonly evidence: unknown;
+  }): Promise<void>;
+  recordDecision(input: {
+    readonly runId: string;
+    readonly gate: string;
+    readonly by: string;
+    readonly reason: string;
+    readonly approved: boolean;
+    readonly at: string;
+  }): Promise<void>;
   closeApproval(input: { readonly runId: string; readonly gate: string; readonly status: 'approved' | 'rejected' | 'expired' }): Promise<void>;
   /** Whether a worker of the pool has polled in the last minute. */
   hasPollers(input: { readonly pool: string }): Promise<boolean>;
@@ -55,7 +73,11 @@ export interface EndpointActivities {
   /** Takes the endpoint out of service (an undone first deployment). Fenced alike. */
   removeRoute(input: { readonly endpoint: string; readonly epoch: number; readonly reason: string }): Promise<void>;
   /** Waits until every live prediction server holds the epoch; false when none did in time, with what they said. */
-  awaitHolders(input: { readonly endpoint: string; readonly epoch: number; readonly timeoutMs: number }): Promise<{ readonly holding: number; readonly live: number; readonly problems: readonly string[] }>;
+  awaitHolders(input: {
+    readonly endpoint: string;
+    readonly epoch: number;
+    readonly timeoutMs: number;
+  }): Promise<{ readonly holding: number; readonly live: number; readonly problems: readonly string[] }>;
   /** The guard's figures since `since`; `breach` says which rule broke. */
   checkGuard(input: {
     readonly endpoint: string;
@@ -64,7 +86,12 @@ export interface EndpointActivities {
     readonly since: string;
     readonly strategy: RolloutStrategy;
   }): Promise<{ readonly breach: string | null; readonly figures: Readonly<Record<string, number>> }>;
-  noteRollout(input: { readonly rollout: string; readonly status: 'running' | 'completed' | 'rolled_back' | 'failed'; readonly note: string; readonly figures?: Readonly<Record<string, number>> }): Promise<void>;
+  noteRollout(input: {
+    readonly rollout: string;
+    readonly status: 'running' | 'completed' | 'rolled_back' | 'failed';
+    readonly note: string;
+    readonly figures?: Readonly<Record<string, number>>;
+  }): Promise<void>;
   /** Tells the run that waits; a run that has ended is no error. */
   tellRun(input: { readonly workflowId: string; readonly outcome: RolloutOutcome }): Promise<void>;
 }

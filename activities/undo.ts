@@ -14,7 +14,9 @@ export async function undoPublications(deps: ActivityDependencies, runId: string
     route: async (undo) => {
       const { endpoint, rolloutId: rollout } = undo.payload as { endpoint: string; rolloutId: string };
       const { champion } = await updateEndpoint(deps, endpoint, 'rollback', { rollout, by: 'run', reason: `run ${runId} was undone` });
-      return champion ? `${endpoint} is served by ${champion.model} ${String(champion.version)}` : `${endpoint} (${endpointWorkflowId(endpoint)}) serves nothing`;
+      return champion
+        ? `${endpoint} is served by ${champion.model} ${String(champion.version)}`
+        : `${endpoint} (${endpointWorkflowId(endpoint)}) serves nothing`;
     },
     monitor: async (undo) => {
       const { endpoint, before, pipeline } = undo.payload as { endpoint: string; before: unknown; pipeline: string };
@@ -33,5 +35,5 @@ export async function undoPublications(deps: ActivityDependencies, runId: string
     },
   };
   const { failed } = await deps.store.undos.perform(runId, { handlers, ...(stage === undefined ? {} : { stage }) });
-  return { problems: failed.map((undo) => `${undo.kind} ${undo.key}: ${undo.error ? describeError(undo.error).split('\n')[0] ?? '' : 'failed'}`) };
+  return { problems: failed.map((undo) => `${undo.kind} ${undo.key}: ${undo.error ? (describeError(undo.error).split('\n')[0] ?? '') : 'failed'}`) };
 }

@@ -26,7 +26,15 @@ export const benchmark: Benchmark = {
     const [temporal, ui, postgres, api, serving] = ports.map(String);
     const config = loadConfig({
       cwd: join(packageRoot, 'bench', 'overhead-project'),
-      env: { ...process.env, MILLRACE_HOME: home, MILLRACE_TEMPORAL_PORT: temporal, MILLRACE_TEMPORAL_UI_PORT: ui, MILLRACE_POSTGRES_PORT: postgres, MILLRACE_API_PORT: api, MILLRACE_SERVING_PORT: serving },
+      env: {
+        ...process.env,
+        MILLRACE_HOME: home,
+        MILLRACE_TEMPORAL_PORT: temporal,
+        MILLRACE_TEMPORAL_UI_PORT: ui,
+        MILLRACE_POSTGRES_PORT: postgres,
+        MILLRACE_API_PORT: api,
+        MILLRACE_SERVING_PORT: serving,
+      },
     });
     const stack = await startStack({ config, parts: ['postgres', 'temporal', 'orchestrator', 'cpu-worker'] });
     const bareWorker = await startBareWorker(config.temporal.address);
@@ -46,7 +54,13 @@ export const benchmark: Benchmark = {
   },
 };
 
-async function compare(client: Client, metric: string, input: { stages: number; atOnce: boolean }, n: number, { quick, emit }: BenchmarkOptions): Promise<void> {
+async function compare(
+  client: Client,
+  metric: string,
+  input: { stages: number; atOnce: boolean },
+  n: number,
+  { quick, emit }: BenchmarkOptions,
+): Promise<void> {
   const time = async (type: string, taskQueue: string): Promise<number> => {
     const started = performance.now();
     await client.workflow.execute(type, { workflowId: `${type}-${randomBytes(6).toString('hex')}`, taskQueue, args: [input] });
@@ -66,12 +80,30 @@ async function compare(client: Client, metric: string, input: { stages: number; 
   }
   const { value, min, max } = summarise(mine);
   const peer = summarise(theirs).value;
-  emit({ bench: 'stage-overhead', metric, variant: `${String(input.stages)} stages`, value, unit: 'ms', n, min, max, peer: 'temporal', peerValue: peer, ratio: value / peer, better: 'lower', bar: BAR, ...(quick ? { quick } : {}) });
+  emit({
+    bench: 'stage-overhead',
+    metric,
+    variant: `${String(input.stages)} stages`,
+    value,
+    unit: 'ms',
+    n,
+    min,
+    max,
+    peer: 'temporal',
+    peerValue: peer,
+    ratio: value / peer,
+    better: 'lower',
+    bar: BAR,
+    ...(quick ? { quick } : {}),
+  });
 }
 
 async function startBareWorker(address: string): Promise<ChildProcess> {
   const extension = import.meta.url.endsWith('.ts') ? 'ts' : 'js';
-  const child = spawn(process.execPath, [fileURLToPath(new URL(`./bare-worker.${extension}`, import.meta.url))], { stdio: ['ignore', 'pipe', 'inherit'], env: { ...process.env, TEMPORAL_ADDRESS: address } });
+  const child = spawn(process.execPath, [fileURLToPath(new URL(`./bare-worker.${extension}`, import.meta.url))], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+    env: { ...process.env, TEMPORAL_ADDRESS: address },
+  });
   await once(child.stdout, 'data');
   return child;
 }

@@ -131,7 +131,10 @@ const slots = z
   .optional();
 const text = z.string().optional();
 
-const url = z.url({ protocol: /^https?$/, error: 'must be an address like http://host:7400' }).transform((value) => value.replace(/\/+$/, '')).optional();
+const url = z
+  .url({ protocol: /^https?$/, error: 'must be an address like http://host:7400' })
+  .transform((value) => value.replace(/\/+$/, ''))
+  .optional();
 
 const EnvironmentSchema = z.object({
   MILLRACE_PROJECT: text,

@@ -169,7 +169,9 @@ export const compareColumns = (left: string, is: '<' | '<=' | '=' | '<>' | '>=' 
 export const customSql = (name: string, sql: string, tolerance: RowTolerance = {}): TableExpectation => table({ kind: 'customSql', name, sql, ...tolerance });
 
 /** Column → expectations; under `table` those of the table. */
-export type ExpectationLists<Names extends string = string> = { readonly [Name in Names]: Name extends 'table' ? readonly TableExpectation[] : readonly ColumnExpectation[] };
+export type ExpectationLists<Names extends string = string> = {
+  readonly [Name in Names]: Name extends 'table' ? readonly TableExpectation[] : readonly ColumnExpectation[];
+};
 
 /**
  * A suite of expectations as plain JSON, in the order in which they are written.

@@ -129,7 +129,20 @@ export type DeployInput = z.infer<typeof DeployInputSchema>;
 export type MonitorInput = z.infer<typeof MonitorInputSchema>;
 export type StepInput = z.infer<typeof StepInputSchema>;
 
-export type StageKind = 'ingest' | 'validate' | 'clean' | 'split' | 'train' | 'select' | 'evaluate' | 'register' | 'importModel' | 'approve' | 'deploy' | 'monitor' | 'step';
+export type StageKind =
+  | 'ingest'
+  | 'validate'
+  | 'clean'
+  | 'split'
+  | 'train'
+  | 'select'
+  | 'evaluate'
+  | 'register'
+  | 'importModel'
+  | 'approve'
+  | 'deploy'
+  | 'monitor'
+  | 'step';
 
 /** What every stage activity receives. */
 export interface StageCall<Input = unknown> {

@@ -382,7 +382,7 @@ export const servers = pgTable('servers', {
   url: text().notNull(),
   leaseUntil: instant().notNull(),
   /** Routes that it could not take up, with the reason. */
-  failures: jsonb().$type<readonly { readonly endpoint: string; readonly epoch: number; readonly error: string }[]>().notNull().default([]),
+  failures: jsonb().$type<readonly { readonly endpoint: string; readonly epoch: number; readonly error: ErrorReport }[]>().notNull().default([]),
 });
 
 export const serverRoutes = pgTable(

@@ -1,4 +1,5 @@
 import { and, asc, eq, gt, gte, sql } from 'drizzle-orm';
+import type { ErrorReport } from '../contracts/errors.ts';
 import { type Database, storable } from './database.ts';
 import { serverRoutes, servers } from './schema.ts';
 
@@ -11,7 +12,7 @@ export interface HeartbeatInput {
   /** Routes that the server obeys now; what is not listed it no longer holds. */
   readonly holding: readonly { readonly endpoint: string; readonly epoch: number }[];
   /** Routes that it could not take up. Default: none. */
-  readonly failures?: readonly { readonly endpoint: string; readonly epoch: number; readonly error: string }[];
+  readonly failures?: readonly { readonly endpoint: string; readonly epoch: number; readonly error: ErrorReport }[];
   readonly leaseSeconds: number;
 }
 
@@ -51,7 +52,7 @@ export function createServersStore({ orm }: Database) {
           .where(and(alive, eq(serverRoutes.endpoint, input.endpoint), gte(serverRoutes.epoch, input.epoch))),
       ]);
       const problems = live.flatMap(({ id, failures }) =>
-        failures.filter((failure) => failure.endpoint === input.endpoint && failure.epoch === input.epoch).map(({ error }) => `${id}: ${error}`),
+        failures.filter((failure) => failure.endpoint === input.endpoint && failure.epoch === input.epoch).map(({ error }) => `${id}: ${error.message}`),
       );
       return { live: live.length, holding: holding.length, problems };
     },

@@ -51,7 +51,11 @@ export interface TestEnvironment {
   readonly buildId: string;
   readonly pipelines: readonly string[];
   /** Starts a run of the pipeline; `{}` is its default input. */
-  readonly start: (pipeline: string, input?: unknown, options?: { readonly workflowId?: string; readonly memo?: Readonly<Record<string, unknown>> }) => Promise<TestRun>;
+  readonly start: (
+    pipeline: string,
+    input?: unknown,
+    options?: { readonly workflowId?: string; readonly memo?: Readonly<Record<string, unknown>> },
+  ) => Promise<TestRun>;
   /** Starts a run and waits for its end. */
   readonly run: (pipeline: string, input?: unknown) => Promise<Readonly<Record<string, unknown>>>;
   /** Replays a history (a JSON file as the Temporal UI and CLI download it) on today's code. @throws when it does not fit */
@@ -112,7 +116,10 @@ export async function createTestEnvironment(options: TestEnvironmentOptions = {}
     };
     const { id: buildId, pipelines } = await buildProject(deps);
     const names = pipelines.map((pipeline) => pipeline.name);
-    const workers = [await createBuildWorker({ deps, connection }, buildId), await createPoolWorker({ deps, connection }, 'cpu', availableParallelism(), withMocks(deps, options.mocks ?? {}))];
+    const workers = [
+      await createBuildWorker({ deps, connection }, buildId),
+      await createPoolWorker({ deps, connection }, 'cpu', availableParallelism(), withMocks(deps, options.mocks ?? {})),
+    ];
     const running = workers.map((worker) => worker.run());
     closing.push(async () => {
       for (const worker of workers) worker.shutdown();

@@ -35,7 +35,12 @@ export async function createBuildWorker({ deps, connection }: Hosting, buildId: 
 }
 
 /** A worker of one pool: takes stages from its task queue, as many at once as it has slots. */
-export function createPoolWorker({ deps, connection }: Hosting, pool: string, slots: number, stageActivities: StageActivities = createStageActivities(deps)): Promise<Worker> {
+export function createPoolWorker(
+  { deps, connection }: Hosting,
+  pool: string,
+  slots: number,
+  stageActivities: StageActivities = createStageActivities(deps),
+): Promise<Worker> {
   return Worker.create({
     connection,
     namespace: deps.config.temporal.namespace,
@@ -54,5 +59,8 @@ export async function ensureControllers(deps: ActivityDependencies, pipelines: r
   const start = (type: string, workflowId: string, name: string) =>
     deps.client.workflow.start(type, { workflowId, taskQueue: WORKFLOW_QUEUE, args: [name], workflowIdConflictPolicy: 'USE_EXISTING' });
   const endpoints = await deps.store.endpoints.list({ limit: 1_000 });
-  await Promise.all([...pipelines.map((p) => start('retraining', retrainingWorkflowId(p), p)), ...endpoints.map((e) => start('endpoint', endpointWorkflowId(e.name), e.name))]);
+  await Promise.all([
+    ...pipelines.map((p) => start('retraining', retrainingWorkflowId(p), p)),
+    ...endpoints.map((e) => start('endpoint', endpointWorkflowId(e.name), e.name)),
+  ]);
 }

@@ -41,7 +41,10 @@ await runWorkerProcess('orchestrator', async (context) => {
     const built = await buildProject(deps);
     await host(built.id);
     await setCurrentBuild(deps.client, config.temporal.namespace, built.id);
-    await ensureControllers(deps, built.pipelines.map((p) => p.name));
+    await ensureControllers(
+      deps,
+      built.pipelines.map((p) => p.name),
+    );
     return built.id;
   };
 
@@ -54,18 +57,21 @@ await runWorkerProcess('orchestrator', async (context) => {
   await proveStart(deps.client);
   announceReady({ name: 'orchestrator', build: current });
 
-  const background: Promise<void>[] = [every(RECONCILE_EVERY_MS, stopped, log, async () => {
-    const { closed, undone } = await reconcile(deps);
-    if (closed.length + undone.length > 0) log('warn', 'closed the records of runs that ended from outside', { closed, undone });
-  }), every(BUILD_IDLE_LOOK_MS, stopped, log, async () => {
-    const open = new Set(await deps.store.runs.openBuilds());
-    for (const [buildId, { worker, running }] of hosted) {
-      if (buildId === current || open.has(buildId)) continue;
-      hosted.delete(buildId);
-      worker.shutdown();
-      await running;
-    }
-  })];
+  const background: Promise<void>[] = [
+    every(RECONCILE_EVERY_MS, stopped, log, async () => {
+      const { closed, undone } = await reconcile(deps);
+      if (closed.length + undone.length > 0) log('warn', 'closed the records of runs that ended from outside', { closed, undone });
+    }),
+    every(BUILD_IDLE_LOOK_MS, stopped, log, async () => {
+      const open = new Set(await deps.store.runs.openBuilds());
+      for (const [buildId, { worker, running }] of hosted) {
+        if (buildId === current || open.has(buildId)) continue;
+        hosted.delete(buildId);
+        worker.shutdown();
+        await running;
+      }
+    }),
+  ];
   if (process.env['MILLRACE_WATCH'] === '1') {
     background.push(
       onChange(config.pipelinesFolder, stopped, async () => {
@@ -102,9 +108,10 @@ async function onChange(folder: string, stopped: AbortSignal, work: () => Promis
   const watcher = watch(folder, { recursive: true }, () => {
     dirty = true;
   });
+  const isDirty = (): boolean => dirty;
   while (!stopped.aborted) {
     await sleep(SETTLE_MS, undefined, { signal: stopped }).catch(() => undefined); // only the stop ends it early
-    if (!dirty) continue;
+    if (!isDirty()) continue;
     dirty = false;
     await sleep(SETTLE_MS).then(work);
   }

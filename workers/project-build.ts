@@ -47,7 +47,11 @@ export async function buildProject(deps: Pick<ActivityDependencies, 'config' | '
   const all = pipelines.flat();
   checkNames(all);
   // steps' code is not workflow code, but a run that waits must also end on the steps it was started with
-  const id = createHash('sha256').update(bundled.hash).update(JSON.stringify(all.map((p) => [p.name, p.steps]))).digest('hex').slice(0, 32);
+  const id = createHash('sha256')
+    .update(bundled.hash)
+    .update(JSON.stringify(all.map((p) => [p.name, p.steps])))
+    .digest('hex')
+    .slice(0, 32);
 
   if (!(await deps.store.builds.find(id))) {
     const started = Date.now();
@@ -61,13 +65,18 @@ export async function buildProject(deps: Pick<ActivityDependencies, 'config' | '
           ...webpack.resolve,
           // the entry lies in the state folder: Temporal's SDK is found where this Millrace finds it
           modules: ['node_modules', dirname(dirname(dirname(createRequire(import.meta.url).resolve('@temporalio/workflow/package.json'))))],
-          alias: { ...webpack.resolve?.alias, millrace$: ownModule('millrace') ?? 'millrace' },
+          alias: { ...(webpack.resolve?.alias as Record<string, string> | undefined), millrace$: ownModule('millrace') ?? 'millrace' },
         },
       }),
     }).catch((error: unknown) => {
-      // eslint-disable-next-line no-control-regex -- webpack colours its report
-      const said = heard.join('\n').replaceAll(/\u001b\[\d+m/g, '').slice(0, 4_000);
-      throw new MillraceError('INVALID_CONFIG', 'The workflow code could not be bundled.', { problems: [{ path: 'pipelines', message: said || String(error) }], fix: 'Workflow code may use no Node modules and no packages that do; put such work into steps.ts.' });
+      const said = heard
+        .join('\n')
+        .replaceAll(/\u001b\[\d+m/g, '')
+        .slice(0, 4_000);
+      throw new MillraceError('INVALID_CONFIG', 'The workflow code could not be bundled.', {
+        problems: [{ path: 'pipelines', message: said || String(error) }],
+        fix: 'Workflow code may use no Node modules and no packages that do; put such work into steps.ts.',
+      });
     });
     const bundles: Record<string, string> = { [WORKFLOW_BUNDLE]: (await deps.artifacts.putBytes(Buffer.from(code))).sha256 };
     for (const folder of folders) {
@@ -115,7 +124,9 @@ interface PipelineFolder {
 
 async function pipelineFolders(folder: string): Promise<readonly PipelineFolder[]> {
   if (!existsSync(folder)) {
-    throw new MillraceError('INVALID_CONFIG', `There is no folder of pipelines at ${folder}.`, { fix: 'Make it, with a folder each for your pipelines, or name another one in millrace.config.ts.' });
+    throw new MillraceError('INVALID_CONFIG', `There is no folder of pipelines at ${folder}.`, {
+      fix: 'Make it, with a folder each for your pipelines, or name another one in millrace.config.ts.',
+    });
   }
   const found: PipelineFolder[] = [];
   for (const entry of await readdir(folder, { withFileTypes: true })) {
@@ -135,7 +146,11 @@ const ownFile = (folder: string, file: string): string =>
 async function bundleForLooking(entry: string, projectFolder: string, work: string) {
   const folders = await pipelineModules(entry);
   const result = await build({
-    stdin: { contents: folders.map(([name, path]) => `export * as ${name} from ${JSON.stringify(path)};`).join('\n'), resolveDir: projectFolder, sourcefile: 'look.js' },
+    stdin: {
+      contents: folders.map(([name, path]) => `export * as ${name} from ${JSON.stringify(path)};`).join('\n'),
+      resolveDir: projectFolder,
+      sourcefile: 'look.js',
+    },
     bundle: true,
     write: false,
     platform: 'node',
@@ -147,7 +162,10 @@ async function bundleForLooking(entry: string, projectFolder: string, work: stri
     legalComments: 'none',
     logLevel: 'silent',
   }).catch((error: unknown) => {
-    throw new MillraceError('INVALID_CONFIG', 'The pipelines could not be compiled.', { problems: compileProblems(error), fix: 'Correct each place that is listed.' });
+    throw new MillraceError('INVALID_CONFIG', 'The pipelines could not be compiled.', {
+      problems: compileProblems(error),
+      fix: 'Correct each place that is listed.',
+    });
   });
   const code = result.outputFiles[0]?.text ?? '';
   const hash = createHash('sha256').update(code).digest('hex');
@@ -177,7 +195,15 @@ async function builtPipelines(folder: PipelineFolder, exported: Record<string, u
   return Object.entries(exported).flatMap(([name, value]) => {
     if (typeof value !== 'function' || !(PIPELINE in value)) return [];
     const definition = value[PIPELINE] as PipelineDefinition;
-    return [{ name, folder: folder.name, parameters: z.toJSONSchema(definition.params, { io: 'input', unrepresentable: 'any' }), purpose: definition.purpose ?? null, steps: hashes }];
+    return [
+      {
+        name,
+        folder: folder.name,
+        parameters: z.toJSONSchema(definition.params, { io: 'input', unrepresentable: 'any' }),
+        purpose: definition.purpose ?? null,
+        steps: hashes,
+      },
+    ];
   });
 }
 
@@ -189,7 +215,9 @@ async function stepHashes(steps: string): Promise<Record<string, string>> {
   await writeFile(file, code);
   try {
     const module = (await import(pathToFileURL(file).href)) as Record<string, unknown>;
-    const names = Object.entries(module).filter(([, value]) => isStep(value)).map(([name]) => name);
+    const names = Object.entries(module)
+      .filter(([, value]) => isStep(value))
+      .map(([name]) => name);
     return Object.fromEntries(await Promise.all(names.map(async (name) => [name, await hashModule(steps, name)] as const)));
   } finally {
     await rm(file, { force: true });
@@ -197,23 +225,51 @@ async function stepHashes(steps: string): Promise<Record<string, string>> {
 }
 
 async function bundleSteps(steps: string): Promise<Uint8Array> {
-  const result = await build({ entryPoints: [steps], bundle: true, write: false, platform: 'node', format: 'esm', target: 'node20', plugins: [packagesOutside()], logLevel: 'silent' }).catch((error: unknown) => {
-    throw new MillraceError('INVALID_CONFIG', 'The steps could not be compiled.', { problems: compileProblems(error), fix: 'Correct each place that is listed.' });
+  const result = await build({
+    entryPoints: [steps],
+    bundle: true,
+    write: false,
+    platform: 'node',
+    format: 'esm',
+    target: 'node20',
+    plugins: [packagesOutside()],
+    logLevel: 'silent',
+  }).catch((error: unknown) => {
+    throw new MillraceError('INVALID_CONFIG', 'The steps could not be compiled.', {
+      problems: compileProblems(error),
+      fix: 'Correct each place that is listed.',
+    });
   });
   return result.outputFiles[0]?.contents ?? new Uint8Array();
 }
 
 function compileProblems(error: unknown): Problem[] {
-  const errors = error instanceof Error && 'errors' in error && Array.isArray(error.errors) ? (error.errors as { text: string; location?: { file: string; line: number; column: number } | null }[]) : [];
-  return errors.map((e) => ({ path: e.location ? `${e.location.file}:${String(e.location.line)}:${String(e.location.column)}` : 'pipelines', message: e.text }));
+  const errors =
+    error instanceof Error && 'errors' in error && Array.isArray(error.errors)
+      ? (error.errors as { text: string; location?: { file: string; line: number; column: number } | null }[])
+      : [];
+  return errors.map((e) => ({
+    path: e.location ? `${e.location.file}:${String(e.location.line)}:${String(e.location.column)}` : 'pipelines',
+    message: e.text,
+  }));
 }
 
 function checkNames(pipelines: readonly BuiltPipeline[]): void {
   const problems: Problem[] = [];
   for (const pipeline of pipelines) {
-    if (NAMES_OF_THE_ENGINE.has(pipeline.name)) problems.push({ path: `pipelines/${pipeline.folder}`, message: `exports a pipeline named ${pipeline.name}, which is a workflow of Millrace's own`, fix: 'Choose another name.' });
+    if (NAMES_OF_THE_ENGINE.has(pipeline.name))
+      problems.push({
+        path: `pipelines/${pipeline.folder}`,
+        message: `exports a pipeline named ${pipeline.name}, which is a workflow of Millrace's own`,
+        fix: 'Choose another name.',
+      });
     const twin = pipelines.find((p) => p !== pipeline && p.name === pipeline.name && p.folder > pipeline.folder);
-    if (twin) problems.push({ path: `pipelines/${twin.folder}`, message: `exports ${pipeline.name}, as does ${pipeline.folder}`, fix: 'Give one of them another name.' });
+    if (twin)
+      problems.push({
+        path: `pipelines/${twin.folder}`,
+        message: `exports ${pipeline.name}, as does ${pipeline.folder}`,
+        fix: 'Give one of them another name.',
+      });
   }
   if (problems.length > 0) throw new MillraceError('INVALID_CONFIG', 'The pipelines do not fit together.', { problems });
 }
@@ -236,5 +292,12 @@ function listeningLogger(heard: string[]): Logger {
   const listen = (message: string): void => {
     heard.push(message);
   };
-  return { log: (level, message) => (level === 'ERROR' ? listen(message) : undefined), trace: ignore, debug: ignore, info: ignore, warn: ignore, error: listen };
+  return {
+    log: (level, message) => (level === 'ERROR' ? listen(message) : undefined),
+    trace: ignore,
+    debug: ignore,
+    info: ignore,
+    warn: ignore,
+    error: listen,
+  };
 }

@@ -13,8 +13,14 @@ export async function reconcile(deps: ActivityDependencies): Promise<{ readonly 
     if (run.workflowId === null) continue;
     const ended = await endedStatus(deps, run.workflowId, run.temporalRunId);
     if (ended === null) continue;
-    const error = new MillraceError('CONFLICT', `The workflow was ${ended} from outside.`, { fix: 'What it had published is taken back; start a new run when it is wanted.' }).report();
-    await deps.store.runs.end({ runId: run.id, status: ended === 'completed' ? 'completed' : ended === 'cancelled' ? 'cancelled' : ended === 'failed' ? 'failed' : 'terminated', ...(ended === 'completed' ? {} : { error }) });
+    const error = new MillraceError('CONFLICT', `The workflow was ${ended} from outside.`, {
+      fix: 'What it had published is taken back; start a new run when it is wanted.',
+    }).report();
+    await deps.store.runs.end({
+      runId: run.id,
+      status: ended === 'completed' ? 'completed' : ended === 'cancelled' ? 'cancelled' : ended === 'failed' ? 'failed' : 'terminated',
+      ...(ended === 'completed' ? {} : { error }),
+    });
     closed.push(run.id);
   }
   const undone: string[] = [];
@@ -23,7 +29,12 @@ export async function reconcile(deps: ActivityDependencies): Promise<{ readonly 
     // a run that rolls itself back is still open in Temporal; it is left to do so
     if (run.workflowId !== null && (await endedStatus(deps, run.workflowId, run.temporalRunId)) === null) continue;
     try {
-      await deps.client.workflow.start('undoRun', { workflowId: undoWorkflowId(runId), taskQueue: WORKFLOW_QUEUE, args: [runId], workflowIdReusePolicy: 'ALLOW_DUPLICATE' });
+      await deps.client.workflow.start('undoRun', {
+        workflowId: undoWorkflowId(runId),
+        taskQueue: WORKFLOW_QUEUE,
+        args: [runId],
+        workflowIdReusePolicy: 'ALLOW_DUPLICATE',
+      });
       undone.push(runId);
     } catch (error) {
       if (!(error instanceof WorkflowExecutionAlreadyStartedError)) throw error;

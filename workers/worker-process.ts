@@ -42,9 +42,9 @@ export async function runWorkerProcess(name: string, work: (process: WorkerProce
       },
     });
     const artifacts = await openArtifacts(config.artifacts.folder);
-    const clientConnection = await Connection.connect(config.temporal.connection ?? {});
+    const clientConnection = await Connection.connect(config.temporal.connection);
     const client = new Client({ connection: clientConnection, namespace: config.temporal.namespace });
-    const connection = await NativeConnection.connect(config.temporal.connection ?? {});
+    const connection = await NativeConnection.connect(config.temporal.connection);
     const deps: ActivityDependencies = {
       config,
       store,

@@ -1,4 +1,4 @@
-import { condition, setHandler, workflowInfo } from '@temporalio/workflow';
+import { CancellationScope, condition, setHandler, workflowInfo } from '@temporalio/workflow';
 import { MillraceError } from '../contracts/errors.ts';
 import type { VersionRef } from '../contracts/references.ts';
 import { type Decision, DecisionSchema } from '../contracts/run.ts';
@@ -36,13 +36,18 @@ async function waitForPeople(run: Run, gate: string, options: ApprovalOptions): 
   const expiresMs = options.expiresAfter === undefined ? undefined : durationMs(options.expiresAfter);
   await asStage(run, stage, async () => {
     const open: OpenGate = { gate, approversNeeded, expiresAt: expiresMs === undefined ? null : new Date(Date.now() + expiresMs).toISOString(), approvals: [] };
-    await runActivities.requestApproval({ runId: run.runId, gate, approversNeeded, expiresAt: open.expiresAt, evidence: { version: options.version ?? null, purpose: run.purpose ?? null } });
+    await runActivities.requestApproval({
+      runId: run.runId,
+      gate,
+      approversNeeded,
+      expiresAt: open.expiresAt,
+      evidence: { version: options.version ?? null, purpose: run.purpose ?? null },
+    });
     run.gates.push(open);
     stage.summary = `waits for ${String(approversNeeded)} approval${approversNeeded === 1 ? '' : 's'}`;
     showProgress(run);
     const decided = (): boolean => open.rejection !== undefined || open.approvals.length >= approversNeeded;
-    const inTime = expiresMs === undefined ? (await condition(decided), true) : await condition(decided, expiresMs);
-    run.gates.splice(run.gates.indexOf(open), 1);
+    const inTime = await undecided(run, open, () => (expiresMs === undefined ? condition(decided).then(() => true) : condition(decided, expiresMs)));
     const status = !inTime ? 'expired' : open.rejection ? 'rejected' : 'approved';
     await runActivities.closeApproval({ runId: run.runId, gate, status });
     if (status === 'expired') throw new MillraceError('GATE_EXPIRED', `Nobody decided on ${gate} before ${open.expiresAt ?? ''}.`);
@@ -51,18 +56,36 @@ async function waitForPeople(run: Run, gate: string, options: ApprovalOptions): 
   });
 }
 
+/** Waits; however that ends, the run does not wait at the gate any more. When it was cancelled, nobody can decide there. */
+async function undecided(run: Run, open: OpenGate, wait: () => Promise<boolean>): Promise<boolean> {
+  try {
+    return await wait();
+  } catch (error) {
+    await CancellationScope.nonCancellable(() => runActivities.closeApproval({ runId: run.runId, gate: open.gate, status: 'expired' }));
+    throw error;
+  } finally {
+    run.gates.splice(run.gates.indexOf(open), 1);
+  }
+}
+
 /** Receives decisions, also such as come before the run waits (they are refused with what it is doing). */
 export function handleDecisions(run: () => Run): void {
   const find = (decision: Decision): OpenGate => {
     const parsed = DecisionSchema.safeParse(decision);
     if (!parsed.success) {
-      throw new MillraceError('INVALID_REQUEST', 'The decision does not fit.', { problems: parsed.error.issues.map((i) => ({ path: i.path.join('.'), message: i.message })) });
+      throw new MillraceError('INVALID_REQUEST', 'The decision does not fit.', {
+        problems: parsed.error.issues.map((i) => ({ path: i.path.join('.'), message: i.message })),
+      });
     }
     const gates = run().gates;
     const open = decision.gate === undefined && gates.length === 1 ? gates[0] : gates.find((g) => g.gate === decision.gate);
     if (!open) {
       const waiting = gates.map((g) => g.gate).join(', ');
-      throw new MillraceError('CONFLICT', `The run ${workflowInfo().workflowId} does not wait for ${decision.gate ?? 'a single gate'}; it waits for ${waiting || 'nothing'}.`, { fix: 'Look at `millrace runs show`.' });
+      throw new MillraceError(
+        'CONFLICT',
+        `The run ${workflowInfo().workflowId} does not wait for ${decision.gate ?? 'a single gate'}; it waits for ${waiting || 'nothing'}.`,
+        { fix: 'Look at `millrace runs show`.' },
+      );
     }
     return open;
   };

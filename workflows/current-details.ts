@@ -7,11 +7,16 @@ export function runDetails(progress: RunProgress, purpose: Purpose | undefined):
   const lines = [`**${progress.pipeline}** · run \`${progress.runId}\` · ${progress.paused ? 'paused' : progress.status}`];
   if (purpose) lines.push('', `${purpose.task}${purpose.decision ? ` Decision: ${purpose.decision}.` : ''}${purpose.owner ? ` Owner: ${purpose.owner}.` : ''}`);
   for (const gate of progress.gates) {
-    lines.push('', `Waits for approval **${gate.gate}**: ${String(gate.approvals.length)} of ${String(gate.approversNeeded)}${gate.expiresAt ? `, expires ${gate.expiresAt}` : ''}.`);
+    lines.push(
+      '',
+      `Waits for approval **${gate.gate}**: ${String(gate.approvals.length)} of ${String(gate.approversNeeded)}${gate.expiresAt ? `, expires ${gate.expiresAt}` : ''}.`,
+    );
   }
   lines.push('', '| | stage | pool | result |', '|---|---|---|---|');
   for (const stage of progress.stages) {
-    lines.push(`| ${SIGNS[stage.status] ?? ''} | ${stage.name} | ${stage.pool} | ${cell(stage.error ? `${stage.error.code}: ${stage.error.message}` : (stage.summary ?? stage.status))} |`);
+    lines.push(
+      `| ${SIGNS[stage.status] ?? ''} | ${stage.name} | ${stage.pool} | ${cell(stage.error ? `${stage.error.code}: ${stage.error.message}` : (stage.summary ?? stage.status))} |`,
+    );
   }
   for (const problem of progress.undoProblems) lines.push('', `Could not be taken back: ${problem}`);
   return lines.join('\n');

@@ -1,4 +1,13 @@
-import { ApplicationFailure, CancellationScope, CancelledFailure, setHandler, setWorkflowOptions, sleep, upsertSearchAttributes, workflowInfo } from '@temporalio/workflow';
+import {
+  ApplicationFailure,
+  CancellationScope,
+  CancelledFailure,
+  setHandler,
+  setWorkflowOptions,
+  sleep,
+  upsertSearchAttributes,
+  workflowInfo,
+} from '@temporalio/workflow';
 import type { z } from 'zod';
 import { MillraceError, type Problem } from '../contracts/errors.ts';
 import { MEMO_RETRY_OF, MEMO_TRIGGER, type Purpose, type Trigger, TriggerSchema } from '../contracts/run.ts';
@@ -63,10 +72,15 @@ export function definePipeline<Parameters extends z.ZodObject>(
   };
   setWorkflowOptions({ versioningBehavior: 'PINNED' }, pipeline);
   const definition: PipelineDefinition = { params: options.params, purpose: options.purpose, maxConcurrentRuns: options.maxConcurrentRuns };
-  return Object.assign(pipeline, { [PIPELINE]: definition }) as Pipeline<z.input<Parameters>>;
+  return Object.assign(pipeline, { [PIPELINE]: definition });
 }
 
-async function execute(draft: Run, options: Pick<PipelineDefinition, 'maxConcurrentRuns' | 'purpose'> | PipelineOptions<z.ZodObject>, input: unknown, body: () => Promise<unknown>): Promise<unknown> {
+async function execute(
+  draft: Run,
+  options: Pick<PipelineDefinition, 'maxConcurrentRuns' | 'purpose'> | PipelineOptions<z.ZodObject>,
+  input: unknown,
+  body: () => Promise<unknown>,
+): Promise<unknown> {
   const info = workflowInfo();
   let run = draft;
   setHandler(progressQuery, () => progressOf(run));
@@ -119,7 +133,9 @@ async function execute(draft: Run, options: Pick<PipelineDefinition, 'maxConcurr
       await rollBack(run);
       const status = cancelled ? 'cancelled' : 'failed';
       run.status = status;
-      await CancellationScope.nonCancellable(() => runActivities.endRun({ runId: run.runId, status, ...(run.error ? { error: run.error } : {}), undoProblems: run.undoProblems }));
+      await CancellationScope.nonCancellable(() =>
+        runActivities.endRun({ runId: run.runId, status, ...(run.error ? { error: run.error } : {}), undoProblems: run.undoProblems }),
+      );
       showProgress(run);
     }
     if (cancelled) throw error instanceof CancelledFailure ? error : new CancelledFailure('The run was cancelled.');
@@ -131,8 +147,15 @@ function parseParameters<Parameters extends z.ZodObject>(schema: Parameters, inp
   const parsed = schema.safeParse(input ?? {});
   if (parsed.success) return parsed.data;
   const problems = parsed.error.issues.map((issue): Problem => {
-    const found = issue.path.reduce<unknown>((at, key) => (at !== null && typeof at === 'object' ? (at as Record<PropertyKey, unknown>)[key] : undefined), input);
-    return { path: issue.path.map(String).join('.') || '(input)', message: issue.message, found: found === undefined ? 'nothing' : JSON.stringify(found).slice(0, 200) };
+    const found = issue.path.reduce<unknown>(
+      (at, key) => (at !== null && typeof at === 'object' ? (at as Record<PropertyKey, unknown>)[key] : undefined),
+      input,
+    );
+    return {
+      path: issue.path.map(String).join('.') || '(input)',
+      message: issue.message,
+      found: found === undefined ? 'nothing' : JSON.stringify(found).slice(0, 200),
+    };
   });
   const list = problems.map((p) => `${p.path}: ${p.message} (found ${p.found ?? 'nothing'})`).join('; ');
   throw ApplicationFailure.create({

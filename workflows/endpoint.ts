@@ -1,4 +1,15 @@
-import { allHandlersFinished, condition, continueAsNew, defineQuery, defineUpdate, proxyActivities, setCurrentDetails, setHandler, setWorkflowOptions, workflowInfo } from '@temporalio/workflow';
+import {
+  allHandlersFinished,
+  condition,
+  continueAsNew,
+  defineQuery,
+  defineUpdate,
+  proxyActivities,
+  setCurrentDetails,
+  setHandler,
+  setWorkflowOptions,
+  workflowInfo,
+} from '@temporalio/workflow';
 import type { EndpointActivities } from '../activities/types.ts';
 import type { EndpointChange, EndpointState, RollbackRequest, RolloutRequest } from '../contracts/endpoint.ts';
 import { MillraceError } from '../contracts/errors.ts';
@@ -55,7 +66,6 @@ export async function endpoint(name: string, carry: EndpointCarry = { queue: [],
   let servingRollout: string | null = null;
   let active: { request: RolloutRequest; step: string; decision?: { kind: 'promote' | 'abort'; by: string; reason: string } } | undefined;
   const rollbacks: { request: RollbackRequest; settle: (result: { champion: ServedVersion | null } | Error) => void }[] = [];
-  let loaded = false;
 
   setHandler(stateQuery, () => ({
     endpoint: name,
@@ -101,11 +111,10 @@ export async function endpoint(name: string, carry: EndpointCarry = { queue: [],
   const stored = await activities.loadEndpoint({ endpoint: name });
   ({ route, epoch, rollout: servingRollout } = stored);
   stack = [...stored.stack];
-  loaded = true;
   details();
 
   for (;;) {
-    await condition(() => loaded && (queue.length > 0 || rollbacks.length > 0 || workflowInfo().continueAsNewSuggested));
+    await condition(() => queue.length > 0 || rollbacks.length > 0 || workflowInfo().continueAsNewSuggested);
     const back = rollbacks.shift();
     if (back) {
       await rollBackTo(back.request).then(back.settle, (error: unknown) => {
@@ -116,7 +125,9 @@ export async function endpoint(name: string, carry: EndpointCarry = { queue: [],
     const request = queue.shift();
     if (request) {
       active = { request, step: 'begins' };
-      const outcome = await rollOut(request).catch((error: unknown): RolloutOutcome => ({ rollout: request.rollout, status: 'failed', reason: reportOf(error).message }));
+      const outcome = await rollOut(request).catch(
+        (error: unknown): RolloutOutcome => ({ rollout: request.rollout, status: 'failed', reason: reportOf(error).message }),
+      );
       await finish(request, outcome);
       active = undefined;
       details();
@@ -172,12 +183,18 @@ export async function endpoint(name: string, carry: EndpointCarry = { queue: [],
   }
 
   /** One step of a canary: the share is raised, held by every server, and watched for the bake time. */
-  async function watchStep(request: RolloutRequest, before: Route, percent: number): Promise<{ kind: 'passed' | 'promote' | 'breach' | 'aborted' | 'failed'; reason: string }> {
+  async function watchStep(
+    request: RolloutRequest,
+    before: Route,
+    percent: number,
+  ): Promise<{ kind: 'passed' | 'promote' | 'breach' | 'aborted' | 'failed'; reason: string }> {
     const { version, strategy, rollout } = request;
     if (strategy.kind !== 'canary' || !active) return { kind: 'failed', reason: 'not a canary' };
-    active.step = `${String(percent)} % of traffic`;
+    const watched = active;
+    watched.step = `${String(percent)} % of traffic`;
     const lease = (): string => new Date(Date.now() + LEASE_MS).toISOString();
-    const share = (): Promise<Route> => publish({ champion: before.champion, challenger: { version, percent, leaseUntil: lease() } }, rollout, `${String(percent)} %`);
+    const share = (): Promise<Route> =>
+      publish({ champion: before.champion, challenger: { version, percent, leaseUntil: lease() } }, rollout, `${String(percent)} %`);
     const published = await share();
     const held = await activities.awaitHolders({ endpoint: name, epoch: published.epoch, timeoutMs: HOLD_TIMEOUT_MS });
     if (held.holding < held.live || held.live === 0) return { kind: 'failed', reason: heldProblem(held) };
@@ -185,8 +202,8 @@ export async function endpoint(name: string, carry: EndpointCarry = { queue: [],
     const bakeUntil = Date.now() + strategy.bakeMs;
     for (;;) {
       const waitMs = Math.max(0, Math.min(bakeUntil - Date.now(), LEASE_MS / 3, 2_000));
-      if (waitMs > 0) await condition(() => active?.decision !== undefined, waitMs);
-      const decision = active.decision;
+      if (waitMs > 0) await condition(() => watched.decision !== undefined, waitMs);
+      const { decision } = watched;
       if (decision?.kind === 'promote') return { kind: 'promote', reason: decision.reason };
       if (decision) return { kind: 'aborted', reason: `${decision.by}: ${decision.reason}` };
       const guard = await activities.checkGuard({ endpoint: name, champion: before.champion, challenger: version, since, strategy });
@@ -237,9 +254,13 @@ export async function endpoint(name: string, carry: EndpointCarry = { queue: [],
         await remove(request.reason);
         return { champion: null };
       }
-      throw new MillraceError('NOT_FOUND', request.to === undefined ? `${name} has no earlier version.` : `${name} has not served version ${String(request.to)} lately.`, {
-        fix: `Earlier versions: ${stack.map((v) => String(v.version)).join(', ') || 'none'}.`,
-      });
+      throw new MillraceError(
+        'NOT_FOUND',
+        request.to === undefined ? `${name} has no earlier version.` : `${name} has not served version ${String(request.to)} lately.`,
+        {
+          fix: `Earlier versions: ${stack.map((v) => String(v.version)).join(', ') || 'none'}.`,
+        },
+      );
     }
     const published = await publish({ champion: target, challenger: null }, request.rollout ?? null, `${request.by}: ${request.reason}`);
     stack = stack.slice(0, stack.lastIndexOf(target));

@@ -28,7 +28,8 @@ export function reportOf(error: unknown): ErrorReport {
       }).report();
     }
   }
-  if (isCancellation(error)) return new MillraceError('CONFLICT', 'The run was cancelled.', { fix: 'Nothing to do; start a new run when it is wanted.' }).report();
+  if (isCancellation(error))
+    return new MillraceError('CONFLICT', 'The run was cancelled.', { fix: 'Nothing to do; start a new run when it is wanted.' }).report();
   const message = error instanceof Error ? `${error.name}: ${error.message}` : String(error);
   return new MillraceError('USER_CODE_FAILED', `The pipeline's code threw an error: ${message}`).report();
 }

@@ -10,6 +10,22 @@ export { approval, type ApprovalOptions } from './approval.ts';
 export { definePipeline, type Pipeline, type PipelineOptions } from './define-pipeline.ts';
 export { type Duration, durationMs } from './duration.ts';
 export { onRollback, type StageOptions } from './run.ts';
-export { canary, champion, clean, deploy, evaluate, importModel, ingest, monitor, register, replace, select, split, train, type TrainOptions, validate } from './stages.ts';
+export {
+  canary,
+  champion,
+  clean,
+  deploy,
+  evaluate,
+  importModel,
+  ingest,
+  monitor,
+  register,
+  replace,
+  select,
+  split,
+  train,
+  type TrainOptions,
+  validate,
+} from './stages.ts';
 export { steps } from './steps.ts';
 export { gbdt, linear, mlp } from './trainers.ts';

@@ -1,4 +1,16 @@
-import { allHandlersFinished, condition, continueAsNew, defineQuery, defineSignal, defineUpdate, proxyActivities, setCurrentDetails, setHandler, setWorkflowOptions, workflowInfo } from '@temporalio/workflow';
+import {
+  allHandlersFinished,
+  condition,
+  continueAsNew,
+  defineQuery,
+  defineSignal,
+  defineUpdate,
+  proxyActivities,
+  setCurrentDetails,
+  setHandler,
+  setWorkflowOptions,
+  workflowInfo,
+} from '@temporalio/workflow';
 import type { RetrainingActivities } from '../activities/types.ts';
 import { poolQueue } from '../contracts/queues.ts';
 import { type RetrainingEntry, type RetrainingSettings, type RetrainRequest, RetrainRequestSchema } from '../contracts/retraining.ts';
@@ -56,7 +68,9 @@ export async function retraining(pipeline: string, carry?: RetrainingCarry): Pro
     ledger.push(entry);
     ledger.splice(0, Math.max(0, ledger.length - LEDGER_LENGTH));
     unwritten.push(entry);
-    setCurrentDetails([`**${pipeline}**${settings.paused ? ' (paused)' : ''}`, '', ...ledger.slice(-10).map((e) => `- ${e.at} ${e.decision}: ${e.because}`)].join('\n'));
+    setCurrentDetails(
+      [`**${pipeline}**${settings.paused ? ' (paused)' : ''}`, '', ...ledger.slice(-10).map((e) => `- ${e.at} ${e.decision}: ${e.because}`)].join('\n'),
+    );
   };
 
   setHandler(retrainSignal, (payload) => {

@@ -3,7 +3,19 @@ import type { StageKind } from '../contracts/stages.ts';
 import { definePipeline } from './define-pipeline.ts';
 import { runStage } from './run.ts';
 
-const KINDS = ['ingest', 'validate', 'clean', 'split', 'train', 'select', 'evaluate', 'register', 'importModel', 'deploy', 'monitor'] as const satisfies readonly StageKind[];
+const KINDS = [
+  'ingest',
+  'validate',
+  'clean',
+  'split',
+  'train',
+  'select',
+  'evaluate',
+  'register',
+  'importModel',
+  'deploy',
+  'monitor',
+] as const satisfies readonly StageKind[];
 
 /** One stage as a run of its own: the same records, cache, pools and rollback as inside a pipeline. */
 export const stage = definePipeline(

@@ -12,7 +12,10 @@ import { type Duration, durationMs } from './duration.ts';
 import { asStage, callStage, currentRun, openStage, runActivities, runStage, type StageOptions } from './run.ts';
 
 /** Reads the source once into an immutable snapshot (Parquet, content-addressed) and profiles it. */
-export function ingest(input: { readonly source: SourceInput; readonly name?: string; readonly transforms?: readonly RowTransform[] }, options?: StageOptions): Promise<DatasetRef> {
+export function ingest(
+  input: { readonly source: SourceInput; readonly name?: string; readonly transforms?: readonly RowTransform[] },
+  options?: StageOptions,
+): Promise<DatasetRef> {
   return runStage('ingest', 'ingest', { transforms: [], ...input, name: input.name ?? currentRun().pipeline }, options);
 }
 
@@ -56,12 +59,27 @@ export interface TrainOptions extends StageOptions {
 /** Trains one candidate: features fitted on the training rows and compiled, with the model, into one ONNX graph. */
 export function train(dataset: DatasetRef, options: TrainOptions): Promise<CandidateRef> {
   const { trainer, target, features, validation, task = 'auto', sampleRows, validationRows, seed = 0, threads, ...stage } = options;
-  const input = { train: dataset, trainer, target, features, task, seed, ...(validation ? { validation } : {}), ...(sampleRows ? { sampleRows } : {}), ...(validationRows ? { validationRows } : {}), ...(threads ? { threads } : {}) };
+  const input = {
+    train: dataset,
+    trainer,
+    target,
+    features,
+    task,
+    seed,
+    ...(validation ? { validation } : {}),
+    ...(sampleRows ? { sampleRows } : {}),
+    ...(validationRows ? { validationRows } : {}),
+    ...(threads ? { threads } : {}),
+  };
   return runStage('train', `train-${trainer.name}`, input, stage);
 }
 
 /** Picks the candidate that is best on the validation set. The test set is for the winner alone. */
-export function select(candidates: readonly CandidateRef[], input: { readonly on: DatasetRef; readonly metric: Metric }, options?: StageOptions): Promise<WinnerRef> {
+export function select(
+  candidates: readonly CandidateRef[],
+  input: { readonly on: DatasetRef; readonly metric: Metric },
+  options?: StageOptions,
+): Promise<WinnerRef> {
   return runStage('select', 'select', { candidates, ...input }, options);
 }
 
@@ -82,12 +100,24 @@ export function evaluate(
 }
 
 /** Gives the judged candidate a version number in the registry, as the model's alias `candidate`. */
-export function register(judged: EvaluationRef | CandidateRef, input: { readonly model: string; readonly description?: string }, options?: StageOptions): Promise<VersionRef> {
-  return runStage('register', 'register', { ...(judged.kind === 'evaluation' ? { evaluation: judged } : { candidate: judged }), ...input }, { ...options, cache: false });
+export function register(
+  judged: EvaluationRef | CandidateRef,
+  input: { readonly model: string; readonly description?: string },
+  options?: StageOptions,
+): Promise<VersionRef> {
+  return runStage(
+    'register',
+    'register',
+    { ...(judged.kind === 'evaluation' ? { evaluation: judged } : { candidate: judged }), ...input },
+    { ...options, cache: false },
+  );
 }
 
 /** Takes a bare ONNX file of the project folder as a candidate. */
-export function importModel(input: { readonly path: string; readonly sampleRows?: readonly Readonly<Record<string, unknown>>[] }, options?: StageOptions): Promise<CandidateRef> {
+export function importModel(
+  input: { readonly path: string; readonly sampleRows?: readonly Readonly<Record<string, unknown>>[] },
+  options?: StageOptions,
+): Promise<CandidateRef> {
   return runStage('importModel', 'import-model', input, options);
 }
 
@@ -98,8 +128,19 @@ export const replace = (): RolloutStrategy => ({ kind: 'replace' });
  * Traffic in steps, each watched for `bake`; taken back by itself when the challenger fails more, or is slower, than
  * allowed. An endpoint's first version has no champion beside it and is a plain replace.
  */
-export function canary(options: { readonly percent: readonly number[]; readonly bake: Duration; readonly maxErrorRate?: number; readonly maxLatencyRatio?: number }): RolloutStrategy {
-  return { kind: 'canary', percent: [...options.percent], bakeMs: durationMs(options.bake), maxErrorRate: options.maxErrorRate ?? 0.02, maxLatencyRatio: options.maxLatencyRatio ?? 3 };
+export function canary(options: {
+  readonly percent: readonly number[];
+  readonly bake: Duration;
+  readonly maxErrorRate?: number;
+  readonly maxLatencyRatio?: number;
+}): RolloutStrategy {
+  return {
+    kind: 'canary',
+    percent: [...options.percent],
+    bakeMs: durationMs(options.bake),
+    maxErrorRate: options.maxErrorRate ?? 0.02,
+    maxLatencyRatio: options.maxLatencyRatio ?? 3,
+  };
 }
 
 /**
@@ -107,12 +148,22 @@ export function canary(options: { readonly percent: readonly number[]; readonly 
  *
  * @throws ROLLED_BACK when a guard took it back, DEPLOY_FAILED when it could not be brought into service.
  */
-export async function deploy(version: VersionRef, input: { readonly endpoint: string; readonly rollout?: RolloutStrategy }, options?: StageOptions): Promise<DeploymentRef> {
+export async function deploy(
+  version: VersionRef,
+  input: { readonly endpoint: string; readonly rollout?: RolloutStrategy },
+  options?: StageOptions,
+): Promise<DeploymentRef> {
   const run = currentRun();
   const stageOptions = { ...options, cache: false };
   const stage = openStage(run, 'deploy', 'deploy', stageOptions);
   return asStage(run, stage, async () => {
-    const { output: deployment } = await callStage<DeploymentRef>(run, stage, 'deploy', { version, endpoint: input.endpoint, rollout: input.rollout ?? replace() }, stageOptions);
+    const { output: deployment } = await callStage<DeploymentRef>(
+      run,
+      stage,
+      'deploy',
+      { version, endpoint: input.endpoint, rollout: input.rollout ?? replace() },
+      stageOptions,
+    );
     const ended = (): { readonly status: string; readonly reason: string } | undefined => run.rollouts.get(deployment.rollout);
     while (!ended()) {
       // the endpoint signals; should its signal be lost with a server, the record tells
@@ -121,8 +172,10 @@ export async function deploy(version: VersionRef, input: { readonly endpoint: st
       if (outcome) run.rollouts.set(outcome.rollout, outcome);
     }
     const outcome = ended();
-    if (outcome?.status === 'rolled_back') throw new MillraceError('ROLLED_BACK', `${input.endpoint} took version ${String(version.version)} back: ${outcome.reason}`);
-    if (outcome?.status !== 'completed') throw new MillraceError('DEPLOY_FAILED', `${input.endpoint} could not serve version ${String(version.version)}: ${outcome?.reason ?? ''}`);
+    if (outcome?.status === 'rolled_back')
+      throw new MillraceError('ROLLED_BACK', `${input.endpoint} took version ${String(version.version)} back: ${outcome.reason}`);
+    if (outcome?.status !== 'completed')
+      throw new MillraceError('DEPLOY_FAILED', `${input.endpoint} could not serve version ${String(version.version)}: ${outcome?.reason ?? ''}`);
     return { output: deployment, summary: outcome.reason };
   });
 }

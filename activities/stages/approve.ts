@@ -16,6 +16,9 @@ export const approveStage = defineStage({
       token,
     });
     await deps.store.models.setStatus({ model: version.model, version: version.version, status: 'approved', reason: `gate ${gate}` });
-    return { output: null, summary: `${version.model} ${String(version.version)} is champion${previousVersion === null ? '' : `, ${String(previousVersion)} before`}` };
+    return {
+      output: null,
+      summary: `${version.model} ${String(version.version)} is champion${previousVersion === null ? '' : `, ${String(previousVersion)} before`}`,
+    };
   },
 });

@@ -14,7 +14,14 @@ export const deployStage = defineStage({
   run: async ({ version, endpoint, rollout: strategy }, { call, deps, token }) => {
     const rollout = createHash('sha256').update(`${call.runId}\n${call.stage}`).digest('hex').slice(0, 32);
     const run = await deps.store.runs.get(call.runId);
-    await deps.store.rollouts.create({ id: rollout, endpoint, model: version.model, version: version.version, strategy, by: { runId: call.runId, stage: call.stage, token } });
+    await deps.store.rollouts.create({
+      id: rollout,
+      endpoint,
+      model: version.model,
+      version: version.version,
+      strategy,
+      by: { runId: call.runId, stage: call.stage, token },
+    });
     await updateEndpoint(deps, endpoint, 'rollout', {
       rollout,
       version: { model: version.model, version: version.version, predictor: version.predictor },

@@ -14,16 +14,20 @@ const MOST_SLICES = 50;
 export const evaluateStage = defineStage({
   input: EvaluateInputSchema,
   cacheable: true,
-  fingerprint: async ({ accept }, _call, { store }) => ({ champion: accept.beats ? ((await store.models.champion(accept.beats.champion))?.predictor ?? null) : null }),
+  fingerprint: async ({ accept }, _call, { store }) => ({
+    champion: accept.beats ? ((await store.models.champion(accept.beats.champion))?.predictor ?? null) : null,
+  }),
   run: async ({ candidate: given, on, slices, accept, metric }, context) => {
     const { deps } = context;
     const candidate = given.kind === 'winner' ? given.candidate : given;
     const scored = await scoreRows(context, candidate.predictor, on, slices, 'test set');
     const metrics = metricsOf(scored);
-    const main: Metric = metric ?? (given.kind === 'winner' ? (given.metric as Metric) : scored.predictor.signature.task.kind === 'regression' ? 'rmse' : 'logLoss');
+    const main: Metric =
+      metric ?? (given.kind === 'winner' ? (given.metric as Metric) : scored.predictor.signature.task.kind === 'regression' ? 'rmse' : 'logLoss');
 
     const champion = accept.beats ? await deps.store.models.champion(accept.beats.champion) : null;
-    const championMetrics = champion && champion.predictor !== candidate.predictor ? metricsOf(await scoreRows(context, champion.predictor, on, [], 'champion')) : null;
+    const championMetrics =
+      champion && champion.predictor !== candidate.predictor ? metricsOf(await scoreRows(context, champion.predictor, on, [], 'champion')) : null;
     const problems = [
       ...Object.entries(accept.atLeast).flatMap(([name, bound]) => rule(metrics, name, bound, 'at least', (value) => value >= bound)),
       ...Object.entries(accept.atMost).flatMap(([name, bound]) => rule(metrics, name, bound, 'at most', (value) => value <= bound)),
@@ -40,7 +44,12 @@ export const evaluateStage = defineStage({
       accepted: problems.length === 0,
       problems,
     });
-    if (problems.length > 0) throw new MillraceError('ACCEPTANCE_FAILED', `The ${candidate.trainer} candidate does not meet ${problems.length === 1 ? 'an acceptance rule' : `${String(problems.length)} acceptance rules`}.`, { problems });
+    if (problems.length > 0)
+      throw new MillraceError(
+        'ACCEPTANCE_FAILED',
+        `The ${candidate.trainer} candidate does not meet ${problems.length === 1 ? 'an acceptance rule' : `${String(problems.length)} acceptance rules`}.`,
+        { problems },
+      );
     const output: EvaluationRef = { kind: 'evaluation', candidate, metrics: finite(metrics), report: report.sha256 };
     const against = championMetrics && champion ? `, champion ${(championMetrics[main] ?? Number.NaN).toFixed(4)}` : accept.beats ? ', no champion yet' : '';
     return {
@@ -55,17 +64,35 @@ export const evaluateStage = defineStage({
 function rule(metrics: Readonly<Record<string, number>>, name: string, bound: number, word: string, holds: (value: number) => boolean): Problem[] {
   const value = metrics[name];
   if (value === undefined) return [{ path: `accept.${name}`, message: `is no metric of this task; there are ${Object.keys(metrics).join(', ')}` }];
-  return holds(value) ? [] : [{ path: `accept.${name}`, message: `must be ${word} ${String(bound)}`, found: value.toFixed(6), fix: `It is off by ${Math.abs(value - bound).toFixed(6)}.` }];
+  return holds(value)
+    ? []
+    : [
+        {
+          path: `accept.${name}`,
+          message: `must be ${word} ${String(bound)}`,
+          found: value.toFixed(6),
+          fix: `It is off by ${Math.abs(value - bound).toFixed(6)}.`,
+        },
+      ];
 }
 
 function beats(mine: Readonly<Record<string, number>>, champions: Readonly<Record<string, number>>, metric: string, version: number): Problem[] {
   const [a, b] = [mine[metric] ?? Number.NaN, champions[metric] ?? Number.NaN];
   const holds = higherIsBetter(metric) ? a >= b : a <= b;
-  return holds ? [] : [{ path: 'accept.beats', message: `must not be worse than the champion (version ${String(version)}) in ${metric}, which has ${b.toFixed(6)} on the same rows`, found: a.toFixed(6) }];
+  return holds
+    ? []
+    : [
+        {
+          path: 'accept.beats',
+          message: `must not be worse than the champion (version ${String(version)}) in ${metric}, which has ${b.toFixed(6)} on the same rows`,
+          found: a.toFixed(6),
+        },
+      ];
 }
 
 /** JSON has no NaN: a metric that has no value (one class in the rows) is left out. */
-const finite = (metrics: Readonly<Record<string, number>>): Record<string, number> => Object.fromEntries(Object.entries(metrics).filter(([, value]) => Number.isFinite(value)));
+const finite = (metrics: Readonly<Record<string, number>>): Record<string, number> =>
+  Object.fromEntries(Object.entries(metrics).filter(([, value]) => Number.isFinite(value)));
 
 /** The metric of each value of the column, the worst first. */
 function sliceMetrics(scored: ScoredRows, column: string, metric: string): { value: string; rows: number; metric: number }[] {

@@ -36,7 +36,10 @@ export const importModelStage = defineStage({
 
 /** Runs the graph on the given rows, or on one row of zeros: a file that cannot answer is not registered. */
 async function checkedSample(onnx: Uint8Array, signature: Signature, given: readonly Readonly<Record<string, unknown>>[]): Promise<Predictor['sample']> {
-  const rows = given.length > 0 ? given : [Object.fromEntries(signature.columns.map(({ name, type }) => [name, type === 'string' ? '' : type === 'timestamp' ? '1970-01-01T00:00:00.000Z' : 0]))];
+  const rows =
+    given.length > 0
+      ? given
+      : [Object.fromEntries(signature.columns.map(({ name, type }) => [name, type === 'string' ? '' : type === 'timestamp' ? '1970-01-01T00:00:00.000Z' : 0]))];
   const scorer = await createScorer(onnx, signature.graph);
   try {
     const output: number[][] = [];
@@ -50,8 +53,10 @@ async function checkedSample(onnx: Uint8Array, signature: Signature, given: read
 function oneRowTable(signature: Signature, row: Readonly<Record<string, unknown>>): RawTable {
   const columns = signature.columns.map(({ name, type }): [string, RawColumn] => {
     const value = row[name];
-    if (type === 'string') return [name, { kind: 'string', codes: Int32Array.of(typeof value === 'string' ? 0 : -1), dictionary: typeof value === 'string' ? [value] : [] }];
-    if (type === 'timestamp' || type === 'date') return [name, { kind: 'timestamp', values: Float64Array.of(typeof value === 'string' ? Date.parse(value) : Number.NaN) }];
+    if (type === 'string')
+      return [name, { kind: 'string', codes: Int32Array.of(typeof value === 'string' ? 0 : -1), dictionary: typeof value === 'string' ? [value] : [] }];
+    if (type === 'timestamp' || type === 'date')
+      return [name, { kind: 'timestamp', values: Float64Array.of(typeof value === 'string' ? Date.parse(value) : Number.NaN) }];
     return [name, { kind: 'number', values: Float64Array.of(typeof value === 'number' ? value : Number.NaN) }];
   });
   return { rows: 1, columns: new Map(columns) };

@@ -22,6 +22,11 @@ export const ingestStage = defineStage({
         progress(fraction, rows > 0 ? `${rows.toLocaleString('en')} rows` : 'reading');
       },
     });
-    return { output: ref, summary: `${ref.rows.toLocaleString('en')} rows, ${String(manifest.columns.length)} columns`, datasets: [datasetDraft(ref, manifest, source)], metrics: [{ key: 'rows', value: ref.rows }] };
+    return {
+      output: ref,
+      summary: `${ref.rows.toLocaleString('en')} rows, ${String(manifest.columns.length)} columns`,
+      datasets: [datasetDraft(ref, manifest, source)],
+      metrics: [{ key: 'rows', value: ref.rows }],
+    };
   },
 });

@@ -9,7 +9,13 @@ export const monitorStage = defineStage({
   run: async (input, { call, deps }) => {
     const before = await deps.store.monitoring.findMonitor(input.endpoint);
     // the undo first: a schedule that is made and not yet noted could not be taken back
-    await deps.store.undos.add({ runId: call.runId, stage: call.stage, kind: 'monitor', key: input.endpoint, payload: { endpoint: input.endpoint, pipeline: call.pipeline, before: before?.config ?? null } });
+    await deps.store.undos.add({
+      runId: call.runId,
+      stage: call.stage,
+      kind: 'monitor',
+      key: input.endpoint,
+      payload: { endpoint: input.endpoint, pipeline: call.pipeline, before: before?.config ?? null },
+    });
     await putMonitorSchedule(deps, call.pipeline, input);
     await deps.store.monitoring.putMonitor({ endpoint: input.endpoint, config: input, runId: call.runId });
     return { output: null, summary: `every ${String(Math.round(input.everyMs / 1000))} s` };

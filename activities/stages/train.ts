@@ -71,7 +71,14 @@ export const trainStage = defineStage({
       importance: [...trained.importance],
     });
     const { sha256, sizeBytes } = await deps.artifacts.putJson(predictor);
-    const output: CandidateRef = { kind: 'candidate', predictor: sha256, trainer: input.trainer.name, task: trained.task.kind, device: 'cpu', rows: trained.trainRows };
+    const output: CandidateRef = {
+      kind: 'candidate',
+      predictor: sha256,
+      trainer: input.trainer.name,
+      task: trained.task.kind,
+      device: 'cpu',
+      rows: trained.trainRows,
+    };
     const sampled = trained.trainRows < input.train.rows ? ` of ${input.train.rows.toLocaleString('en')}` : '';
     return {
       output,

@@ -1,4 +1,16 @@
-import { between, columnsExist, dateBetween, expectations, hasType, lengthBetween, matches, meanBetween, notNull, nullFractionAtMost, rowCount } from 'millrace';
+import {
+  between,
+  columnsExist,
+  dateBetween,
+  expectations,
+  hasType,
+  lengthBetween,
+  matches,
+  meanBetween,
+  notNull,
+  nullFractionAtMost,
+  rowCount,
+} from 'millrace';
 
 export const flightExpectations = expectations({
   table: [rowCount({ min: 1_000 }), columnsExist(['date', 'delay', 'distance', 'origin', 'destination'])],

@@ -1,4 +1,23 @@
-import { approval, call, clean, col, definePipeline, deploy, evaluate, ingest, linear, monitor, register, replace, select, set, split, text, train, validate } from 'millrace';
+import {
+  approval,
+  call,
+  clean,
+  col,
+  definePipeline,
+  deploy,
+  evaluate,
+  ingest,
+  linear,
+  monitor,
+  register,
+  replace,
+  select,
+  set,
+  split,
+  text,
+  train,
+  validate,
+} from 'millrace';
 import { mailExpectations } from './expectations.ts';
 import { SpamFilterParams } from './params.ts';
 
@@ -16,7 +35,11 @@ export const spamFilter = definePipeline(
       // words and numbers are what tells; the same is done to the text of a request
       set('text', call('regexReplace', call('lower', col('text')), '[^a-z0-9$!]+', ' ')),
     ]);
-    const { train: fit, validation, test } = await split(cleaned, { by: 'stratified', column: 'spam', validationFraction: 0.1, testFraction: 0.2, seed: p.seed });
+    const {
+      train: fit,
+      validation,
+      test,
+    } = await split(cleaned, { by: 'stratified', column: 'spam', validationFraction: 0.1, testFraction: 0.2, seed: p.seed });
     const shared = { target: 'spam', validation, seed: p.seed } as const;
     const candidates = await Promise.all([
       train(fit, { ...shared, trainer: linear({ l2: 1 }), features: { text: text({ maxFeatures: p.maxTerms }) }, name: 'train-words' }),

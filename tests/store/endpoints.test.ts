@@ -106,6 +106,8 @@ it('keeps the steps of a rollout, and its end', async () => {
   expect(await store.rollouts.finish({ id, status: 'rolled_back', reason: 'its run was cancelled' })).toMatchObject({ status: 'rolled_back' });
 });
 
+const failure = (message: string) => ({ code: 'ARTIFACT_CORRUPT' as const, message, fix: '', problems: [] });
+
 it('knows which live servers obey a route', async () => {
   await store.servers.heartbeat({ serverId: 's1', url: 'http://one', holding: [{ endpoint: 'h', epoch: 3 }], leaseSeconds: 30 });
   await store.servers.heartbeat({ serverId: 's2', url: 'http://two', holding: [{ endpoint: 'h', epoch: 2 }], leaseSeconds: 30 });
@@ -113,8 +115,8 @@ it('knows which live servers obey a route', async () => {
   expect(await store.servers.holders({ endpoint: 'h', epoch: 3 })).toEqual({ live: 2, holding: 1, problems: [] });
   expect(await store.servers.holders({ endpoint: 'h', epoch: 2 })).toEqual({ live: 2, holding: 2, problems: [] });
   const failures = [
-    { endpoint: 'h', epoch: 2, error: 'the file is not whole' },
-    { endpoint: 'h', epoch: 1, error: 'long past' },
+    { endpoint: 'h', epoch: 2, error: failure('the file is not whole') },
+    { endpoint: 'h', epoch: 1, error: failure('long past') },
   ];
   await store.servers.heartbeat({ serverId: 's1', url: 'http://one', holding: [], failures, leaseSeconds: 30 });
   expect(await store.servers.holders({ endpoint: 'h', epoch: 2 })).toEqual({ live: 2, holding: 1, problems: ['s1: the file is not whole'] });
