@@ -4,15 +4,16 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { ApplicationFailure, type WorkflowFailedError } from '@temporalio/client';
-import { DefaultLogger, Runtime } from '@temporalio/worker';
+import { DefaultLogger, NativeConnection, Runtime } from '@temporalio/worker';
 import onnxProto from 'onnx-proto';
 import { afterAll, inject, vi } from 'vitest';
-import type { ErrorReport } from '../../contracts/errors.ts';
+import { type ErrorReport, MillraceError } from '../../contracts/errors.ts';
 import type { RunProgress } from '../../contracts/run.ts';
 import { floatTensor, ONNX_TYPE, valueInfo } from '../../ml/onnx/graph-builder.ts';
 import { createPredictionServer, type PredictionServer } from '../../serving/server.ts';
 import type { StageRecord } from '../../store/stages.ts';
 import { createTestEnvironment, type TestEnvironment, type TestEnvironmentOptions, type TestRun } from '../../testing/test-environment.ts';
+import { createBuildWorker } from '../../workers/hosting.ts';
 import { freshDatabase } from '../support/database.ts';
 
 /** What a test that waits for the real servers gives them, on a machine that is busy with other tests. */
@@ -107,6 +108,15 @@ export async function serve(
   return { url, server, predict };
 }
 
+/** The code of what a promise is refused with. */
+export async function refusedWith(work: Promise<unknown>): Promise<string> {
+  const error: unknown = await work.then(
+    () => undefined,
+    (caught: unknown) => caught,
+  );
+  return error instanceof MillraceError ? error.code : `not refused: ${String(error)}`;
+}
+
 /** The report with which a run ended. Fails when it did not fail. */
 export async function failureOf(run: Pick<TestRun, 'result'>): Promise<ErrorReport> {
   const error = await run.result().then(
@@ -146,3 +156,15 @@ export const decision = (by: string, gate?: string): { readonly by: string; read
   reason: `${by} looked at it`,
   ...(gate === undefined ? {} : { gate }),
 });
+
+/** A second worker beside the environment's, on another build; stops when the file ends. */
+export async function hostBuild(env: TestEnvironment, buildId: string): Promise<void> {
+  const connection = await NativeConnection.connect({ address: inject('temporalAddress') });
+  const worker = await createBuildWorker({ deps: env.deps, connection }, buildId);
+  const running = worker.run();
+  afterAll(async () => {
+    worker.shutdown();
+    await running;
+    await connection.close();
+  });
+}
