@@ -7,6 +7,7 @@ import type { StageCall, StageHeartbeat, StageKind, StageResult } from '../contr
 import type { ActivityDependencies } from './dependencies.ts';
 import { toActivityFailure } from './failure.ts';
 import type { StageContext, StageDefinition } from './stage-definition.ts';
+import type { BegunStage } from '../store/stages.ts';
 import { stages } from './stages/index.ts';
 import type { StageActivities } from './types.ts';
 import { undoPublications } from './undo.ts';
@@ -65,22 +66,32 @@ async function prepare(deps: ActivityDependencies, call: StageCall) {
 }
 
 async function lookupStage(deps: ActivityDependencies, call: StageCall): Promise<StageResult | null> {
-  const { parts, fingerprint } = await prepare(deps, call);
-  if (fingerprint === null) return null;
-  const begun = await deps.store.stages.begin(beginning(deps, call, fingerprint, parts));
+  const life = signsOfLife();
+  try {
+    const { parts, fingerprint } = await prepare(deps, call);
+    if (fingerprint === null) return null;
+    return await known(deps, call, await deps.store.stages.begin(beginning(deps, call, fingerprint, parts)));
+  } finally {
+    life.end();
+  }
+}
+
+/** The result that needs no work: this stage's own, of an attempt before, or one of an earlier run. */
+async function known(deps: ActivityDependencies, call: StageCall, begun: BegunStage): Promise<StageResult | null> {
   if (begun.completedOutput !== undefined) return resultOf(begun.completedOutput, false, '');
   if (begun.hit && (await artifactsAreThere(deps, begun.hit.output))) return takeOver(deps, call, begun.token, begun.hit);
   return null;
 }
 
-async function runStage(deps: ActivityDependencies, call: StageCall): Promise<StageResult> {
-  const { definition, input, parts, fingerprint } = await prepare(deps, call);
-  const begun = await deps.store.stages.begin(beginning(deps, call, fingerprint, parts));
-  if (begun.completedOutput !== undefined) return resultOf(begun.completedOutput, false, '');
-  if (begun.hit && (await artifactsAreThere(deps, begun.hit.output))) return takeOver(deps, call, begun.token, begun.hit);
+interface SignsOfLife {
+  readonly progress: (fraction: number | null, message: string) => void;
+  readonly peakMib: () => number;
+  readonly end: () => void;
+}
 
+/** Heartbeats from now on, as long as the work shows life. */
+function signsOfLife(): SignsOfLife {
   const activity = Context.current();
-  const usage = process.cpuUsage();
   let peakMib = 0;
   let lastSign = Date.now();
   let state: StageHeartbeat = { fraction: null, message: 'begins' };
@@ -88,22 +99,43 @@ async function runStage(deps: ActivityDependencies, call: StageCall): Promise<St
     peakMib = Math.max(peakMib, process.memoryUsage.rss() / 1_048_576);
     if (Date.now() - lastSign < STALL_AFTER_MS) activity.heartbeat(state);
   }, HEARTBEAT_EVERY_MS);
-  activity.heartbeat(state);
+  return {
+    progress: (fraction, message) => {
+      lastSign = Date.now();
+      state = { fraction, message };
+    },
+    peakMib: () => Math.round(Math.max(peakMib, process.memoryUsage.rss() / 1_048_576)),
+    end: () => {
+      clearInterval(beat);
+    },
+  };
+}
+
+async function runStage(deps: ActivityDependencies, call: StageCall): Promise<StageResult> {
+  const life = signsOfLife();
+  try {
+    const { definition, input, parts, fingerprint } = await prepare(deps, call);
+    const begun = await deps.store.stages.begin(beginning(deps, call, fingerprint, parts));
+    return (await known(deps, call, begun)) ?? (await work(deps, call, definition, input, begun, life));
+  } finally {
+    life.end();
+  }
+}
+
+async function work(deps: ActivityDependencies, call: StageCall, definition: AnyStage, input: object, begun: BegunStage, life: SignsOfLife): Promise<StageResult> {
+  const activity = Context.current();
+  const usage = process.cpuUsage();
   const { checkpoint } = begun;
   const context: StageContext = {
     call,
     deps,
     token: begun.token,
     signal: activity.cancellationSignal,
-    progress: (fraction, message) => {
-      lastSign = Date.now();
-      state = { fraction, message };
-    },
+    progress: life.progress,
     resume: async () => (checkpoint ? deps.artifacts.getBytes(checkpoint.sha) : undefined),
     commitCheckpoint: async (step, bytes) => {
       const { sha256 } = await deps.artifacts.putBytes(bytes);
       await deps.store.stages.commitCheckpoint({ runId: call.runId, name: call.stage, token: begun.token, sha: sha256, step });
-      lastSign = Date.now();
     },
   };
   try {
@@ -116,7 +148,7 @@ async function runStage(deps: ActivityDependencies, call: StageCall): Promise<St
       token: begun.token,
       output: { value: outcome.output, summary: outcome.summary },
       cpuSeconds: (used.user + used.system) / 1e6,
-      peakMib: Math.round(Math.max(peakMib, process.memoryUsage.rss() / 1_048_576)),
+      peakMib: life.peakMib(),
       device: outcome.device ?? 'cpu',
       ...(outcome.metrics ? { metrics: outcome.metrics } : {}),
       ...(outcome.datasets ? { datasets: outcome.datasets } : {}),
@@ -136,8 +168,6 @@ async function runStage(deps: ActivityDependencies, call: StageCall): Promise<St
       deps.log('warn', `the failure of stage ${call.stage} of run ${call.runId} could not be recorded`, { error: String(unwritten) });
     });
     throw failure;
-  } finally {
-    clearInterval(beat);
   }
 }
 

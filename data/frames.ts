@@ -58,9 +58,15 @@ export async function frameFromDataset({ artifacts, manifest, maxCells = MAX_CEL
     manifest.columns.map(({ name }) => name),
     options,
   );
-  const { default: danfo } = await import('danfojs-node');
+  const danfo = await danfojs();
   const data = Object.fromEntries(manifest.columns.map(({ name, type }) => [name, cellsOf(table.columns.get(name), type)]));
   return new danfo.DataFrame(data);
+}
+
+/** Loaders differ in where they put what a CommonJS package exports: on the module, or on its default. */
+async function danfojs(): Promise<typeof import('danfojs-node')> {
+  const module = await import('danfojs-node');
+  return 'DataFrame' in module ? module : (module as { readonly default: typeof import('danfojs-node') }).default;
 }
 
 function cellsOf(column: RawColumn | undefined, type: ColumnType): Cell[] {
