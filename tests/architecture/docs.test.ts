@@ -13,6 +13,7 @@ import { ERRORS } from '../../contracts/errors.ts';
 import { GbdtParametersSchema } from '../../ml/gbdt/parameters.ts';
 import { LinearParametersSchema } from '../../ml/linear/parameters.ts';
 import { MlpParametersSchema } from '../../ml/mlp/parameters.ts';
+import { FlightDelayParams } from '../../pipelines/flight-delay/params.ts';
 
 const PAGES = ['README.md', 'CONTRIBUTING.md', 'CHANGELOG.md', ...readdirSync(join(packageRoot, 'docs')).map((file) => `docs/${file}`)].filter((path) =>
   path.endsWith('.md'),
@@ -25,7 +26,7 @@ interface Block {
   readonly code: string;
 }
 const blocksOf = (text: string): readonly Block[] =>
-  [...text.matchAll(/^```(\w*)[^\n]*\n([\s\S]*?)^```$/gm)].map(([, language, code]) => ({ language: language ?? '', code: code ?? '' }));
+  [...text.matchAll(/^```([^\n]*)\n([\s\S]*?)^```$/gm)].map(([, language, code]) => ({ language: language ?? '', code: code ?? '' }));
 const withoutBlocks = (text: string): string => text.replaceAll(/^```[\s\S]*?^```$/gm, '');
 const inlineCode = (text: string): readonly string[] => [...withoutBlocks(text).matchAll(/`([^`\n]+)`/g)].map((match) => match[1] ?? '');
 
@@ -136,15 +137,17 @@ function typeProblems(pages: ReadonlyMap<string, string>): readonly string[] {
   }
   const { config } = ts.readConfigFile(join(packageRoot, 'tsconfig.json'), (path) => ts.sys.readFile(path)) as { config: object };
   const { options } = ts.parseJsonConfigFileContent({ ...config, include: [], files: [] }, ts.sys, packageRoot);
-  const host = ts.createCompilerHost(options, true);
-  const { fileExists, readFile, getSourceFile, directoryExists } = host;
+  const disk = ts.createCompilerHost(options, true);
   const folders = new Set([...files.keys()].flatMap((path) => [dirname(path), dirname(dirname(path)), dirname(dirname(dirname(path)))]));
-  host.fileExists = (path) => files.has(path) || fileExists(path);
-  host.readFile = (path) => files.get(path) ?? readFile(path);
-  host.directoryExists = (path) => folders.has(path) || (directoryExists?.(path) ?? true);
-  host.getSourceFile = (path, version, onError) => {
-    const text = files.get(path);
-    return text === undefined ? getSourceFile(path, version, onError) : ts.createSourceFile(path, text, version, true);
+  const host: ts.CompilerHost = {
+    ...disk,
+    fileExists: (path) => files.has(path) || disk.fileExists(path),
+    readFile: (path) => files.get(path) ?? disk.readFile(path),
+    directoryExists: (path) => folders.has(path) || (disk.directoryExists?.(path) ?? true),
+    getSourceFile: (path, version, onError) => {
+      const text = files.get(path);
+      return text === undefined ? disk.getSourceFile(path, version, onError) : ts.createSourceFile(path, text, version, true);
+    },
   };
   const checked = ts.createProgram([...files.keys()], { ...options, noEmit: true, noUnusedLocals: true, skipLibCheck: true }, host);
   return [...files.keys()]
@@ -190,10 +193,38 @@ describe('the documents', () => {
     expect(textOf(page).match(/(?<![\w.~-])\/(?:home|root|Users|work|opt|tmp)\/[\w.]+/g)).toBeNull();
   });
 
-  test('compile: every ts block is a module that type-checks', () => {
+  test('compile: every ts block is a module that type-checks, and a planted one that does not is found', () => {
     expect([...TEXTS.values()].flatMap(blocksOf).filter(({ language }) => language === 'ts').length).toBeGreaterThan(5);
-    expect(typeProblems(TEXTS)).toEqual([]);
+    const planted = "```ts\nimport { gbdt } from 'millrace';\nexport const t = gbdt({ tress: 1 });\n```\n";
+    const problems = typeProblems(new Map([...TEXTS, ['planted.md', planted]]));
+    expect(problems.filter((problem) => !problem.startsWith('planted.md/'))).toEqual([]);
+    expect(problems.join()).toContain('tress');
   }, 180_000);
+});
+
+describe('the pipeline of the README', () => {
+  const shown = blocksOf(textOf('README.md')).find(({ code }) => code.includes('definePipeline'))?.code ?? '';
+  const real = readFileSync(join(packageRoot, 'pipelines/flight-delay/pipeline.ts'), 'utf8');
+  const stagesOf = (code: string): readonly string[] =>
+    [...code.matchAll(/(?<=await |^ +)(ingest|validate|split|train|select|evaluate|register|approval|deploy|monitor)\(/gm)].map((match) => match[1] ?? '');
+  const featuresOf = (code: string): string => /^const features = \{[\s\S]*?^\};/m.exec(code)?.[0] ?? '';
+
+  test('has the stages and features of flightDelay', () => {
+    expect(stagesOf(shown)).toHaveLength(11);
+    expect(stagesOf(shown)).toEqual(stagesOf(real));
+    expect(featuresOf(shown)).not.toBe('');
+    expect(featuresOf(shown)).toBe(featuresOf(real));
+  });
+
+  test('has its defaults', () => {
+    const { trees, treeRows, networkRows, leastAuc, bakeSeconds, delayedAfterMinutes } = FlightDelayParams.parse({});
+    const number = (pattern: RegExp): readonly number[] => [...shown.matchAll(pattern)].map((match) => Number(match[1]?.replaceAll('_', '')));
+    expect(number(/sampleRows: ([\d_]+)/g)).toEqual([treeRows, networkRows]);
+    expect(number(/trees: (\d+)/g)).toEqual([trees]);
+    expect(number(/auc: ([\d.]+)/g)).toEqual([leastAuc]);
+    expect(number(/bake: '(\d+) seconds'/g)).toEqual([bakeSeconds]);
+    expect(number(/col\('delay'\), (\d+)/g)).toEqual([delayedAfterMinutes]);
+  });
 });
 
 describe('the tables', () => {
@@ -249,7 +280,7 @@ describe('the tables', () => {
 });
 
 describe('these checks', () => {
-  test('find a planted link, command, option, variable and type that is wrong', () => {
+  test('find a planted link, command, option and variable that is wrong', () => {
     expect(brokenLinks('README.md', '[a](docs/none.md) [b](README.md#no-such-heading) [c](LICENSE)')).toEqual(['docs/none.md', 'README.md#no-such-heading']);
     expect(commandProblem('millrace teleport', true)).toContain('teleport');
     expect(commandProblem('millrace run x --teleport', true)).toContain('--teleport');
@@ -261,6 +292,5 @@ describe('these checks', () => {
       'millrace runs show RUN',
     ]);
     expect(variablesIn('`MILLRACE_PLANTED` and TEMPORAL_TLS_…')).toEqual(['MILLRACE_PLANTED']);
-    expect(typeProblems(new Map([['x.md', "```ts\nimport { gbdt } from 'millrace';\nexport const t = gbdt({ tress: 1 });\n```\n"]])).join()).toContain('tress');
-  }, 180_000);
+  });
 });
