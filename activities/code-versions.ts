@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
-import { dirname, extname, join } from 'node:path';
+import { dirname, extname, join, resolve, sep } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { build, type Loader, type Metafile, type Plugin, transform } from 'esbuild';
 import { STAGE_KINDS } from './stage-activities.ts';
@@ -23,7 +23,9 @@ export async function hashModule(entry: string, exportName?: string): Promise<st
     target: 'node20',
     packages: 'external',
     plugins: exportName === undefined ? [] : [unusedStepsGo],
-    minify: true,
+    // not the names: which short ones are given depends on code that is left out
+    minifyWhitespace: true,
+    minifySyntax: true,
     legalComments: 'none',
     treeShaking: true,
     metafile: true,
@@ -32,7 +34,20 @@ export async function hashModule(entry: string, exportName?: string): Promise<st
   const hash = createHash('sha256');
   for (const file of result.outputFiles) hash.update(file.contents);
   for (const version of externalVersions(result.metafile, entry)) hash.update(`\n${version}`);
+  for (const thread of await threadModules(result.metafile)) if (thread !== entry) hash.update(`\n${await hashModule(thread)}`);
   return hash.digest('hex');
+}
+
+/** Modules that are started as threads by name: no import leads to them, and much of the work is done there. */
+async function threadModules(metafile: Metafile): Promise<readonly string[]> {
+  const found = new Set<string>();
+  for (const input of Object.keys(metafile.inputs)) {
+    const path = resolve(input);
+    if (path.includes(`${sep}node_modules${sep}`) || !existsSync(path)) continue;
+    for (const [, name] of (await readFile(path, 'utf8')).matchAll(/startModuleWorker\(['"]([\w-]+)['"]/g))
+      found.add(join(dirname(path), `${name ?? ''}${extname(path)}`));
+  }
+  return [...found].sort();
 }
 
 /** Hash of the code behind each kind of stage, as this process runs it. */
@@ -49,12 +64,21 @@ export async function stageCodeVersions(): Promise<ReadonlyMap<string, string>> 
 /** Making a step has no effect of its own: one that is not asked for, with all that only it uses, is no part of the hash. */
 const unusedStepsGo: Plugin = {
   name: 'unused-steps-go',
-  setup: ({ onLoad }) => {
+  setup: ({ onLoad, onResolve }) => {
+    // what makes a step stands for itself: an import from outside would keep the names that only other steps use
+    onResolve({ filter: /^millrace\/steps$/ }, ({ path }) => ({ path, namespace: 'millrace' }));
+    onLoad({ filter: /./, namespace: 'millrace' }, () => ({
+      contents: ['frameStep', 'relationStep', 'valueStep'].map((kind) => `export const ${kind} = (run) => ['${kind}', run];`).join('\n'),
+    }));
     onLoad({ filter: /\.[cm]?[jt]s$/ }, async ({ path }) => {
       const loader = extname(path).replace(/^\.[cm]?/, '') as Loader;
       // without its comments, so that the mark cannot end one
       const { code } = await transform(await readFile(path, 'utf8'), { loader, minifyWhitespace: true, legalComments: 'none' });
-      return { contents: code.replaceAll(/(?<=[=(,:])(?:frameStep|relationStep|valueStep)(?=\()/g, '/* @__PURE__ */ $&'), loader: 'js', resolveDir: dirname(path) };
+      return {
+        contents: code.replaceAll(/(?<=[=(,:])(?:frameStep|relationStep|valueStep)(?=\()/g, '/* @__PURE__ */ $&'),
+        loader: 'js',
+        resolveDir: dirname(path),
+      };
     });
   },
 };

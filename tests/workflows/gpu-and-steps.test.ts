@@ -69,6 +69,6 @@ describe("a person's own steps", () => {
     const run = await env.start('stepped', { fail: true });
     expect(await failureOf(run)).toMatchObject({ code: 'USER_CODE_FAILED', message: 'The step notADataset threw Error: the step cannot do this' });
     const record = await env.deps.store.runs.findByWorkflow(run.workflowId);
-    expect((await stageOf(env, record?.id ?? '', 'notADataset')).attempt).toBe(1);
+    expect((await stageOf(env, record?.id ?? '', 'notADataset')).attempts).toBe(1);
   });
 });
