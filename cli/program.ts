@@ -8,7 +8,7 @@ import { addInitCommand } from './init-command.ts';
 import { addPredictCommand } from './predict-command.ts';
 import { addQuickstartCommand } from './quickstart-command.ts';
 import { addRetrainingCommands } from './retraining-commands.ts';
-import { addRunCommand } from './run-command.ts';
+import { addRunCommand, addStageCommand } from './run-command.ts';
 import { addRunsCommands } from './runs-commands.ts';
 import { addScheduleCommands } from './schedule-commands.ts';
 import { addStackCommands } from './stack-commands.ts';
@@ -33,6 +33,7 @@ export function createProgram(terminal: Terminal, exit: (code: number) => void):
   addQuickstartCommand(program);
   addInitCommand(program);
   addRunCommand(program);
+  addStageCommand(program);
   addRunsCommands(program);
   addPipelinesCommands(program);
   addDatasetsCommands(program);

@@ -90,3 +90,30 @@ export function addRunCommand(program: Program): void {
       });
     });
 }
+
+/** One stage as a run of its own, for a look by hand: `millrace stage ingest --input '{"source":{…},"name":"flights"}'`. */
+export function addStageCommand(program: Program): void {
+  addCommand(
+    program,
+    program.root,
+    'stage <kind>',
+    'run one stage alone: ingest, validate, clean, split, train, select, evaluate, register, importModel, deploy, monitor',
+  )
+    .option('--input <json>', "the stage's input as a JSON object")
+    .option('--set <name=value>', 'one field of the input; may be repeated, wins over --input', collect)
+    .option('--pool <pool>', 'the pool whose workers run it (default: cpu)')
+    .option('--detach', 'start it and return at once')
+    .action(async (kind: string, options: RunOptions & { readonly pool?: string }) => {
+      const invocation = invocationOf(program, options);
+      const input = readParameters(options);
+      await withClients(async (clients) => {
+        const started = await startRun(clients, {
+          pipeline: 'stage',
+          params: { kind, input, ...(options.pool === undefined ? {} : { pool: options.pool }) },
+          workflowId: newWorkflowId(`stage-${kind}`),
+          trigger: { kind: 'cli', reason: `stage ${kind} alone` },
+        });
+        await tellOrFollow(clients, started, options.detach === true, invocation);
+      });
+    });
+}

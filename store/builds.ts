@@ -1,4 +1,4 @@
-import { desc, eq } from 'drizzle-orm';
+import { desc, eq, sql } from 'drizzle-orm';
 import type { Database } from './database.ts';
 import { builds, type GitState } from './schema.ts';
 
@@ -14,13 +14,16 @@ export interface BuildDraft {
 
 export function createBuildsStore({ orm }: Database) {
   return {
-    /** Records a build once; a build is named by its content, so one that is there is the same. */
+    /** Records a build, as the newest: a build is named by its content, and may come back when an edit is taken back. */
     async put(draft: BuildDraft): Promise<void> {
       const { git, ...rest } = draft;
       await orm
         .insert(builds)
         .values({ ...rest, gitRemote: git.remote, gitCommit: git.commit, gitClean: git.clean })
-        .onConflictDoNothing();
+        .onConflictDoUpdate({
+          target: builds.id,
+          set: { createdAt: sql`now()`, bundles: rest.bundles, gitRemote: git.remote, gitCommit: git.commit, gitClean: git.clean },
+        });
     },
 
     async find(id: string): Promise<BuildRecord | null> {

@@ -3,7 +3,7 @@ import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Client, Connection, type WorkflowHandle } from '@temporalio/client';
-import { NativeConnection, Worker } from '@temporalio/worker';
+import { DefaultLogger, NativeConnection, Runtime, Worker } from '@temporalio/worker';
 import { createBuildFiles } from '../activities/build-files.ts';
 import { stageCodeVersions } from '../activities/code-versions.ts';
 import type { ActivityDependencies } from '../activities/dependencies.ts';
@@ -100,6 +100,7 @@ export async function createTestEnvironment(options: TestEnvironmentOptions = {}
     closing.push(() => clientConnection.close());
     const client = new Client({ connection: clientConnection, namespace });
     await prepareNamespace(clientConnection, namespace);
+    quietRuntime();
     const connection = await NativeConnection.connect({ address });
     closing.push(() => connection.close());
     const deps: ActivityDependencies = {
@@ -166,9 +167,29 @@ function withMocks(deps: ActivityDependencies, mocks: Readonly<Record<string, St
       const mock = mockOf(call);
       if (!mock) return real.runStage(call);
       const output: unknown = await mock(call.input as never, call);
+      if (call.kind === 'deploy') await tellRolloutEnded(deps, call.runId, output);
       return { output, cached: false, summary: 'mocked' };
     },
   };
+}
+
+let runtimeIsQuiet = false;
+/** The SDK's runtime is one a process, and can be set up before its first use only. */
+function quietRuntime(): void {
+  if (runtimeIsQuiet) return;
+  runtimeIsQuiet = true;
+  try {
+    Runtime.install({ logger: new DefaultLogger('WARN'), shutdownSignals: [] });
+  } catch {
+    // the test has set up a runtime of its own
+  }
+}
+
+/** A run waits for its rollout to end; one that is mocked has ended well. */
+async function tellRolloutEnded(deps: ActivityDependencies, runId: string, deployment: unknown): Promise<void> {
+  const { workflowId } = await deps.store.runs.get(runId);
+  const { rollout } = deployment as { readonly rollout: string };
+  if (workflowId !== null) await deps.client.workflow.getHandle(workflowId).signal('rolloutFinished', { rollout, status: 'completed', reason: 'mocked' });
 }
 
 async function ownPostgres(home: string, closing: (() => Promise<unknown>)[]): Promise<string> {

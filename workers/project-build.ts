@@ -42,7 +42,7 @@ export async function buildProject(deps: Pick<ActivityDependencies, 'config' | '
   const lines = [`export * from ${JSON.stringify(system)};`, ...folders.map((f) => `export * from ${JSON.stringify(f.pipeline)};`)];
   await writeFile(entry, `${lines.join('\n')}\n`);
 
-  const bundled = await bundleForLooking(entry, deps.config.projectFolder, work);
+  const bundled = await bundleForLooking(entry, deps.config.projectFolder);
   const pipelines = await Promise.all(folders.map(async (folder) => builtPipelines(folder, bundled.exportsOf(folder.name), folder.steps)));
   const all = pipelines.flat();
   checkNames(all);
@@ -53,40 +53,50 @@ export async function buildProject(deps: Pick<ActivityDependencies, 'config' | '
     .digest('hex')
     .slice(0, 32);
 
-  if (!(await deps.store.builds.find(id))) {
-    const started = Date.now();
-    const heard: string[] = [];
-    const { code } = await bundleWorkflowCode({
-      workflowsPath: entry,
-      logger: listeningLogger(heard),
-      webpackConfigHook: (webpack) => ({
-        ...webpack,
-        resolve: {
-          ...webpack.resolve,
-          // the entry lies in the state folder: Temporal's SDK is found where this Millrace finds it
-          modules: ['node_modules', dirname(dirname(dirname(createRequire(import.meta.url).resolve('@temporalio/workflow/package.json'))))],
-          alias: { ...(webpack.resolve?.alias as Record<string, string> | undefined), millrace$: ownModule('millrace') ?? 'millrace' },
-        },
-      }),
-    }).catch((error: unknown) => {
-      const said = heard
-        .join('\n')
-        .replaceAll(/\u001b\[\d+m/g, '')
-        .slice(0, 4_000);
-      throw new MillraceError('INVALID_CONFIG', 'The workflow code could not be bundled.', {
-        problems: [{ path: 'pipelines', message: said || String(error) }],
-        fix: 'Workflow code may use no Node modules and no packages that do; put such work into steps.ts.',
-      });
-    });
-    const bundles: Record<string, string> = { [WORKFLOW_BUNDLE]: (await deps.artifacts.putBytes(Buffer.from(code))).sha256 };
-    for (const folder of folders) {
-      if (folder.steps === undefined) continue;
-      bundles[stepsBundle(folder.name)] = (await deps.artifacts.putBytes(await bundleSteps(folder.steps))).sha256;
-    }
-    await deps.store.builds.put({ id, git: await gitState(deps.config.projectFolder), pipelines: all, bundles });
-    deps.log('info', `built ${String(all.length)} pipelines`, { build: id, seconds: (Date.now() - started) / 1000 });
-  }
+  const there = (await deps.store.builds.find(id))?.bundles as Readonly<Record<string, string>> | undefined;
+  const whole = there !== undefined && (await Promise.all(Object.values(there).map((sha) => deps.artifacts.has(sha)))).every(Boolean);
+  const started = Date.now();
+  const bundles = whole ? there : await bundleBuild(deps, entry, folders);
+  if (!whole) deps.log('info', `built ${String(all.length)} pipelines`, { build: id, seconds: (Date.now() - started) / 1000 });
+  await deps.store.builds.put({ id, git: await gitState(deps.config.projectFolder), pipelines: all, bundles });
   return { id, pipelines: all };
+}
+
+/** The files of a build, as artifacts: the bundle of all workflows, and each pipeline's steps. */
+async function bundleBuild(
+  deps: Pick<ActivityDependencies, 'artifacts'>,
+  entry: string,
+  folders: readonly PipelineFolder[],
+): Promise<Readonly<Record<string, string>>> {
+  const heard: string[] = [];
+  const { code } = await bundleWorkflowCode({
+    workflowsPath: entry,
+    logger: listeningLogger(heard),
+    webpackConfigHook: (webpack) => ({
+      ...webpack,
+      resolve: {
+        ...webpack.resolve,
+        // the entry lies in the state folder: Temporal's SDK is found where this Millrace finds it
+        modules: ['node_modules', dirname(dirname(dirname(createRequire(import.meta.url).resolve('@temporalio/workflow/package.json'))))],
+        alias: { ...(webpack.resolve?.alias as Record<string, string> | undefined), millrace$: ownModule('millrace') ?? 'millrace' },
+      },
+    }),
+  }).catch((error: unknown) => {
+    const said = heard
+      .join('\n')
+      .replaceAll(/\u001b\[\d+m/g, '')
+      .slice(0, 4_000);
+    throw new MillraceError('INVALID_CONFIG', 'The workflow code could not be bundled.', {
+      problems: [{ path: 'pipelines', message: said || String(error) }],
+      fix: 'Workflow code may use no Node modules and no packages that do; put such work into steps.ts.',
+    });
+  });
+  const bundles: Record<string, string> = { [WORKFLOW_BUNDLE]: (await deps.artifacts.putBytes(Buffer.from(code))).sha256 };
+  for (const folder of folders) {
+    if (folder.steps === undefined) continue;
+    bundles[stepsBundle(folder.name)] = (await deps.artifacts.putBytes(await bundleSteps(folder.steps))).sha256;
+  }
+  return bundles;
 }
 
 /** `millrace` and what it exports are always this Millrace, wherever the project keeps its packages. */
@@ -143,7 +153,7 @@ const ownFile = (folder: string, file: string): string =>
   import.meta.url.endsWith('.ts') ? join(packageRoot, folder, `${file}.ts`) : join(packageRoot, 'dist', folder, `${file}.js`);
 
 /** One bundle of all workflow code: its hash is the build's, and importing it shows what the pipelines are. */
-async function bundleForLooking(entry: string, projectFolder: string, work: string) {
+async function bundleForLooking(entry: string, projectFolder: string) {
   const folders = await pipelineModules(entry);
   const result = await build({
     stdin: {
@@ -169,9 +179,8 @@ async function bundleForLooking(entry: string, projectFolder: string, work: stri
   });
   const code = result.outputFiles[0]?.text ?? '';
   const hash = createHash('sha256').update(code).digest('hex');
-  // beside Millrace, so that the packages left outside are found
-  const folder = join(packageRoot, 'node_modules', '.cache', 'millrace');
-  const place = existsSync(join(packageRoot, 'node_modules')) ? folder : work;
+  // inside the project, so that the packages left outside are found
+  const place = join(projectFolder, 'node_modules', '.cache', 'millrace');
   await mkdir(place, { recursive: true });
   const file = join(place, `look-${hash.slice(0, 16)}-${String(process.pid)}.mjs`);
   await writeFile(file, code);
