@@ -1,5 +1,5 @@
 import { ScheduleNotFoundError } from '@temporalio/client';
-import { describeError } from '../contracts/errors.ts';
+import { describeError, MillraceError } from '../contracts/errors.ts';
 import { endpointWorkflowId, monitorScheduleId } from '../contracts/queues.ts';
 import { MonitorInputSchema } from '../contracts/stages.ts';
 import type { UndoHandler } from '../store/undos.ts';
@@ -13,7 +13,12 @@ export async function undoPublications(deps: ActivityDependencies, runId: string
     /** The endpoint's own workflow takes its rollout back: only it may publish a route. */
     route: async (undo) => {
       const { endpoint, rolloutId: rollout } = undo.payload as { endpoint: string; rolloutId: string };
-      const { champion } = await updateEndpoint(deps, endpoint, 'rollback', { rollout, by: 'run', reason: `run ${runId} was undone` });
+      const reason = `run ${runId} was undone`;
+      const { champion } = await updateEndpoint(deps, endpoint, 'rollback', { rollout, by: 'run', reason });
+      // one that was completed, or that the endpoint never heard of, is noted here; one that failed by itself stays so
+      await deps.store.rollouts.finish({ id: rollout, status: 'rolled_back', reason }).catch((error: unknown) => {
+        if (!(error instanceof MillraceError && error.code === 'CONFLICT')) throw error;
+      });
       return champion
         ? `${endpoint} is served by ${champion.model} ${String(champion.version)}`
         : `${endpoint} (${endpointWorkflowId(endpoint)}) serves nothing`;
