@@ -58,10 +58,10 @@ export function createRetrainingActivities(deps: ActivityDependencies): Retraini
         await Context.current().sleep(LOOK_EVERY_MS);
       }
     }),
-    noteRetraining: guard(async ({ pipeline, entry }) => {
+    noteRetraining: guard(async ({ pipeline, key, entry }) => {
       await deps.store.retraining.append({
         pipeline,
-        key: `${entry.at}/${entry.decision}`,
+        key,
         trigger: { requests: entry.requests, because: entry.because, workflowId: entry.workflowId ?? null },
         reasons: entry.requests.map((r) => r.reason),
         decision: entry.decision,

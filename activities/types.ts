@@ -101,7 +101,8 @@ export interface RetrainingActivities {
   startRetraining(input: { readonly pipeline: string; readonly workflowId: string; readonly reasons: readonly RetrainRequest[] }): Promise<void>;
   /** Heartbeats until the run has ended, in whatever way. */
   awaitRetraining(input: { readonly workflowId: string }): Promise<{ readonly status: string }>;
-  noteRetraining(input: { readonly pipeline: string; readonly entry: RetrainingEntry }): Promise<void>;
+  /** Written once for a key. */
+  noteRetraining(input: { readonly pipeline: string; readonly key: string; readonly entry: RetrainingEntry }): Promise<void>;
 }
 
 export interface MonitorActivities {

@@ -36,6 +36,8 @@ export interface RetrainingCarry {
   readonly ledger: readonly RetrainingEntry[];
   readonly lastStartedMs: number;
   readonly count: number;
+  /** Lines of the ledger so far. */
+  readonly noted: number;
   readonly inFlight: string | null;
 }
 
@@ -58,7 +60,8 @@ export async function retraining(pipeline: string, carry?: RetrainingCarry): Pro
   let settings: RetrainingSettings = carry?.settings ?? { coolDownMs: 60_000, paused: false };
   const waiting: RetrainRequest[] = [...(carry?.waiting ?? [])];
   const ledger: RetrainingEntry[] = [...(carry?.ledger ?? [])];
-  const unwritten: RetrainingEntry[] = [];
+  const unwritten: { readonly key: string; readonly entry: RetrainingEntry }[] = [];
+  let noted = carry?.noted ?? 0;
   let lastStartedMs = carry?.lastStartedMs ?? 0;
   let count = carry?.count ?? 0;
   let inFlight = carry?.inFlight ?? null;
@@ -67,7 +70,9 @@ export async function retraining(pipeline: string, carry?: RetrainingCarry): Pro
     const entry: RetrainingEntry = { at: new Date(Date.now()).toISOString(), decision, because, requests, ...(workflowId === undefined ? {} : { workflowId }) };
     ledger.push(entry);
     ledger.splice(0, Math.max(0, ledger.length - LEDGER_LENGTH));
-    unwritten.push(entry);
+    // many may be made in one instant, alike in everything but their number
+    noted += 1;
+    unwritten.push({ key: `${workflowInfo().firstExecutionRunId}/${String(noted)}`, entry });
     setCurrentDetails(
       [`**${pipeline}**${settings.paused ? ' (paused)' : ''}`, '', ...ledger.slice(-10).map((e) => `- ${e.at} ${e.decision}: ${e.because}`)].join('\n'),
     );
@@ -92,7 +97,7 @@ export async function retraining(pipeline: string, carry?: RetrainingCarry): Pro
   setHandler(ledgerQuery, () => ledger);
 
   const writeLedger = async (): Promise<void> => {
-    for (let entry = unwritten.shift(); entry; entry = unwritten.shift()) await activities.noteRetraining({ pipeline, entry });
+    for (let next = unwritten.shift(); next; next = unwritten.shift()) await activities.noteRetraining({ pipeline, ...next });
   };
 
   for (;;) {
@@ -104,7 +109,8 @@ export async function retraining(pipeline: string, carry?: RetrainingCarry): Pro
         if (lastStartedMs > 0 && restMs > 0) {
           note('waiting', `cool-down: ${String(Math.ceil(restMs / 1000))} s to go`, [...waiting]);
           await writeLedger();
-          await condition(() => settings.paused, restMs);
+          const before = settings;
+          await condition(() => settings !== before, restMs);
           continue;
         }
         const requests = waiting.splice(0);
@@ -125,7 +131,7 @@ export async function retraining(pipeline: string, carry?: RetrainingCarry): Pro
     if (workflowInfo().continueAsNewSuggested) {
       await condition(allHandlersFinished);
       await writeLedger();
-      await continueAsNew<typeof retraining>(pipeline, { settings, waiting, ledger, lastStartedMs, count, inFlight });
+      await continueAsNew<typeof retraining>(pipeline, { settings, waiting, ledger, lastStartedMs, count, noted, inFlight });
     }
   }
 }

@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { cp, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { cp, mkdir, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -7,6 +7,7 @@ import { ApplicationFailure, type WorkflowFailedError } from '@temporalio/client
 import { DefaultLogger, NativeConnection, Runtime } from '@temporalio/worker';
 import onnxProto from 'onnx-proto';
 import { afterAll, inject, vi } from 'vitest';
+import { packageRoot } from '../../config/package-root.ts';
 import { type ErrorReport, MillraceError } from '../../contracts/errors.ts';
 import type { RunProgress } from '../../contracts/run.ts';
 import { floatTensor, ONNX_TYPE, valueInfo } from '../../ml/onnx/graph-builder.ts';
@@ -58,6 +59,9 @@ export async function copyProject(): Promise<string> {
   const folder = await mkdtemp(join(tmpdir(), 'millrace-project-'));
   afterAll(() => rm(folder, { recursive: true, force: true }));
   await cp(PROJECT, folder, { recursive: true, filter: (path) => !path.includes('node_modules') });
+  // as an installed project has them
+  await mkdir(join(folder, 'node_modules'));
+  for (const name of ['@temporalio', 'zod']) await symlink(join(packageRoot, 'node_modules', name), join(folder, 'node_modules', name));
   await mkdir(join(folder, 'models'));
   await mkdir(join(folder, 'data'));
   await writeFile(join(folder, 'models', 'double.onnx'), multiplier(2));

@@ -1,0 +1,109 @@
+import { mkdir, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { beforeAll, describe, expect, it, vi } from 'vitest';
+import type { MonitorWindowResult } from '../../activities/types.ts';
+import type { PredictionRecord } from '../../contracts/routes.ts';
+import type { TestEnvironment } from '../../testing/test-environment.ts';
+import { openEnvironment, PATIENCE_MS, serve } from './test-project.ts';
+
+const ENDPOINT = 'late';
+let env: TestEnvironment;
+beforeAll(async () => {
+  env = await openEnvironment();
+  await serve(env);
+  await env.run('trained', { deploy: true });
+});
+
+/** One file of the prediction log, with requests of now whose distances go through `shape`. */
+async function logRequests(name: string, rows: number, shape: (share: number) => number): Promise<void> {
+  const folder = join(env.deps.config.home, 'predictions', ENDPOINT);
+  await mkdir(folder, { recursive: true });
+  const at = new Date().toISOString();
+  const lines = Array.from(
+    { length: rows },
+    (_, row): PredictionRecord => ({
+      requestId: `${name}-${String(row)}`,
+      row: 0,
+      at,
+      model: 'late',
+      version: 1,
+      challenger: false,
+      inputs: { converted: shape((row + 0.5) / rows), carrier: row % 2 === 0 ? 'A' : 'B' },
+      output: [0.5, 0.5],
+      latencyMs: 1,
+    }),
+  );
+  await writeFile(join(folder, `${name}.jsonl`), lines.map((line) => `${JSON.stringify(line)}\n`).join(''));
+}
+
+/** Has the schedule look now, and gives what it saw. */
+async function look(): Promise<MonitorWindowResult> {
+  const schedule = env.client.schedule.getHandle(`monitor/${ENDPOINT}`);
+  const before = (await schedule.describe()).info.recentActions.length;
+  await schedule.trigger();
+  const action = await vi.waitUntil(
+    async () => {
+      const { recentActions } = (await schedule.describe()).info;
+      return recentActions.length > before ? recentActions.at(-1) : undefined;
+    },
+    { timeout: PATIENCE_MS, interval: 200 },
+  );
+  return (await env.client.workflow.getHandle(action.action.workflow.workflowId).result()) as MonitorWindowResult;
+}
+
+const asTrained = (share: number): number => share * 1_609;
+const farOnly = (share: number): number => 1_200 + share * 400;
+
+describe('the monitor of an endpoint', () => {
+  it('is a schedule that looks at each window, and carries what the pipeline said', async () => {
+    const { spec, action, policies } = await env.client.schedule.getHandle(`monitor/${ENDPOINT}`).describe();
+    expect(spec.intervals).toMatchObject([{ every: 3_600_000 }]);
+    expect(action).toMatchObject({
+      workflowType: 'monitor',
+      args: [{ endpoint: ENDPOINT, pipeline: 'trained', leastRows: 50, retrainOn: { psi: 0.25, windows: 2 } }],
+    });
+    expect(policies).toMatchObject({ overlap: 'SKIP', catchupWindow: 3_600_000 });
+    expect(await env.deps.store.monitoring.findMonitor(ENDPOINT)).toMatchObject({ config: { everyMs: 3_600_000 } });
+  });
+
+  it('gives no verdict without enough requests', async () => {
+    expect(await look()).toEqual({ verdict: 'too few rows', rows: 0, worst: null, retrainingAsked: false });
+    await logRequests('a-few', 20, asTrained);
+    expect(await look()).toMatchObject({ verdict: 'too few rows', rows: 20 });
+    expect(await env.deps.store.monitoring.listWindows({ endpoint: ENDPOINT })).toEqual([]);
+  });
+
+  it('finds requests like the training data steady, and asks for nothing', async () => {
+    await logRequests('steady', 600, asTrained);
+    expect(await look()).toMatchObject({ verdict: 'steady', rows: 620, retrainingAsked: false });
+    expect(await env.deps.store.monitoring.listWindows({ endpoint: ENDPOINT })).toMatchObject([{ drifted: false }]);
+  });
+
+  it('asks for a retraining after so many drifted windows in a row as the pipeline said, with its evidence', async () => {
+    await logRequests('drifted', 600, farOnly);
+    const first = await look();
+    expect(first).toMatchObject({ verdict: 'drifted', rows: 600, worst: { column: 'converted' }, retrainingAsked: false });
+    expect(first.worst?.psi).toBeGreaterThan(0.25);
+    const controller = env.client.workflow.getHandle('retraining/trained');
+    expect(await controller.query('ledger')).toEqual([]);
+
+    await logRequests('drifted-again', 600, farOnly);
+    expect(await look()).toMatchObject({ verdict: 'drifted', rows: 600, retrainingAsked: true });
+    await vi.waitFor(
+      async () =>
+        expect(await controller.query('ledger')).toMatchObject([{ decision: 'started', requests: [{ source: `monitor/${ENDPOINT}` }] }, { decision: 'ended' }]),
+      {
+        timeout: PATIENCE_MS,
+        interval: 300,
+      },
+    );
+    const [run] = await env.deps.store.runs.list({ pipeline: 'trained' });
+    expect(run?.trigger).toMatchObject({
+      kind: 'retrain',
+      reason: expect.stringMatching(/^converted drifted: PSI \d+\.\d+ over 0\.25 in 2 windows in a row$/) as string,
+    });
+    // each window begins where the one before it ended
+    const [newest, before] = await env.deps.store.monitoring.listWindows({ endpoint: ENDPOINT });
+    expect(newest?.from).toBe(before?.to);
+  });
+});
