@@ -105,11 +105,11 @@ export async function retraining(pipeline: string, carry?: RetrainingCarry): Pro
       await condition(() => unwritten.length > 0 || (waiting.length > 0 && !settings.paused) || workflowInfo().continueAsNewSuggested);
       await writeLedger();
       if (waiting.length > 0 && !settings.paused) {
+        const before = settings;
         const restMs = lastStartedMs + settings.coolDownMs - Date.now();
         if (lastStartedMs > 0 && restMs > 0) {
           note('waiting', `cool-down: ${String(Math.ceil(restMs / 1000))} s to go`, [...waiting]);
           await writeLedger();
-          const before = settings;
           await condition(() => settings !== before, restMs);
           continue;
         }
