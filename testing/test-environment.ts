@@ -20,8 +20,9 @@ import { prepareNamespace } from '../stack/temporal-namespace.ts';
 import { openArtifacts } from '../store/artifacts.ts';
 import { openStore } from '../store/store.ts';
 import { setCurrentBuild } from '../workers/deployment.ts';
-import { createBuildWorker, createPoolWorker, ensureControllers } from '../workers/hosting.ts';
+import { createBuildWorker, createPoolWorker, createServiceWorker, ensureControllers } from '../workers/hosting.ts';
 import { buildProject } from '../workers/project-build.ts';
+import { historyFromJson } from './history-json.ts';
 
 /** In place of a stage: gets its input, gives its output. Found by the stage's name in the run, else by its kind. */
 export type StageMock = (input: never, call: StageCall) => unknown;
@@ -117,9 +118,12 @@ export async function createTestEnvironment(options: TestEnvironmentOptions = {}
     };
     const { id: buildId, pipelines } = await buildProject(deps);
     const names = pipelines.map((pipeline) => pipeline.name);
+    const hosting = { deps, connection };
+    const stageActivities = withMocks(deps, options.mocks ?? {});
     const workers = [
-      await createBuildWorker({ deps, connection }, buildId),
-      await createPoolWorker({ deps, connection }, 'cpu', availableParallelism(), withMocks(deps, options.mocks ?? {})),
+      await createBuildWorker(hosting, buildId),
+      await createPoolWorker(hosting, 'cpu', availableParallelism(), stageActivities),
+      await createServiceWorker(hosting, stageActivities),
     ];
     const running = workers.map((worker) => worker.run());
     closing.push(async () => {
@@ -146,7 +150,7 @@ export async function createTestEnvironment(options: TestEnvironmentOptions = {}
       start,
       run: async (pipeline, input) => (await start(pipeline, input)).result(),
       replay: async (historyFile) => {
-        const history: unknown = JSON.parse(await readFile(historyFile, 'utf8'));
+        const history = historyFromJson(JSON.parse(await readFile(historyFile, 'utf8')));
         await Worker.runReplayHistory({ workflowBundle: { codePath: await deps.builds.workflowBundle(buildId) } }, history);
       },
       close,

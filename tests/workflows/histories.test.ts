@@ -1,9 +1,9 @@
 import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { historyToJSON } from '@temporalio/common/lib/proto-utils.js';
-import { Worker } from '@temporalio/worker';
 import { beforeAll, describe, expect, it, vi } from 'vitest';
 import type { RetrainingEntry } from '../../contracts/retraining.ts';
+import { historyToJson } from '../../testing/history-json.ts';
 import type { TestEnvironment } from '../../testing/test-environment.ts';
 import { decision, openEnvironment, PATIENCE_MS, serve, untilGate } from './test-project.ts';
 
@@ -22,9 +22,12 @@ beforeAll(async () => {
 /** The history as JSON, without what tells of the machine that made it. */
 async function replayable(workflowId: string, name: string): Promise<number> {
   const history = await env.client.workflow.getHandle(workflowId).fetchHistory();
-  const json = JSON.parse(JSON.stringify(historyToJSON(history)), (key, value: unknown) => (key === 'identity' || key === 'binaryChecksum' ? 'millrace' : value)) as { events: unknown[] };
-  await Worker.runReplayHistory({ workflowBundle: { codePath: await env.deps.builds.workflowBundle(env.buildId) } }, json, workflowId);
-  if (RECORD) await writeFile(fileURLToPath(new URL(`../replay/histories/${name}.json`, import.meta.url)), `${JSON.stringify(json)}\n`);
+  const json = JSON.parse(JSON.stringify(historyToJson(history)), (key, value: unknown) =>
+    key === 'identity' || key === 'binaryChecksum' ? 'millrace' : value,
+  ) as { events: unknown[] };
+  const file = RECORD ? fileURLToPath(new URL(`../replay/histories/${name}.json`, import.meta.url)) : join(env.deps.config.home, `${name}.json`);
+  await writeFile(file, `${JSON.stringify(json)}\n`);
+  await env.replay(file);
   return json.events.length;
 }
 
@@ -59,7 +62,10 @@ describe('a history replays on the code that made it', () => {
   it('of a controller of retraining with merged triggers and a cool-down', async () => {
     const controller = env.client.workflow.getHandle('retraining/release');
     const untilLast = (wanted: string): Promise<void> =>
-      vi.waitFor(async () => expect((await controller.query<readonly RetrainingEntry[]>('ledger')).at(-1)?.decision).toBe(wanted), { timeout: PATIENCE_MS, interval: 150 });
+      vi.waitFor(async () => expect((await controller.query<readonly RetrainingEntry[]>('ledger')).at(-1)?.decision).toBe(wanted), {
+        timeout: PATIENCE_MS,
+        interval: 150,
+      });
     await controller.executeUpdate('configure', { args: [{ coolDownMs: 3_600_000 }] });
     await controller.signal('retrain', 'first');
     await untilLast('ended');
