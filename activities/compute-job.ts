@@ -45,7 +45,24 @@ export interface ScoreJob {
   readonly columns: readonly string[];
   /** Path of the ONNX file. */
   readonly onnx: string;
-  readonly graph: Signature['graph'];
+  readonly signature: Signature;
+  readonly targetType: ColumnType | null;
+  /** Columns by whose values the metric is shown too. */
+  readonly slices: readonly { readonly column: string; readonly metric: string }[];
+}
+
+/** What a predictor's answers to a dataset's rows are worth. */
+export interface JudgedRows {
+  readonly rows: number;
+  readonly metrics: Readonly<Record<string, number>>;
+  /** The worst value first. */
+  readonly slices: readonly { readonly column: string; readonly metric: string; readonly values: readonly SliceMetric[] }[];
+}
+
+export interface SliceMetric {
+  readonly value: string;
+  readonly rows: number;
+  readonly metric: number;
 }
 
 /** A user's step on a dataset. Value steps are called in the worker itself: they only hand JSON about. */

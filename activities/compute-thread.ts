@@ -1,14 +1,14 @@
 import { pathToFileURL } from 'node:url';
 import { parentPort, workerData } from 'node:worker_threads';
-import type { RawColumn, RawTable } from '../contracts/columns.ts';
+import type { RawTable } from '../contracts/columns.ts';
 import { MillraceError } from '../contracts/errors.ts';
 import type { Signature } from '../contracts/signature.ts';
 import { readColumns } from '../data/read-columns.ts';
 import type { StoredDataset } from '../data/dataset.ts';
 import { compileRowTransforms, pruneTransforms } from '../data/row-transforms.ts';
-import type { requestRow, Scores } from '../ml/score.ts';
+import type { requestRow } from '../ml/score.ts';
 import type { TrainedPredictor } from '../ml/train-predictor.ts';
-import type { ComputeJob, ComputeMessage, ScoreJob, StepJob, TrainedCandidate, TrainJob } from './compute-job.ts';
+import type { ComputeJob, ComputeMessage, JudgedRows, ScoreJob, StepJob, TrainedCandidate, TrainJob } from './compute-job.ts';
 import type { StepContext } from './steps.ts';
 import { usersCode } from './users-code.ts';
 
@@ -117,17 +117,20 @@ function isAtRest({ columns, transforms, graph }: Pick<Signature, 'columns' | 't
   });
 }
 
-async function score(task: ScoreJob): Promise<{ readonly scores: Scores; readonly columns: readonly (readonly [string, RawColumn])[] }> {
+/** Scores the rows and judges them here: metrics over hundreds of thousands of rows would stop the worker's heartbeats. */
+async function score(task: ScoreJob): Promise<JudgedRows> {
   const { createScorer } = await import('../ml/score.ts');
+  const { judgeRows } = await import('./judge-rows.ts');
   const table = await readColumns(task.files, task.columns, { seed: 0 });
-  const scorer = await createScorer(task.onnx, task.graph);
+  const scorer = await createScorer(task.onnx, task.signature.graph);
   try {
     const scores = await scorer.score(table, {
       onProgress: (done) => {
         send({ type: 'progress', fraction: done / table.rows, message: 'scoring' });
       },
     });
-    return { scores, columns: [...table.columns] };
+    send({ type: 'progress', fraction: null, message: 'judging' });
+    return judgeRows(task, table, scores);
   } finally {
     await scorer.close();
   }

@@ -10,6 +10,8 @@ import type { ActivityDependencies } from './dependencies.ts';
 import { toActivityFailure } from './failure.ts';
 import type { MonitorActivities, MonitorWindowInput, MonitorWindowResult } from './types.ts';
 
+/** The prediction log is flushed at least twice in this time. */
+const LOG_LAG_MS = 1_000;
 /** PSI from which on a feature counts as drifted, where the pipeline states none. */
 const DEFAULT_PSI = 0.25;
 
@@ -41,7 +43,8 @@ async function checkWindow(deps: ActivityDependencies, input: MonitorWindowInput
   const profile = ProfileSchema.parse(await deps.artifacts.getJson(predictor.trainingProfile));
 
   const earlier = await deps.store.monitoring.listWindows({ endpoint, limit: 100 });
-  const to = new Date().toISOString();
+  // what the server answered last is on disk a moment later
+  const to = new Date(Date.now() - LOG_LAG_MS).toISOString();
   const from = earlier[0]?.to ?? new Date(Date.now() - input.everyMs).toISOString();
   const segments = await predictionSegments(deps.config.home, endpoint, from);
   const { model, version } = route.champion;
@@ -59,10 +62,11 @@ async function checkWindow(deps: ActivityDependencies, input: MonitorWindowInput
   const worst = columns.reduce<ColumnDrift | null>((most, column) => (most === null || column.psi > most.psi ? column : most), null);
   const drifted = worst !== null && worst.psi > limit;
   await deps.store.monitoring.putWindow({ endpoint, from, to, figures: { rows, limit, columns, version: route.champion }, drifted });
-  const inARow = drifted ? 1 + earlier.findIndex((window) => !window.drifted) : 0;
-  const needed = retrainOn?.windows ?? Number.POSITIVE_INFINITY;
-  const streak = drifted && !earlier.some((window) => !window.drifted) ? earlier.length + 1 : inARow;
-  const ask = drifted && retrainOn !== undefined && streak >= needed;
+  // a new champion starts a new streak: it was trained on what had drifted
+  const steadySince = earlier.findIndex((window) => !window.drifted || !isOf(window.figures, model, version));
+  const streak = drifted ? 1 + (steadySince < 0 ? earlier.length : steadySince) : 0;
+  // asked once, and again when it has gone on for as long again: not in every window
+  const ask = drifted && retrainOn !== undefined && streak >= retrainOn.windows && streak % retrainOn.windows === 0;
   if (ask)
     await askForRetraining(deps, input, {
       reason: `${worst.column} drifted: PSI ${worst.psi.toFixed(3)} over ${String(limit)} in ${String(streak)} windows in a row`,
@@ -71,6 +75,11 @@ async function checkWindow(deps: ActivityDependencies, input: MonitorWindowInput
     });
   return { verdict: drifted ? 'drifted' : 'steady', rows, worst: worst ? { column: worst.column, psi: worst.psi } : null, retrainingAsked: ask };
 }
+
+const isOf = (figures: unknown, model: string, version: number): boolean => {
+  const of = (figures as { readonly version?: { readonly model?: string; readonly version?: number } } | null)?.version;
+  return of?.model === model && of.version === version;
+};
 
 async function askForRetraining(deps: ActivityDependencies, { pipeline, endpoint }: MonitorWindowInput, request: RetrainRequest): Promise<void> {
   if (pipeline === '') throw new MillraceError('INTERNAL', `The monitor of ${endpoint} has no pipeline.`);

@@ -122,7 +122,14 @@ async function runStage(deps: ActivityDependencies, call: StageCall): Promise<St
   }
 }
 
-async function work(deps: ActivityDependencies, call: StageCall, definition: AnyStage, input: object, begun: BegunStage, life: SignsOfLife): Promise<StageResult> {
+async function work(
+  deps: ActivityDependencies,
+  call: StageCall,
+  definition: AnyStage,
+  input: object,
+  begun: BegunStage,
+  life: SignsOfLife,
+): Promise<StageResult> {
   const activity = Context.current();
   const usage = process.cpuUsage();
   const { checkpoint } = begun;

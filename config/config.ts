@@ -169,7 +169,7 @@ const SettingsSchema = z.strictObject({
   schedules: z.strictObject({ catchupWindowSeconds: z.number().min(10).optional(), timeZone: z.string().min(1).optional() }).optional(),
 });
 
-const SECRETS = new Set(['MILLRACE_ADMIN_TOKEN', 'DATABASE_URL', 'TEMPORAL_API_KEY']);
+const SECRETS = new Set(['MILLRACE_ADMIN_TOKEN', 'MILLRACE_HASH_KEY', 'DATABASE_URL', 'TEMPORAL_API_KEY']);
 
 /** Whether only this machine can reach what listens on `host`. */
 export function isLoopback(host: string): boolean {

@@ -1,5 +1,7 @@
 /** Task queues and the names of long-lived workflows. Persisted: a rename needs a plan. */
 export const WORKFLOW_QUEUE = 'millrace';
+/** The engine's light work: routes, guards, ledgers, undos, cache look-ups. Served by every CPU worker, beside its pool. */
+export const SERVICE_QUEUE = 'millrace-services';
 export const poolQueue = (pool: string): string => `millrace-${pool}`;
 export const endpointWorkflowId = (endpoint: string): string => `endpoint/${endpoint}`;
 export const retrainingWorkflowId = (pipeline: string): string => `retraining/${pipeline}`;

@@ -55,7 +55,7 @@ export interface PredictionRecord {
   readonly model: string;
   readonly version: number;
   readonly challenger: boolean;
-  /** Raw columns as they came, `pii` ones already hashed or left out. */
+  /** Raw columns as they came; of one that a transform hashes, the hash alone. */
   readonly inputs: Readonly<Record<string, unknown>>;
   readonly output: readonly number[];
   readonly latencyMs: number;

@@ -20,7 +20,7 @@ export const CleanInputSchema = z.object({ dataset: DatasetRefSchema, transforms
 
 export const SplitInputSchema = z.object({ dataset: DatasetRefSchema, options: SplitOptionsSchema });
 
-/** `python` and `command` trainers follow the contract of docs; parameters are checked by the trainer's own schema. */
+/** Parameters are checked by the trainer's own schema, where it runs. */
 export const TrainerSpecSchema = z.object({ name: z.enum(['gbdt', 'linear', 'mlp']), parameters: z.record(z.string(), z.unknown()) });
 export type TrainerSpec = z.infer<typeof TrainerSpecSchema>;
 

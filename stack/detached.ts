@@ -9,7 +9,10 @@ import { type StackEvent, stackStatus } from './stack.ts';
 import type { StackState } from './stack-state.ts';
 
 /** What the detached supervisor tells the process that started it. */
-export type DetachedMessage = { readonly type: 'event'; readonly event: StackEvent } | { readonly type: 'ready' } | { readonly type: 'failed'; readonly report: ErrorReport };
+export type DetachedMessage =
+  | { readonly type: 'event'; readonly event: StackEvent }
+  | { readonly type: 'ready' }
+  | { readonly type: 'failed'; readonly report: ErrorReport };
 
 export interface StartDetachedOptions {
   readonly config: MillraceConfig;
@@ -44,7 +47,11 @@ export async function startDetached(options: StartDetachedOptions): Promise<Stac
       });
       child.once('error', reject);
       child.once('exit', (code, signal) => {
-        reject(new MillraceError('SERVER_UNAVAILABLE', `The supervisor ended while it was starting (${signal ?? `exit code ${code}`}).`, { fix: `Look at ${join(logs, 'supervisor.log')}.` }));
+        reject(
+          new MillraceError('SERVER_UNAVAILABLE', `The supervisor ended while it was starting (${signal ?? `exit code ${code}`}).`, {
+            fix: `Look at ${join(logs, 'supervisor.log')}.`,
+          }),
+        );
       });
     });
   } finally {

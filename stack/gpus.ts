@@ -27,10 +27,21 @@ export function detectGpus(env: NodeJS.ProcessEnv = process.env): readonly Gpu[]
   const visible = env['CUDA_VISIBLE_DEVICES'];
   if (visible !== undefined && (visible.trim() === '' || visible.trim().startsWith('-'))) return [];
   try {
-    return parseNvidiaSmi(execFileSync('nvidia-smi', ['--query-gpu=index,name,memory.total', '--format=csv,noheader,nounits'], { encoding: 'utf8', timeout: 10_000, stdio: ['ignore', 'pipe', 'ignore'], env }));
+    return parseNvidiaSmi(
+      execFileSync('nvidia-smi', ['--query-gpu=index,name,memory.total', '--format=csv,noheader,nounits'], {
+        encoding: 'utf8',
+        timeout: 10_000,
+        stdio: ['ignore', 'pipe', 'ignore'],
+        env,
+      }),
+    );
   } catch {
     const folder = '/proc/driver/nvidia/gpus';
     if (!existsSync(folder)) return [];
-    return readdirSync(folder).map((device, index) => ({ index, name: /^Model:\s*(.+)$/m.exec(readFileSync(join(folder, device, 'information'), 'utf8'))?.[1] ?? 'NVIDIA GPU', memoryMib: undefined }));
+    return readdirSync(folder).map((device, index) => ({
+      index,
+      name: /^Model:\s*(.+)$/m.exec(readFileSync(join(folder, device, 'information'), 'utf8'))?.[1] ?? 'NVIDIA GPU',
+      memoryMib: undefined,
+    }));
   }
 }

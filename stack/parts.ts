@@ -42,7 +42,11 @@ export function readyUrl(part: NodePart, config: MillraceConfig): string | undef
 }
 
 /** What a child process is told in its environment: the whole configuration, with the addresses of the embedded parts. */
-export function childEnvironment(config: MillraceConfig, services: { readonly databaseUrl: string; readonly temporalAddress: string }, base: NodeJS.ProcessEnv = process.env): NodeJS.ProcessEnv {
+export function childEnvironment(
+  config: MillraceConfig,
+  services: { readonly databaseUrl: string; readonly temporalAddress: string },
+  base: NodeJS.ProcessEnv = process.env,
+): NodeJS.ProcessEnv {
   const cpu = config.pools['cpu'];
   const gpu = config.pools['gpu'];
   return {

@@ -28,7 +28,11 @@ import { findTemporalBinary } from './temporal-binary.ts';
 import { temporalChild } from './temporal.ts';
 import { prepareNamespace } from './temporal-namespace.ts';
 
-export type StackEvent = SupervisorEvent | { readonly type: 'progress'; readonly name: string; readonly message: string } | { readonly type: 'external'; readonly name: string } | { readonly type: 'skipped'; readonly name: string; readonly reason: string };
+export type StackEvent =
+  | SupervisorEvent
+  | { readonly type: 'progress'; readonly name: string; readonly message: string }
+  | { readonly type: 'external'; readonly name: string }
+  | { readonly type: 'skipped'; readonly name: string; readonly reason: string };
 
 export interface StartStackOptions {
   readonly config: MillraceConfig;
@@ -56,7 +60,8 @@ const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
 function partPorts(config: MillraceConfig, parts: ReadonlySet<PartName>): readonly { readonly name: keyof Ports; readonly host: string }[] {
   const ports: { name: keyof Ports; host: string }[] = [];
   if (parts.has('postgres') && config.database.kind === 'embedded') ports.push({ name: 'postgres', host: '127.0.0.1' });
-  if (parts.has('temporal') && config.temporal.kind === 'embedded') ports.push({ name: 'temporal', host: '127.0.0.1' }, { name: 'temporalUi', host: '127.0.0.1' });
+  if (parts.has('temporal') && config.temporal.kind === 'embedded')
+    ports.push({ name: 'temporal', host: '127.0.0.1' }, { name: 'temporalUi', host: '127.0.0.1' });
   for (const part of NODE_PARTS) if (part.port !== undefined && parts.has(part.name)) ports.push({ name: part.port, host: config.host });
   return ports;
 }
@@ -66,9 +71,14 @@ async function checkPorts(config: MillraceConfig, parts: ReadonlySet<PartName>):
   for (const { name, host } of partPorts(config, parts)) {
     const port = config.ports[name];
     const { variable } = PORT_VARIABLES[name];
-    if (!(await isPortFree(port, host))) problems.push({ path: variable, message: `port ${port} on ${host} is taken`, fix: `Set ${variable} to another port, or stop the program that has it.` });
+    if (!(await isPortFree(port, host)))
+      problems.push({ path: variable, message: `port ${port} on ${host} is taken`, fix: `Set ${variable} to another port, or stop the program that has it.` });
   }
-  if (problems.length > 0) throw new MillraceError('PORT_IN_USE', `${problems.map((p) => p.message).join('; ')}.`.replace(/^p/, 'P'), { problems, fix: `Move ${problems.map((p) => p.path).join(', ')}, or stop the program that is there.` });
+  if (problems.length > 0)
+    throw new MillraceError('PORT_IN_USE', `${problems.map((p) => p.message).join('; ')}.`.replace(/^p/, 'P'), {
+      problems,
+      fix: `Move ${problems.map((p) => p.path).join(', ')}, or stop the program that is there.`,
+    });
 }
 
 async function checkDatabase(url: string): Promise<void> {
@@ -122,7 +132,12 @@ function nodeChild(part: NodePart, config: MillraceConfig, env: NodeJS.ProcessEn
 }
 
 /** The workers of every pool: `cpu` and `gpu`, and those that the project's configuration adds, on the program of their kind. */
-function nodeChildren(config: MillraceConfig, parts: ReadonlySet<PartName>, env: NodeJS.ProcessEnv, onEvent: (event: StackEvent) => void): readonly ChildSpec[] {
+function nodeChildren(
+  config: MillraceConfig,
+  parts: ReadonlySet<PartName>,
+  env: NodeJS.ProcessEnv,
+  onEvent: (event: StackEvent) => void,
+): readonly ChildSpec[] {
   const hasGpu = parts.has('gpu-worker') && detectGpus().length > 0;
   return NODE_PARTS.filter((part) => parts.has(part.name)).flatMap((part) => {
     if (part.pool === undefined) return [nodeChild(part, config, env, undefined)];
@@ -176,7 +191,10 @@ export async function startStack(options: StartStackOptions): Promise<RunningSta
   const lock = acquireFileLock(stackLockFile(home));
   if (!lock.acquired) {
     const since = readStackState(home)?.startedAt;
-    throw new MillraceError('ALREADY_RUNNING', `A stack is already running in ${home} (process ${lock.owner.pid}${since === undefined ? '' : `, since ${since}`}).`);
+    throw new MillraceError(
+      'ALREADY_RUNNING',
+      `A stack is already running in ${home} (process ${lock.owner.pid}${since === undefined ? '' : `, since ${since}`}).`,
+    );
   }
 
   const external: string[] = [];
@@ -262,20 +280,35 @@ export async function startStack(options: StartStackOptions): Promise<RunningSta
           onEvent({ type: 'progress', name: 'temporal', message });
         },
       });
-      await supervising.start(temporalChild({ binary: binary.path, store: { dbFile: join(home, 'temporal', 'temporal.db') }, port: config.ports.temporal, uiPort: config.ports.temporalUi, namespace: config.temporal.namespace }));
+      await supervising.start(
+        temporalChild({
+          binary: binary.path,
+          store: { dbFile: join(home, 'temporal', 'temporal.db') },
+          port: config.ports.temporal,
+          uiPort: config.ports.temporalUi,
+          namespace: config.temporal.namespace,
+        }),
+      );
     };
 
     // Both servers at once: neither needs the other. All are awaited before one's failure is told, so that none is left half started.
     // Only a stop does not wait: building Temporal's server takes minutes.
     const stoppedEarly = stopped.then(() => Promise.reject(new MillraceError('NOT_RUNNING', STOPPED_EARLY)));
     stoppedEarly.catch(() => undefined);
-    const servers = await Promise.race([Promise.allSettled([parts.has('postgres') ? startPostgresPart() : '', parts.has('temporal') ? startTemporalPart() : undefined]), stoppedEarly]);
+    const servers = await Promise.race([
+      Promise.allSettled([parts.has('postgres') ? startPostgresPart() : '', parts.has('temporal') ? startTemporalPart() : undefined]),
+      stoppedEarly,
+    ]);
     const failed = servers.find((result) => result.status === 'rejected');
     if (failed) throw failed.reason;
     const databaseUrl = servers[0].status === 'fulfilled' ? servers[0].value : '';
 
     const unbuilt = NODE_PARTS.filter((part) => parts.has(part.name) && !existsSync(builtEntryPath(part)));
-    if (unbuilt.length > 0) throw new MillraceError('PROGRAM_MISSING', 'Millrace is not built.', { problems: unbuilt.map((part) => ({ path: part.name, message: `there is no ${builtEntry(part)}` })), fix: `Run \`npm run build\` in ${packageRoot}.` });
+    if (unbuilt.length > 0)
+      throw new MillraceError('PROGRAM_MISSING', 'Millrace is not built.', {
+        problems: unbuilt.map((part) => ({ path: part.name, message: `there is no ${builtEntry(part)}` })),
+        fix: `Run \`npm run build\` in ${packageRoot}.`,
+      });
     const env = childEnvironment(config, { databaseUrl, temporalAddress: config.temporal.address });
     const started = isStopping() ? [] : await Promise.allSettled(nodeChildren(config, parts, env, onEvent).map((child) => supervising.start(child)));
     const failedPart = started.find((result) => result.status === 'rejected');

@@ -284,7 +284,10 @@ export function createSupervisor(options: SupervisorOptions): Supervisor {
       }
       if (!ready) {
         const exit = await child.ended;
-        const problems = lastLogLines(logFile, 60).filter((text) => !NOT_TELLING.test(text)).slice(-8).map((message) => ({ path: `${spec.name}.log`, message }));
+        const problems = lastLogLines(logFile, 60)
+          .filter((text) => !NOT_TELLING.test(text))
+          .slice(-8)
+          .map((message) => ({ path: `${spec.name}.log`, message }));
         throw new MillraceError(spec.errorCode ?? 'SERVER_UNAVAILABLE', `${spec.name} could not be started${exit === '' ? '' : `: it ended with ${exit}`}.`, {
           problems,
           fix: `Look at ${logFile}; \`millrace doctor\` checks what it needs.`,

@@ -1,9 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type Connection, isGrpcServiceError } from '@temporalio/client';
 import { msToTs, tsToMs } from '@temporalio/common/lib/time.js';
-
-/** Search attributes on every run, each a Keyword. A workflow that sets one which is not registered hangs for ever. */
-export const SEARCH_ATTRIBUTES = ['MillracePipeline', 'MillraceModel', 'MillraceTrigger', 'MillraceStage'] as const;
+import { SEARCH_ATTRIBUTES } from '../contracts/queues.ts';
 
 /** How long the embedded server keeps closed histories. */
 export const RETENTION_DAYS = 30;
@@ -37,7 +35,10 @@ export async function prepareNamespace(connection: Connection, namespace: string
   const wantedMs = options.retentionDays === undefined ? undefined : options.retentionDays * DAY_MS;
   const described = await ignoring(failedWith(NOT_FOUND), workflowService.describeNamespace({ namespace }));
   if (described === undefined) {
-    await ignoring(failedWith(ALREADY_EXISTS), workflowService.registerNamespace({ namespace, workflowExecutionRetentionPeriod: msToTs(wantedMs ?? RETENTION_DAYS * DAY_MS) }));
+    await ignoring(
+      failedWith(ALREADY_EXISTS),
+      workflowService.registerNamespace({ namespace, workflowExecutionRetentionPeriod: msToTs(wantedMs ?? RETENTION_DAYS * DAY_MS) }),
+    );
   } else if (wantedMs !== undefined && tsToMs(described.config?.workflowExecutionRetentionTtl ?? undefined) !== wantedMs) {
     await workflowService.updateNamespace({ namespace, config: { workflowExecutionRetentionTtl: msToTs(wantedMs) } });
   }
@@ -48,7 +49,11 @@ export async function prepareNamespace(connection: Connection, namespace: string
     const missing = SEARCH_ATTRIBUTES.filter((name) => registered?.customAttributes[name] === undefined);
     if (missing.length === 0) return;
     if (waitedMs > VISIBLE_WITHIN_MS) throw new Error(`the search attributes ${missing.join(', ')} were registered but cannot be seen`);
-    if (registered !== undefined) await ignoring(failedWith(ALREADY_EXISTS), operatorService.addSearchAttributes({ namespace, searchAttributes: Object.fromEntries(missing.map((name) => [name, KEYWORD])) }));
+    if (registered !== undefined)
+      await ignoring(
+        failedWith(ALREADY_EXISTS),
+        operatorService.addSearchAttributes({ namespace, searchAttributes: Object.fromEntries(missing.map((name) => [name, KEYWORD])) }),
+      );
     await sleep(registered === undefined || waitedMs > 0 ? POLL_EVERY_MS : 0);
   }
 }

@@ -6,7 +6,7 @@ import { createRunActivities } from '../activities/run-activities.ts';
 import { createStageActivities } from '../activities/stage-activities.ts';
 import type { ActivityDependencies } from '../activities/dependencies.ts';
 import type { StageActivities } from '../activities/types.ts';
-import { endpointWorkflowId, poolQueue, retrainingWorkflowId, WORKFLOW_QUEUE } from '../contracts/queues.ts';
+import { endpointWorkflowId, poolQueue, retrainingWorkflowId, SERVICE_QUEUE, WORKFLOW_QUEUE } from '../contracts/queues.ts';
 import { DEPLOYMENT } from './deployment.ts';
 
 /** How workers are made of dependencies: the one place, for processes and for tests alike. */
@@ -17,8 +17,8 @@ export interface Hosting {
 
 /** Work that is under way when a worker is told to stop may take this long; then it is cancelled. */
 const SHUTDOWN_GRACE_MS = 5_000;
-/** Endpoints and ledgers wait rather than compute: they get slots of their own beside the stages'. */
-const SERVICE_SLOTS = 8;
+const SERVICE_SLOTS = 50;
+const COMMON = { shutdownGraceTime: SHUTDOWN_GRACE_MS, maxHeartbeatThrottleInterval: '1 second', defaultHeartbeatThrottleInterval: '1 second' } as const;
 
 /** A worker that runs the workflows of one build. */
 export async function createBuildWorker({ deps, connection }: Hosting, buildId: string): Promise<Worker> {
@@ -46,11 +46,22 @@ export function createPoolWorker(
     namespace: deps.config.temporal.namespace,
     taskQueue: poolQueue(pool),
     identity: deps.worker,
+    activities: { ...stageActivities },
+    maxConcurrentActivityTaskExecutions: slots,
+    ...COMMON,
+  });
+}
+
+/** A worker of the engine's light work, which waits rather than computes. */
+export function createServiceWorker({ deps, connection }: Hosting, stageActivities: StageActivities = createStageActivities(deps)): Promise<Worker> {
+  return Worker.create({
+    connection,
+    namespace: deps.config.temporal.namespace,
+    taskQueue: SERVICE_QUEUE,
+    identity: deps.worker,
     activities: { ...stageActivities, ...createEndpointActivities(deps), ...createRetrainingActivities(deps), ...createMonitorActivities(deps) },
-    maxConcurrentActivityTaskExecutions: pool === 'cpu' ? slots + SERVICE_SLOTS : slots,
-    shutdownGraceTime: SHUTDOWN_GRACE_MS,
-    maxHeartbeatThrottleInterval: '1 second',
-    defaultHeartbeatThrottleInterval: '1 second',
+    maxConcurrentActivityTaskExecutions: SERVICE_SLOTS,
+    ...COMMON,
   });
 }
 

@@ -53,7 +53,7 @@ export async function buildProject(deps: Pick<ActivityDependencies, 'config' | '
     .digest('hex')
     .slice(0, 32);
 
-  const there = (await deps.store.builds.find(id))?.bundles as Readonly<Record<string, string>> | undefined;
+  const there = (await deps.store.builds.find(id))?.bundles;
   const whole = there !== undefined && (await Promise.all(Object.values(there).map((sha) => deps.artifacts.has(sha)))).every(Boolean);
   const started = Date.now();
   const bundles = whole ? there : await bundleBuild(deps, entry, folders);

@@ -62,6 +62,7 @@ export function definePipeline<Parameters extends z.ZodObject>(
         compensations: [],
         undoProblems: [],
         rollouts: new Map(),
+        stageShown: { name: '', atMs: 0, waiting: false },
         status: 'waiting',
         paused: false,
       };

@@ -13,7 +13,7 @@ import {
 import type { EndpointActivities } from '../activities/types.ts';
 import type { EndpointChange, EndpointState, RollbackRequest, RolloutRequest } from '../contracts/endpoint.ts';
 import { MillraceError } from '../contracts/errors.ts';
-import { poolQueue } from '../contracts/queues.ts';
+import { SERVICE_QUEUE } from '../contracts/queues.ts';
 import type { Route, ServedVersion } from '../contracts/routes.ts';
 import type { RolloutOutcome } from '../contracts/stages.ts';
 import { reportOf, toWorkflowFailure } from './failure.ts';
@@ -48,7 +48,7 @@ const LEASE_MS = 30_000;
 const HOLD_TIMEOUT_MS = 90_000;
 
 const activities = proxyActivities<EndpointActivities>({
-  taskQueue: poolQueue('cpu'),
+  taskQueue: SERVICE_QUEUE,
   startToCloseTimeout: '2 minutes',
   heartbeatTimeout: '15 seconds',
   retry: { initialInterval: '300ms', maximumInterval: '10s' },

@@ -24,7 +24,7 @@ export function reportOf(error: unknown): ErrorReport {
     }
     if (at instanceof TimeoutFailure) {
       return new MillraceError('INTERNAL', `The work did not end, or gave no sign of progress, in its time (${at.timeoutType}).`, {
-        fix: 'Look at the log of the worker; give the stage more time with `timeout`, or less work.',
+        fix: 'Look at the log of the worker; give the stage more time with `timeoutMs`, or less work.',
       }).report();
     }
   }

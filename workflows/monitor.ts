@@ -1,10 +1,10 @@
 import { proxyActivities, setCurrentDetails, setWorkflowOptions } from '@temporalio/workflow';
 import type { MonitorActivities, MonitorWindowInput, MonitorWindowResult } from '../activities/types.ts';
-import { poolQueue } from '../contracts/queues.ts';
+import { SERVICE_QUEUE } from '../contracts/queues.ts';
 import { toWorkflowFailure } from './failure.ts';
 
 const { checkWindow } = proxyActivities<MonitorActivities>({
-  taskQueue: poolQueue('cpu'),
+  taskQueue: SERVICE_QUEUE,
   startToCloseTimeout: '10 minutes',
   heartbeatTimeout: '30s',
   retry: { initialInterval: '1s', maximumInterval: '30s', maximumAttempts: 10 },

@@ -12,7 +12,7 @@ import {
   workflowInfo,
 } from '@temporalio/workflow';
 import type { RetrainingActivities } from '../activities/types.ts';
-import { poolQueue } from '../contracts/queues.ts';
+import { SERVICE_QUEUE } from '../contracts/queues.ts';
 import { type RetrainingEntry, type RetrainingSettings, type RetrainRequest, RetrainRequestSchema } from '../contracts/retraining.ts';
 
 /**
@@ -45,12 +45,12 @@ export interface RetrainingCarry {
 const LEDGER_LENGTH = 100;
 
 const activities = proxyActivities<RetrainingActivities>({
-  taskQueue: poolQueue('cpu'),
+  taskQueue: SERVICE_QUEUE,
   startToCloseTimeout: '1 minute',
   retry: { initialInterval: '500ms', maximumInterval: '30s' },
 });
 const watch = proxyActivities<RetrainingActivities>({
-  taskQueue: poolQueue('cpu'),
+  taskQueue: SERVICE_QUEUE,
   startToCloseTimeout: '30 days',
   heartbeatTimeout: '30s',
   retry: { initialInterval: '1s', maximumInterval: '30s' },

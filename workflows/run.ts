@@ -1,18 +1,21 @@
 import {
   ActivityCancellationType,
+  ActivityFailure,
   CancellationScope,
   condition,
   isCancellation,
   proxyActivities,
   proxyLocalActivities,
   setCurrentDetails,
+  sleep,
+  TimeoutFailure,
   upsertSearchAttributes,
   workflowInfo,
 } from '@temporalio/workflow';
 import type { RunActivities, StageActivities } from '../activities/types.ts';
 import type { ErrorReport } from '../contracts/errors.ts';
 import { MillraceError } from '../contracts/errors.ts';
-import { poolQueue } from '../contracts/queues.ts';
+import { poolQueue, SERVICE_QUEUE } from '../contracts/queues.ts';
 import type { Purpose, RunProgress, StageStatus, StageView } from '../contracts/run.ts';
 import type { StageCall, StageKind, StageResult } from '../contracts/stages.ts';
 import { runDetails } from './current-details.ts';
@@ -74,6 +77,8 @@ export interface Run {
   readonly undoProblems: string[];
   /** Endings of rollouts that were signalled to this run. */
   readonly rollouts: Map<string, { readonly status: string; readonly reason: string }>;
+  /** What the search attribute says, and since when. */
+  readonly stageShown: { name: string; atMs: number; waiting: boolean };
   status: RunProgress['status'];
   paused: boolean;
   error?: ErrorReport;
@@ -139,13 +144,35 @@ export async function whileNotPaused(run: Run): Promise<void> {
   if (run.paused) await condition(() => !run.paused);
 }
 
+/** Each change of a search attribute costs the server as much as a stage that does nothing. */
+const STAGE_SHOWN_EVERY_MS = 2_000;
+
+/** Keeps the search attribute `MillraceStage` at the stage that runs, at most 2 s late. */
+function showStage(run: Run, name: string): void {
+  const show = (): void => {
+    run.stageShown.atMs = Date.now();
+    upsertSearchAttributes({ MillraceStage: [run.stageShown.name] });
+  };
+  run.stageShown.name = name;
+  const restMs = run.stageShown.atMs + STAGE_SHOWN_EVERY_MS - Date.now();
+  if (restMs <= 0) {
+    show();
+  } else if (!run.stageShown.waiting) {
+    run.stageShown.waiting = true;
+    void CancellationScope.nonCancellable(() => sleep(restMs)).then(() => {
+      run.stageShown.waiting = false;
+      show();
+    });
+  }
+}
+
 /** Runs a piece of work as a stage: status, times and errors are kept, and shown in Temporal's UI. */
 export async function asStage<T>(run: Run, stage: MutableStage, work: () => Promise<{ output: T; cached?: boolean; summary?: string }>): Promise<T> {
   await whileNotPaused(run);
   stage.status = 'running';
   stage.startedAt = now();
   showProgress(run);
-  upsertSearchAttributes({ MillraceStage: [stage.name] });
+  showStage(run, stage.name);
   try {
     const { output, cached, summary } = await work();
     stage.status = cached ? 'cached' : 'completed';
@@ -190,23 +217,52 @@ export async function callStage<Output>(run: Run, stage: MutableStage, kind: Sta
     input,
   };
   if (stage.pool !== 'cpu' && call.cache && !PUBLISHING.has(kind)) {
-    const hit = await stageActivities('cpu', stage.name, options).lookupStage(call);
+    const hit = await serviceActivities(stage.name).lookupStage(call);
     if (hit) return hit as StageResult<Output>;
   }
-  const result = (await stageActivities(stage.pool, stage.name, options).runStage(call)) as StageResult<Output>;
+  const result = (await onPool(run, stage, call, options)) as StageResult<Output>;
   return options.gpu === 'preferred' && stage.pool === 'cpu' ? { ...result, summary: `${result.summary} (no GPU worker: on CPU)` } : result;
 }
+
+/** Calls the stage on its pool; a preferred GPU whose worker has died after it last polled is not waited for. */
+async function onPool(run: Run, stage: MutableStage, call: StageCall, options: StageOptions): Promise<StageResult> {
+  if (options.gpu !== 'preferred' || stage.pool === 'cpu') return stageActivities(stage.pool, stage.name, options).runStage(call);
+  try {
+    return await stageActivities(stage.pool, stage.name, options, PREFERRED_WAIT_MS).runStage(call);
+  } catch (error) {
+    if (!(error instanceof ActivityFailure && error.cause instanceof TimeoutFailure && error.cause.timeoutType === 'SCHEDULE_TO_START')) throw error;
+    stage.pool = 'cpu';
+    stage.summary = 'no GPU worker took it: runs on CPU';
+    showProgress(run);
+    return stageActivities('cpu', stage.name, options).runStage({ ...call, pool: 'cpu' });
+  }
+}
+
+/** How long a stage that prefers a GPU waits for a worker that was there a minute ago. */
+const PREFERRED_WAIT_MS = 60_000;
 
 /** The build that this run is pinned to. */
 export function buildId(): string {
   return workflowInfo().currentDeploymentVersion?.buildId ?? 'unversioned';
 }
 
-function stageActivities(pool: string, summary: string, options: StageOptions): StageActivities {
+/** The engine's own light work: beside the pools, so that it waits for no slot of theirs. */
+function serviceActivities(summary: string): StageActivities {
+  return proxyActivities<StageActivities>({
+    taskQueue: SERVICE_QUEUE,
+    startToCloseTimeout: '10 minutes',
+    heartbeatTimeout: HEARTBEAT_TIMEOUT_MS,
+    retry: { initialInterval: '500ms', maximumInterval: '15s', maximumAttempts: 10 },
+    summary,
+  });
+}
+
+function stageActivities(pool: string, summary: string, options: StageOptions, scheduleToStartTimeoutMs?: number): StageActivities {
   return proxyActivities<StageActivities>({
     taskQueue: poolQueue(pool),
     startToCloseTimeout: options.timeoutMs ?? 12 * 3_600_000,
     heartbeatTimeout: HEARTBEAT_TIMEOUT_MS,
+    ...(scheduleToStartTimeoutMs === undefined ? {} : { scheduleToStartTimeout: scheduleToStartTimeoutMs }),
     cancellationType: ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
     retry: { initialInterval: '500ms', backoffCoefficient: 2, maximumInterval: '20s', maximumAttempts: options.attempts ?? 10 },
     summary,
@@ -230,18 +286,13 @@ export async function rollBack(run: Run): Promise<void> {
   run.status = 'rolling back';
   showProgress(run);
   await CancellationScope.nonCancellable(async () => {
-    const { undoStage } = proxyActivities<StageActivities>({
-      taskQueue: poolQueue('cpu'),
-      startToCloseTimeout: '2 minutes',
-      retry: { initialInterval: '500ms', maximumInterval: '15s', maximumAttempts: 10 },
-      summary: 'rollback',
-    });
+    const services = serviceActivities('rollback');
     while (run.compensations.length > 0) {
       const compensation = run.compensations.pop();
       if (!compensation) break;
       try {
         if (compensation.kind === 'user') await compensation.undo();
-        else run.undoProblems.push(...(await undoStage({ runId: run.runId, stage: compensation.stage })).problems);
+        else run.undoProblems.push(...(await services.undoStage({ runId: run.runId, stage: compensation.stage })).problems);
       } catch (error) {
         run.undoProblems.push(`${compensation.kind === 'user' ? 'onRollback' : compensation.stage}: ${reportOf(error).message}`);
       }

@@ -1,4 +1,4 @@
-import { condition } from '@temporalio/workflow';
+import { condition, upsertSearchAttributes } from '@temporalio/workflow';
 import type { z } from 'zod';
 import { MillraceError } from '../contracts/errors.ts';
 import type { Expectations } from '../contracts/expectations.ts';
@@ -105,6 +105,7 @@ export function register(
   input: { readonly model: string; readonly description?: string },
   options?: StageOptions,
 ): Promise<VersionRef> {
+  upsertSearchAttributes({ MillraceModel: [input.model] });
   return runStage(
     'register',
     'register',

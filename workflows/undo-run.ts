@@ -1,10 +1,10 @@
 import { proxyActivities, setWorkflowOptions } from '@temporalio/workflow';
 import type { StageActivities } from '../activities/types.ts';
-import { poolQueue } from '../contracts/queues.ts';
+import { SERVICE_QUEUE } from '../contracts/queues.ts';
 import { toWorkflowFailure } from './failure.ts';
 
 const activities = proxyActivities<StageActivities>({
-  taskQueue: poolQueue('cpu'),
+  taskQueue: SERVICE_QUEUE,
   startToCloseTimeout: '5 minutes',
   retry: { initialInterval: '500ms', maximumInterval: '30s', maximumAttempts: 20 },
 });

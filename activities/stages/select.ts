@@ -2,7 +2,7 @@ import type { WinnerRef } from '../../contracts/references.ts';
 import { SelectInputSchema } from '../../contracts/stages.ts';
 import { MillraceError } from '../../contracts/errors.ts';
 import { higherIsBetter } from '../../ml/metrics.ts';
-import { metricsOf, scoreRows } from '../scored-rows.ts';
+import { judge } from '../scored-rows.ts';
 import { defineStage } from '../stage-definition.ts';
 
 /** Scores each candidate on the validation set and takes the best; of equal ones, the first. */
@@ -13,7 +13,7 @@ export const selectStage = defineStage({
     const scores: { trainer: string; value: number }[] = [];
     let best: { index: number; value: number } | undefined;
     for (const [index, candidate] of candidates.entries()) {
-      const metrics = metricsOf(await scoreRows(context, candidate.predictor, on, [], `candidate ${String(index + 1)} of ${String(candidates.length)}`));
+      const { metrics } = await judge(context, candidate.predictor, on, [], `candidate ${String(index + 1)} of ${String(candidates.length)}`);
       const value = metrics[metric];
       if (value === undefined) {
         throw new MillraceError('INVALID_PARAMETERS', `A ${candidate.task} model has no metric ${metric}.`, {

@@ -17,7 +17,7 @@ export const trainStage = defineStage({
   input: TrainInputSchema,
   cacheable: true,
   // threads change how fast, not what: the same seed gives the same bytes
-  fingerprint: async () => Promise.resolve({ runtime: `node ${process.versions.node.split('.')[0] ?? ''}` }),
+  fingerprint: async (input) => Promise.resolve({ input: { ...input, threads: undefined }, runtime: `node ${process.versions.node.split('.')[0] ?? ''}` }),
   run: async (input, { call, deps, signal, progress, resume, commitCheckpoint }) => {
     const manifest = await loadManifest(deps.artifacts, input.train);
     const validation = input.validation ? await loadManifest(deps.artifacts, input.validation) : null;

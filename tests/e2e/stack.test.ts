@@ -13,7 +13,8 @@ import { startDetached } from '../../stack/detached.ts';
 import { freePort } from '../../stack/ports.ts';
 import { isRunning } from '../../stack/process-identity.ts';
 import { type RunningStack, type StackEvent, startStack, stackStatus, stopStack } from '../../stack/stack.ts';
-import { prepareNamespace, SEARCH_ATTRIBUTES } from '../../stack/temporal-namespace.ts';
+import { prepareNamespace } from '../../stack/temporal-namespace.ts';
+import { SEARCH_ATTRIBUTES } from '../../contracts/queues.ts';
 
 const PARTS = ['postgres', 'temporal'] as const;
 const TIMEOUT_MS = 120_000;
