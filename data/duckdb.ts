@@ -139,7 +139,7 @@ function openDatabase(connection: DuckDBConnection, { signal, onProgress }: Duck
 function failureOf(error: unknown): Error {
   if (error instanceof MillraceError) return error;
   const detail = error instanceof Error ? error.message : String(error);
-  if (/No space left on device|ENOSPC|disk quota exceeded|max_temp_directory_size|failed to offload data block/i.test(detail)) {
+  if (/No space left on device|ENOSPC|disk quota exceeded|File too large|EFBIG|max_temp_directory_size|failed to offload data block/i.test(detail)) {
     return new MillraceError('DISK_FULL', 'The disk was full while data was written.');
   }
   if (/^(?:\w+ )*Out of Memory Error/i.test(detail)) {

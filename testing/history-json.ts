@@ -21,7 +21,7 @@ const ofMessages = createRequire(ofCommon.resolve('@temporalio/proto'));
 
 function conversion(): { readonly json: ProtoJson; readonly messages: Messages; readonly type: unknown } {
   const messages = ofCommon('@temporalio/proto') as Messages;
-  const { patchProtobufRoot } = ofCommon('@temporalio/proto/lib/patch-protobuf-root') as { patchProtobufRoot(root: unknown): Root };
+  const { patchProtobufRoot } = ofCommon('@temporalio/proto/lib/patch-protobuf-root') as { readonly patchProtobufRoot: (root: unknown) => Root };
   return {
     json: ofMessages('protobufjs/ext/protojson') as ProtoJson,
     messages,

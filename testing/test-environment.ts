@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { Context } from '@temporalio/activity';
 import { Client, Connection, type WorkflowHandle } from '@temporalio/client';
 import { DefaultLogger, NativeConnection, Runtime, Worker } from '@temporalio/worker';
 import { createBuildFiles } from '../activities/build-files.ts';
@@ -12,7 +13,8 @@ import type { StageActivities } from '../activities/types.ts';
 import { loadConfig } from '../config/config.ts';
 import { WORKFLOW_QUEUE } from '../contracts/queues.ts';
 import type { RunProgress } from '../contracts/run.ts';
-import type { StageCall } from '../contracts/stages.ts';
+import type { DeploymentRef } from '../contracts/references.ts';
+import type { RolloutOutcome, StageCall } from '../contracts/stages.ts';
 import { freePort } from '../stack/ports.ts';
 import { startPostgres } from '../stack/postgres.ts';
 import { startTemporal } from '../stack/temporal.ts';
@@ -171,6 +173,7 @@ function withMocks(deps: ActivityDependencies, mocks: Readonly<Record<string, St
       const mock = mockOf(call);
       if (!mock) return real.runStage(call);
       const output: unknown = await mock(call.input as never, call);
+      if (call.kind === 'deploy') await endRollout(deps, output as DeploymentRef);
       if (call.kind === 'deploy') await tellRolloutEnded(deps, call.runId, output);
       return { output, cached: false, summary: 'mocked' };
     },
@@ -194,6 +197,13 @@ async function tellRolloutEnded(deps: ActivityDependencies, runId: string, deplo
   const { workflowId } = await deps.store.runs.get(runId);
   const { rollout } = deployment as { readonly rollout: string };
   if (workflowId !== null) await deps.client.workflow.getHandle(workflowId).signal('rolloutFinished', { rollout, status: 'completed', reason: 'mocked' });
+}
+
+/** A mocked deployment has no endpoint that would tell the run how its rollout ended. */
+async function endRollout(deps: ActivityDependencies, { rollout }: DeploymentRef): Promise<void> {
+  const { workflowExecution } = Context.current().info;
+  const outcome: RolloutOutcome = { rollout, status: 'completed', reason: 'mocked' };
+  await deps.client.workflow.getHandle(workflowExecution?.workflowId ?? '').signal('rolloutFinished', outcome);
 }
 
 async function ownPostgres(home: string, closing: (() => Promise<unknown>)[]): Promise<string> {

@@ -38,7 +38,7 @@ export async function bundleWorkflows(changes: readonly Change[] = []): Promise<
       resolve: {
         ...webpack.resolve,
         modules: [join(packageRoot, 'node_modules')],
-        alias: { ...webpack.resolve?.alias, millrace$: join(folder, 'workflows', 'index.ts') },
+        alias: Object.assign({}, webpack.resolve?.alias, { millrace$: join(folder, 'workflows', 'index.ts') }),
       },
     }),
   });

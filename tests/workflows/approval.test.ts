@@ -1,7 +1,7 @@
 import { WorkflowUpdateFailedError } from '@temporalio/client';
-import { beforeAll, describe, expect, it } from 'vitest';
+import { beforeAll, describe, expect, it, vi } from 'vitest';
 import type { TestEnvironment } from '../../testing/test-environment.ts';
-import { decision, failureOf, openEnvironment, untilGate, untilProgress } from './test-project.ts';
+import { decision, failureOf, openEnvironment, PATIENCE_MS, untilGate, untilProgress } from './test-project.ts';
 
 let env: TestEnvironment;
 beforeAll(async () => {
@@ -150,9 +150,15 @@ describe('messages of a run', () => {
     expect(currentDetails).toContain('| ✓ | register | cpu | shown 1, as candidate |');
     expect(currentDetails).toContain('Multiply a number. Decision: Nothing. Owner: the tests.');
 
-    const { typedSearchAttributes } = await run.handle.describe();
-    const shown = Object.fromEntries([...typedSearchAttributes.getAll()].map(({ key, value }) => [key.name, value]));
-    expect(shown).toMatchObject({ MillracePipeline: 'release', MillraceTrigger: 'manual', MillraceStage: 'approval-production' });
+    // the stage's attribute may come a moment after the stage
+    await vi.waitFor(
+      async () => {
+        const { typedSearchAttributes } = await run.handle.describe();
+        const shown = Object.fromEntries([...typedSearchAttributes.getAll()].map(({ key, value }) => [key.name, value]));
+        expect(shown).toMatchObject({ MillracePipeline: 'release', MillraceTrigger: 'manual', MillraceStage: 'approval-production' });
+      },
+      { timeout: PATIENCE_MS, interval: 200 },
+    );
     await run.handle.executeUpdate('approve', { args: [decision('ada')] });
     await run.result();
   });

@@ -6,7 +6,7 @@ export const addDouble = frameStep((frame, { column }: { column: string }) => {
   return frame.addColumn(
     'doubled',
     values.map((value) => value * 2),
-  ) as typeof frame;
+  );
 });
 
 /** In SQL, on a view. */
