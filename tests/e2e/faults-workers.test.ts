@@ -46,7 +46,7 @@ describe('a worker that is killed', () => {
   });
 
   it('while it trains on the GPU pool: the training goes on from its last checkpoint and ends with the same bytes', async () => {
-    await stack.startGpuWorker();
+    await stack.startWorker('gpu-worker');
     const run = await stack.start({ anew: ['train'], trees: LONG, pool: 'gpu' });
     await killWhileTraining(run, 'gpu-worker');
     expect((await stack.stage(run, TRAINING, () => true)).pool).toBe('gpu');
@@ -56,6 +56,7 @@ describe('a worker that is killed', () => {
     const run = await stack.start({ gates: ['release'], trees: LONG });
     await until(async () => (await stack.store.models.versionsOfRun(run.runId)).length > 0);
     stack.kill('cpu-worker');
+    await stack.revived('cpu-worker');
     await stack.gate(run, 'release');
     stack.kill('cpu-worker');
     await stack.approve(run, 'release');
@@ -68,9 +69,23 @@ describe('a worker that is killed', () => {
     const run = await stack.start({ anew: ['ingest'], trees: LONG, bakeSeconds: 3 });
     await stack.stage(run, 'ingest', (stage) => stage.status === 'running');
     stack.kill('orchestrator');
+    await stack.revived('orchestrator');
     await until(async () => (await stack.store.endpoints.route(ENDPOINT))?.challenger != null);
     stack.kill('orchestrator');
     await stack.expectEndedWell(run);
+  });
+
+  it('only seems dead and comes back while another has its stage: its attempt writes nothing any more', async () => {
+    await stack.startWorker('cpu-worker');
+    const run = await stack.start({ anew: ['train'], trees: LONG });
+    const first = await stack.stage(run, TRAINING, (stage) => stage.checkpointStep !== null);
+    const goOn = stack.freeze(first);
+    const second = await stack.stage(run, TRAINING, (stage) => stage.token > first.token);
+    goOn();
+    expect(second.worker).not.toBe(first.worker);
+    const { predictor } = await stack.expectEndedWell(run);
+    expect(await stack.stage(run, TRAINING, () => true)).toMatchObject({ attempts: 2, token: second.token, worker: second.worker, status: 'completed' });
+    expect(predictor).toBe(undisturbed);
   });
 
   it('leaves no process when the stack stops', async () => {

@@ -5,7 +5,8 @@
  * 1. Whatever a test does, `close` stops what was started and answers with every process that is still there.
  * 2. Tests wait for what they see (records, routes, the run's progress), never for a time.
  */
-import { mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -30,6 +31,7 @@ export const MODEL = 'fault-flights';
 export const ENDPOINT = 'fault-flights';
 const FLIGHT = { date: '2001-06-29T18:05:00Z', distance: 1846, origin: 'SFO' };
 const LOOK_EVERY_MS = 20;
+const SECOND_WORKER = 'cpu-worker-2';
 /** Of a pending activity, in Temporal's numbers. */
 const STARTED = 2;
 
@@ -70,7 +72,10 @@ export interface FaultStack {
   readonly nothingGoesOn: () => Promise<void>;
   /** Asks the endpoint over HTTP; the version that answered. */
   readonly answeringVersion: () => Promise<number>;
-  readonly startGpuWorker: () => Promise<void>;
+  /** Starts one more worker: of the pool `gpu` (the stack has one only where a GPU is found; its program runs anywhere), or a second of `cpu`. */
+  readonly startWorker: (name: 'cpu-worker' | 'gpu-worker') => Promise<void>;
+  /** Stops the worker that the record names in its tracks; the function that comes back lets it go on. */
+  readonly freeze: (stage: StageRecord) => () => void;
   /** Stops everything, once; answers with the processes that were left, as text. */
   readonly close: () => Promise<readonly string[]>;
 }
@@ -187,40 +192,45 @@ export async function startFaultStack(): Promise<FaultStack> {
     },
     revived: (part) => until(() => Promise.resolve((readied.get(part) ?? 0) >= (awaited.get(part) ?? Number.POSITIVE_INFINITY))),
     stage: async (run, name, wanted) => {
-      let found: StageRecord | null = null;
-      await until(async () => {
-        found = await records.stages.find(run.runId, name);
-        return found !== null && wanted(found);
-      });
-      if (found === null) throw new Error(`there is no stage ${name}`);
-      return found;
+      for (;;) {
+        const found = await records.stages.find(run.runId, name);
+        if (found !== null && wanted(found)) return found;
+        await sleep(LOOK_EVERY_MS);
+      }
     },
     gate: ({ handle }, gate) => until(async () => (await handle.query<RunProgress>('progress')).gates.some((open) => open.gate === gate)),
     approve: async ({ handle }, gate) => {
       await handle.executeUpdate('approve', { args: [{ gate, by: 'tester', reason: 'better than the last one' }] });
     },
     firstStepOf: async ({ handle, runId }, attempt) => {
-      for (; ; await sleep(LOOK_EVERY_MS)) {
+      for (;;) {
+        if ((await records.runs.get(runId)).status === 'completed') throw new Error('the run ended before the attempt told of a step');
         for (const activity of (await handle.describe()).raw.pendingActivities ?? []) {
+          const state: number = activity.state ?? 0;
           // until an attempt has a heartbeat of its own, the last one of the attempt before it is shown
-          if (activity.attempt !== attempt || activity.state !== STARTED || timeOf(activity.lastHeartbeatTime) <= timeOf(activity.lastStartedTime)) continue;
+          if (activity.attempt !== attempt || state !== STARTED || timeOf(activity.lastHeartbeatTime) <= timeOf(activity.lastStartedTime)) continue;
           const payload = activity.heartbeatDetails?.payloads?.[0];
           const { message } = payload ? defaultPayloadConverter.fromPayload<StageHeartbeat>(payload) : { message: '' };
           const step = /^step (\d+)/.exec(message)?.[1];
           if (step !== undefined) return Number(step);
         }
+        await sleep(LOOK_EVERY_MS);
       }
     },
     expectEndedWell,
     nothingGoesOn,
     answeringVersion,
-    startGpuWorker: async () => {
-      const part = NODE_PARTS.find(({ name }) => name === 'gpu-worker');
-      if (part === undefined) throw new Error('there is no part gpu-worker');
-      extra = createSupervisor({ logsFolder: join(home, 'logs'), onEvent });
-      // the stack starts it where a GPU is found; the program itself runs anywhere
+    freeze: ({ worker }) => {
+      const pid = Number(/:(\d+)$/.exec(worker ?? '')?.[1]);
+      process.kill(pid, 'SIGSTOP');
+      return () => process.kill(pid, 'SIGCONT');
+    },
+    startWorker: async (name) => {
+      const part = NODE_PARTS.find((p) => p.name === name);
+      if (part === undefined) throw new Error(`there is no part ${name}`);
+      extra ??= createSupervisor({ logsFolder: join(home, 'logs'), onEvent });
       await extra.start({
-        name: part.name,
+        name: name === 'cpu-worker' ? SECOND_WORKER : name,
         command: process.execPath,
         args: [builtEntryPath(part)],
         env: childEnvironment(config, { databaseUrl: running.databaseUrl, temporalAddress: config.temporal.address }),
@@ -257,6 +267,10 @@ function clusterFolder(home: string): string {
 /** Every process that was started for this state folder: by its environment, its arguments or the folder that it is in. */
 function processesOf(home: string): readonly string[] {
   const folders = [home, clusterFolder(home)];
+  if (!existsSync('/proc'))
+    return execFileSync('ps', ['-axo', 'pid=,command='], { encoding: 'utf8' })
+      .split('\n')
+      .filter((line) => folders.some((folder) => line.includes(folder)));
   return readdirSync('/proc')
     .filter((pid) => /^\d+$/.test(pid) && Number(pid) !== process.pid)
     .flatMap((pid) => {
