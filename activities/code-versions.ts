@@ -64,13 +64,13 @@ export async function stageCodeVersions(): Promise<ReadonlyMap<string, string>> 
 /** Making a step has no effect of its own: one that is not asked for, with all that only it uses, is no part of the hash. */
 const unusedStepsGo: Plugin = {
   name: 'unused-steps-go',
-  setup: ({ onLoad, onResolve }) => {
+  setup: (hashed) => {
     // what makes a step stands for itself: an import from outside would keep the names that only other steps use
-    onResolve({ filter: /^millrace\/steps$/ }, ({ path }) => ({ path, namespace: 'millrace' }));
-    onLoad({ filter: /./, namespace: 'millrace' }, () => ({
+    hashed.onResolve({ filter: /^millrace\/steps$/ }, ({ path }) => ({ path, namespace: 'millrace' }));
+    hashed.onLoad({ filter: /./, namespace: 'millrace' }, () => ({
       contents: ['frameStep', 'relationStep', 'valueStep'].map((kind) => `export const ${kind} = (run) => ['${kind}', run];`).join('\n'),
     }));
-    onLoad({ filter: /\.[cm]?[jt]s$/ }, async ({ path }) => {
+    hashed.onLoad({ filter: /\.[cm]?[jt]s$/ }, async ({ path }) => {
       const loader = extname(path).replace(/^\.[cm]?/, '') as Loader;
       // without its comments, so that the mark cannot end one
       const { code } = await transform(await readFile(path, 'utf8'), { loader, minifyWhitespace: true, legalComments: 'none' });

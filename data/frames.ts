@@ -6,6 +6,7 @@
  * 2. What a step makes is a new source: its columns are the raw columns that requests carry from there on, because
  *    nothing but the step itself knows how they were made.
  */
+import type * as Danfo from 'danfojs-node';
 import type { DataFrame } from 'danfojs-node';
 import type { Column, ColumnType, RawColumn } from '../contracts/columns.ts';
 import { MillraceError } from '../contracts/errors.ts';
@@ -64,9 +65,9 @@ export async function frameFromDataset({ artifacts, manifest, maxCells = MAX_CEL
 }
 
 /** Loaders differ in where they put what a CommonJS package exports: on the module, or on its default. */
-async function danfojs(): Promise<typeof import('danfojs-node')> {
+async function danfojs(): Promise<typeof Danfo> {
   const module = await import('danfojs-node');
-  return 'DataFrame' in module ? module : (module as { readonly default: typeof import('danfojs-node') }).default;
+  return 'DataFrame' in module ? module : (module as { readonly default: typeof Danfo }).default;
 }
 
 function cellsOf(column: RawColumn | undefined, type: ColumnType): Cell[] {

@@ -3,10 +3,12 @@ import { frameStep, relationStep, valueStep } from 'millrace/steps';
 /** In memory, as a danfojs DataFrame. */
 export const addDouble = frameStep((frame, { column }: { column: string }) => {
   const values = (frame[column] as { values: number[] }).values;
-  return frame.addColumn(
+  frame.addColumn(
     'doubled',
     values.map((value) => value * 2),
+    { inplace: true },
   );
+  return frame;
 });
 
 /** In SQL, on a view. */
