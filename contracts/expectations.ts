@@ -7,79 +7,91 @@ import { ColumnTypeSchema } from './columns.ts';
  * A null passes everything but `notNull` and `nullFractionAtMost`. `mostly` is the least share of the checked values
  * (those that are not null) that has to pass. A `warn` is reported and stops nothing.
  */
-const common = {
-  severity: z.enum(['fail', 'warn']).default('fail'),
-  mostly: z.number().min(0).max(1).default(1),
-};
-const ofColumn = { column: z.string().min(1), ...common };
-const ofTable = { severity: common.severity };
-const bound = z.number().nullable().default(null);
-const count = z.number().int().nonnegative().nullable().default(null);
-const instant = z.string().min(1).nullable().default(null);
-
-export const ExpectationSchema = z.discriminatedUnion('kind', [
-  // a column's values, one by one
-  z.object({ kind: z.literal('notNull'), ...ofColumn }),
-  z.object({ kind: z.literal('unique'), ...ofColumn }),
-  z.object({ kind: z.literal('inSet'), ...ofColumn, values: z.array(z.union([z.string(), z.number(), z.boolean()])).min(1) }),
-  z.object({ kind: z.literal('notInSet'), ...ofColumn, values: z.array(z.union([z.string(), z.number(), z.boolean()])).min(1) }),
-  z.object({ kind: z.literal('between'), ...ofColumn, min: bound, max: bound }),
-  z.object({ kind: z.literal('dateBetween'), ...ofColumn, from: instant, to: instant }),
-  z.object({ kind: z.literal('lengthBetween'), ...ofColumn, min: count, max: count }),
-  z.object({ kind: z.literal('matches'), ...ofColumn, pattern: z.string().min(1) }),
-  z.object({ kind: z.literal('increasing'), ...ofColumn, strictly: z.boolean().default(false) }),
-  // a column as a whole
-  z.object({ kind: z.literal('type'), column: z.string().min(1), ...ofTable, type: z.union([ColumnTypeSchema, z.array(ColumnTypeSchema).min(1)]) }),
-  z.object({ kind: z.literal('nullFractionAtMost'), column: z.string().min(1), ...ofTable, fraction: z.number().min(0).max(1) }),
-  z.object({ kind: z.literal('meanBetween'), column: z.string().min(1), ...ofTable, min: bound, max: bound }),
-  z.object({ kind: z.literal('sumBetween'), column: z.string().min(1), ...ofTable, min: bound, max: bound }),
-  z.object({ kind: z.literal('standardDeviationBetween'), column: z.string().min(1), ...ofTable, min: bound, max: bound }),
-  z.object({ kind: z.literal('quantileBetween'), column: z.string().min(1), ...ofTable, q: z.number().min(0).max(1), min: bound, max: bound }),
-  z.object({ kind: z.literal('distinctBetween'), column: z.string().min(1), ...ofTable, min: count, max: count }),
-  z.object({ kind: z.literal('freshness'), column: z.string().min(1), ...ofTable, maxAgeHours: z.number().positive() }),
-  // the table
-  z.object({ kind: z.literal('columnsExist'), ...ofTable, columns: z.array(z.string().min(1)).min(1) }),
-  z.object({ kind: z.literal('exactColumns'), ...ofTable, columns: z.array(z.string().min(1)).min(1) }),
-  z.object({ kind: z.literal('rowCount'), ...ofTable, min: count, max: count }),
-  z.object({ kind: z.literal('uniqueTogether'), ...common, columns: z.array(z.string().min(1)).min(2) }),
-  z.object({ kind: z.literal('compareColumns'), ...common, left: z.string().min(1), is: z.enum(['<', '<=', '=', '<>', '>=', '>']), right: z.string().min(1) }),
-  z.object({ kind: z.literal('customSql'), ...common, name: z.string().min(1), sql: z.string().min(1) }),
-]);
+/** Schemas are made when first used: this module is loaded by every run's workflow, which needs the builders alone. */
+export const ExpectationSchema = z.lazy(() => {
+  const common = {
+    severity: z.enum(['fail', 'warn']).default('fail'),
+    mostly: z.number().min(0).max(1).default(1),
+  };
+  const ofColumn = { column: z.string().min(1), ...common };
+  const ofTable = { severity: common.severity };
+  const bound = z.number().nullable().default(null);
+  const count = z.number().int().nonnegative().nullable().default(null);
+  const instant = z.string().min(1).nullable().default(null);
+  return z.discriminatedUnion('kind', [
+    // a column's values, one by one
+    z.object({ kind: z.literal('notNull'), ...ofColumn }),
+    z.object({ kind: z.literal('unique'), ...ofColumn }),
+    z.object({ kind: z.literal('inSet'), ...ofColumn, values: z.array(z.union([z.string(), z.number(), z.boolean()])).min(1) }),
+    z.object({ kind: z.literal('notInSet'), ...ofColumn, values: z.array(z.union([z.string(), z.number(), z.boolean()])).min(1) }),
+    z.object({ kind: z.literal('between'), ...ofColumn, min: bound, max: bound }),
+    z.object({ kind: z.literal('dateBetween'), ...ofColumn, from: instant, to: instant }),
+    z.object({ kind: z.literal('lengthBetween'), ...ofColumn, min: count, max: count }),
+    z.object({ kind: z.literal('matches'), ...ofColumn, pattern: z.string().min(1) }),
+    z.object({ kind: z.literal('increasing'), ...ofColumn, strictly: z.boolean().default(false) }),
+    // a column as a whole
+    z.object({ kind: z.literal('type'), column: z.string().min(1), ...ofTable, type: z.union([ColumnTypeSchema, z.array(ColumnTypeSchema).min(1)]) }),
+    z.object({ kind: z.literal('nullFractionAtMost'), column: z.string().min(1), ...ofTable, fraction: z.number().min(0).max(1) }),
+    z.object({ kind: z.literal('meanBetween'), column: z.string().min(1), ...ofTable, min: bound, max: bound }),
+    z.object({ kind: z.literal('sumBetween'), column: z.string().min(1), ...ofTable, min: bound, max: bound }),
+    z.object({ kind: z.literal('standardDeviationBetween'), column: z.string().min(1), ...ofTable, min: bound, max: bound }),
+    z.object({ kind: z.literal('quantileBetween'), column: z.string().min(1), ...ofTable, q: z.number().min(0).max(1), min: bound, max: bound }),
+    z.object({ kind: z.literal('distinctBetween'), column: z.string().min(1), ...ofTable, min: count, max: count }),
+    z.object({ kind: z.literal('freshness'), column: z.string().min(1), ...ofTable, maxAgeHours: z.number().positive() }),
+    // the table
+    z.object({ kind: z.literal('columnsExist'), ...ofTable, columns: z.array(z.string().min(1)).min(1) }),
+    z.object({ kind: z.literal('exactColumns'), ...ofTable, columns: z.array(z.string().min(1)).min(1) }),
+    z.object({ kind: z.literal('rowCount'), ...ofTable, min: count, max: count }),
+    z.object({ kind: z.literal('uniqueTogether'), ...common, columns: z.array(z.string().min(1)).min(2) }),
+    z.object({
+      kind: z.literal('compareColumns'),
+      ...common,
+      left: z.string().min(1),
+      is: z.enum(['<', '<=', '=', '<>', '>=', '>']),
+      right: z.string().min(1),
+    }),
+    z.object({ kind: z.literal('customSql'), ...common, name: z.string().min(1), sql: z.string().min(1) }),
+  ]);
+});
 export type Expectation = z.infer<typeof ExpectationSchema>;
 export type ExpectationKind = Expectation['kind'];
 
-export const ExpectationsSchema = z.object({ format: z.literal('millrace-expectations/1'), expectations: z.array(ExpectationSchema) });
+export const ExpectationsSchema = z.lazy(() => z.object({ format: z.literal('millrace-expectations/1'), expectations: z.array(ExpectationSchema) }));
 export type Expectations = z.infer<typeof ExpectationsSchema>;
 export type ExpectationsInput = z.input<typeof ExpectationsSchema>;
 
 /** What one expectation found. */
-export const ExpectationResultSchema = z.object({
-  expectation: ExpectationSchema,
-  /** Null for one that is about the table. */
-  column: z.string().nullable(),
-  success: z.boolean(),
-  severity: z.enum(['fail', 'warn']),
-  /** A sentence: what was wanted, what was found. */
-  message: z.string(),
-  /** Values that were looked at; null where it is about a whole. */
-  checked: z.number().int().nullable(),
-  failing: z.number().int().nullable(),
-  /** failing ÷ checked. */
-  fraction: z.number().nullable(),
-  /** What was found, where it is one figure or text. */
-  observed: z.union([z.number(), z.string()]).nullable(),
-  /** The first failing rows (0-based numbers of the dataset), at most 5, values cut at 60 characters. */
-  sample: z.array(z.object({ row: z.number().int(), value: z.string() })),
-});
+export const ExpectationResultSchema = z.lazy(() =>
+  z.object({
+    expectation: ExpectationSchema,
+    /** Null for one that is about the table. */
+    column: z.string().nullable(),
+    success: z.boolean(),
+    severity: z.enum(['fail', 'warn']),
+    /** A sentence: what was wanted, what was found. */
+    message: z.string(),
+    /** Values that were looked at; null where it is about a whole. */
+    checked: z.number().int().nullable(),
+    failing: z.number().int().nullable(),
+    /** failing ÷ checked. */
+    fraction: z.number().nullable(),
+    /** What was found, where it is one figure or text. */
+    observed: z.union([z.number(), z.string()]).nullable(),
+    /** The first failing rows (0-based numbers of the dataset), at most 5, values cut at 60 characters. */
+    sample: z.array(z.object({ row: z.number().int(), value: z.string() })),
+  }),
+);
 export type ExpectationResult = z.infer<typeof ExpectationResultSchema>;
 
-export const ValidationResultSchema = z.object({
-  format: z.literal('millrace-validation/1'),
-  rows: z.number().int(),
-  /** Whether no expectation of severity `fail` failed. */
-  success: z.boolean(),
-  results: z.array(ExpectationResultSchema),
-});
+export const ValidationResultSchema = z.lazy(() =>
+  z.object({
+    format: z.literal('millrace-validation/1'),
+    rows: z.number().int(),
+    /** Whether no expectation of severity `fail` failed. */
+    success: z.boolean(),
+    results: z.array(ExpectationResultSchema),
+  }),
+);
 export type ValidationResult = z.infer<typeof ValidationResultSchema>;
 
 /** An expectation of a column that is not said yet. Made by the builders, taken by `expectations`. */

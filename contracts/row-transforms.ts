@@ -84,12 +84,14 @@ export type RowTransform =
   /** Keeps rows where the condition is true. For training only: a request's row is never dropped. */
   | { readonly kind: 'keep'; readonly where: Expression };
 
-export const RowTransformSchema: z.ZodType<RowTransform> = z.discriminatedUnion('kind', [
-  z.object({ kind: z.literal('set'), column: z.string().min(1), to: ExpressionSchema }),
-  z.object({ kind: z.literal('drop'), columns: z.array(z.string().min(1)).min(1) }),
-  z.object({ kind: z.literal('rename'), from: z.string().min(1), to: z.string().min(1) }),
-  z.object({ kind: z.literal('keep'), where: ExpressionSchema }),
-]);
+export const RowTransformSchema: z.ZodType<RowTransform> = z.lazy(() =>
+  z.discriminatedUnion('kind', [
+    z.object({ kind: z.literal('set'), column: z.string().min(1), to: ExpressionSchema }),
+    z.object({ kind: z.literal('drop'), columns: z.array(z.string().min(1)).min(1) }),
+    z.object({ kind: z.literal('rename'), from: z.string().min(1), to: z.string().min(1) }),
+    z.object({ kind: z.literal('keep'), where: ExpressionSchema }),
+  ]),
+);
 
 /** Builders, as pipeline authors write them: `set('delayed', call('greater', col('delay'), 15))`. */
 type Operand = Expression | number | string | boolean | null;
