@@ -1,5 +1,6 @@
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { beforeAll, describe, expect, it, vi } from 'vitest';
 import type { MonitorWindowResult } from '../../activities/types.ts';
 import type { PredictionRecord } from '../../contracts/routes.ts';
@@ -7,6 +8,8 @@ import type { TestEnvironment } from '../../testing/test-environment.ts';
 import { openEnvironment, PATIENCE_MS, serve } from './test-project.ts';
 
 const ENDPOINT = 'late';
+/** A window ends a second before it is looked at: requests younger than that belong to the next. */
+const WINDOW_LAG_MS = 1_100;
 let env: TestEnvironment;
 beforeAll(async () => {
   env = await openEnvironment();
@@ -34,6 +37,7 @@ async function logRequests(name: string, rows: number, shape: (share: number) =>
     }),
   );
   await writeFile(join(folder, `${name}.jsonl`), lines.map((line) => `${JSON.stringify(line)}\n`).join(''));
+  await sleep(WINDOW_LAG_MS);
 }
 
 /** Has the schedule look now, and gives what it saw. */
