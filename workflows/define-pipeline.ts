@@ -62,6 +62,7 @@ export function definePipeline<Parameters extends z.ZodObject>(
         compensations: [],
         undoProblems: [],
         rollouts: new Map(),
+        searchAttributes: [],
         stageShown: { name: '', atMs: 0, waiting: false },
         status: 'waiting',
         paused: false,
@@ -98,7 +99,7 @@ async function execute(
   });
   handleDecisions(() => run);
   const trigger = triggerOf(info);
-  upsertSearchAttributes({ MillracePipeline: [info.workflowType], MillraceTrigger: [trigger.kind] });
+  run.searchAttributes.push({ MillracePipeline: [info.workflowType], MillraceTrigger: [trigger.kind] });
 
   const retryOf = info.memo?.[MEMO_RETRY_OF];
   const begun = {
@@ -116,6 +117,7 @@ async function execute(
     let started = await runActivities.beginRun(begun);
     run = Object.assign(run, { runId: started.runId });
     openRun(run);
+    if (started.status === 'waiting') upsertSearchAttributes(run.searchAttributes[0] ?? {});
     for (let waitMs = 500; started.status === 'waiting'; waitMs = Math.min(waitMs * 2, 5_000)) {
       await sleep(waitMs);
       started = await runActivities.beginRun(begun);

@@ -99,6 +99,9 @@ export async function endpoint(name: string, carry: EndpointCarry = { queue: [],
         if (dropped) await finish(dropped, { rollout: dropped.rollout, status: 'rolled_back', reason: request.reason });
         return { champion: route?.champion ?? null };
       }
+      const heardOf = done.includes(request.rollout) || active?.request.rollout === request.rollout;
+      // taken back before it was asked for: when it comes after all, it is not begun
+      if (!heardOf) done.push(request.rollout);
       if (active?.request.rollout === request.rollout) active.decision = { kind: 'abort', by: request.by, reason: request.reason };
     }
     let result: { champion: ServedVersion | null } | Error | undefined;

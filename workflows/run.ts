@@ -77,6 +77,8 @@ export interface Run {
   readonly undoProblems: string[];
   /** Endings of rollouts that were signalled to this run. */
   readonly rollouts: Map<string, { readonly status: string; readonly reason: string }>;
+  /** Search attributes that are not sent yet: they go with the first stage's. */
+  readonly searchAttributes: Readonly<Record<string, string[]>>[];
   /** What the search attribute says, and since when. */
   readonly stageShown: { name: string; atMs: number; waiting: boolean };
   status: RunProgress['status'];
@@ -151,7 +153,7 @@ const STAGE_SHOWN_EVERY_MS = 2_000;
 function showStage(run: Run, name: string): void {
   const show = (): void => {
     run.stageShown.atMs = Date.now();
-    upsertSearchAttributes({ MillraceStage: [run.stageShown.name] });
+    upsertSearchAttributes({ ...run.searchAttributes.splice(0)[0], MillraceStage: [run.stageShown.name] });
   };
   run.stageShown.name = name;
   const restMs = run.stageShown.atMs + STAGE_SHOWN_EVERY_MS - Date.now();
