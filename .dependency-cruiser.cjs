@@ -159,7 +159,16 @@ const values = [
     comment: 'The prediction server loads a model file; it contains no trainer and no activity, also not through a third file.',
     severity: 'error',
     from: { path: '^serving/' },
-    to: { path: ['^ml/', '^activities/', '^workflows/', '^workers/', npm('@temporalio/worker', '@temporalio/client', '@temporalio/activity', '@temporalio/workflow')], reachable: true },
+    to: {
+      path: [
+        '^ml/',
+        '^activities/',
+        '^workflows/',
+        '^workers/',
+        npm('@temporalio/worker', '@temporalio/client', '@temporalio/activity', '@temporalio/workflow'),
+      ],
+      reachable: true,
+    },
   },
   {
     name: 'no-cycles',
@@ -175,7 +184,7 @@ const OPTIONS = {
   preserveSymlinks: true,
   exclude: { path: '^(?:dist|\\.millrace|coverage)/' },
   tsConfig: { fileName: 'tsconfig.json' },
-  enhancedResolveOptions: { exportsFields: ['exports'], conditionNames: ['import', 'node', 'default', 'types'], extensions: ['.ts', '.mjs', '.js', '.json'] },
+  enhancedResolveOptions: { exportsFields: ['exports'], conditionNames: ['import', 'node', 'default'], extensions: ['.ts', '.mjs', '.js', '.json'] },
   skipAnalysisNotInRules: true,
 };
 

@@ -19,7 +19,6 @@ export interface SplitRef {
   readonly validation: DatasetRef;
   readonly test: DatasetRef;
 }
-export const SplitRefSchema: z.ZodType<SplitRef> = z.object({ train: DatasetRefSchema, validation: DatasetRefSchema, test: DatasetRefSchema });
 
 /** A trained predictor that is not judged yet. */
 export const CandidateRefSchema = z.object({

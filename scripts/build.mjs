@@ -51,7 +51,14 @@ async function transpile(out) {
       .flatMap(sourceFiles)
       .map(async (file) => {
         const target = join(out, file.replace(/\.ts$/, '.js'));
-        const { code } = await transform(readFileSync(join(root, file), 'utf8'), { loader: 'ts', format: 'esm', target: 'node20', sourcefile: file, sourcemap: 'inline', sourcesContent: false });
+        const { code } = await transform(readFileSync(join(root, file), 'utf8'), {
+          loader: 'ts',
+          format: 'esm',
+          target: 'node20',
+          sourcefile: file,
+          sourcemap: 'inline',
+          sourcesContent: false,
+        });
         mkdirSync(dirname(target), { recursive: true });
         writeFileSync(target, toBuiltImports(code));
       }),
@@ -68,7 +75,11 @@ const sources = Math.max(
 if (!existsSync(stamp) || statSync(stamp).mtimeMs < sources) {
   const started = Date.now() / 1000;
   const out = join(root, `dist.${process.pid}`);
-  if (withTypes) execFileSync(process.execPath, [join(root, 'node_modules/typescript/bin/tsc'), '-p', join(root, 'tsconfig.build.json'), '--noCheck', '--outDir', out], { stdio: 'inherit', cwd: root });
+  if (withTypes)
+    execFileSync(process.execPath, [join(root, 'node_modules/typescript/bin/tsc'), '-p', join(root, 'tsconfig.build.json'), '--noCheck', '--outDir', out], {
+      stdio: 'inherit',
+      cwd: root,
+    });
   else await transpile(out);
   for (const name of ['.built', ...(withTypes ? ['.built-types'] : [])]) {
     writeFileSync(join(out, name), '');

@@ -32,8 +32,10 @@ const dockerfile = readFileSync(join(packageRoot, 'Dockerfile'), 'utf8');
 
 /** `${NAME:-default}` and `${NAME:?message}` as compose fills them in, with the needed ones given. */
 const GIVEN: Readonly<Record<string, string>> = { MILLRACE_ADMIN_TOKEN: 'a-long-random-token', POSTGRES_PASSWORD: 'secret' };
-const fill = (value: string): string => value.replace(/\$\{(\w+)(?::-([^}]*)|:\?[^}]*)?\}/g, (_, name: string, standard: string | undefined) => GIVEN[name] ?? standard ?? '');
-const environmentOf = (service: Service | undefined): Record<string, string> => Object.fromEntries(Object.entries(service?.environment ?? {}).map(([name, value]) => [name, fill(value)]));
+const fill = (value: string): string =>
+  value.replace(/\$\{(\w+)(?::-([^}]*)|:\?[^}]*)?\}/g, (_, name: string, standard: string | undefined) => GIVEN[name] ?? standard ?? '');
+const environmentOf = (service: Service | undefined): Record<string, string> =>
+  Object.fromEntries(Object.entries(service?.environment ?? {}).map(([name, value]) => [name, fill(value)]));
 
 function schemaErrors(document: unknown): readonly string[] {
   const schema = JSON.parse(readFileSync(join(packageRoot, 'tests/support/compose-spec.json'), 'utf8')) as Record<string, unknown>;
@@ -122,7 +124,8 @@ describe('docker-compose.yml', () => {
   });
 
   it('starts nothing before what it needs is healthy', () => {
-    for (const { service } of ours) expect(service?.depends_on).toEqual({ postgres: { condition: 'service_healthy' }, temporal: { condition: 'service_healthy' } });
+    for (const { service } of ours)
+      expect(service?.depends_on).toEqual({ postgres: { condition: 'service_healthy' }, temporal: { condition: 'service_healthy' } });
     for (const [name, service] of services) {
       for (const needed of Object.keys(service.depends_on ?? {})) expect(compose.services[needed]?.healthcheck, `${name} needs ${needed}`).toBeDefined();
     }
@@ -178,6 +181,8 @@ describe('the Dockerfile', () => {
   });
 
   it('does not carry secrets, state or built files of this machine into the image', () => {
-    expect(readFileSync(join(packageRoot, '.dockerignore'), 'utf8').split('\n')).toEqual(expect.arrayContaining(['.env', '.millrace', 'node_modules', 'dist', '.git']));
+    expect(readFileSync(join(packageRoot, '.dockerignore'), 'utf8').split('\n')).toEqual(
+      expect.arrayContaining(['.env', '.millrace', 'node_modules', 'dist', '.git']),
+    );
   });
 });

@@ -82,7 +82,11 @@ test('up, run, predict and down work as the README says', async () => {
 
   const row = { date: '2015-11-20', temp_max: 9, temp_min: 5, wind: 4.5, rained_yesterday: 1 };
   const asked = await millrace('predict', 'seattle-rain', '--rows', JSON.stringify(row), '--json');
-  expect(lastJson(asked), asked.out).toMatchObject({ model: 'seattle-rain', version: 1, predictions: [{ label: expect.stringMatching(/^(true|false)$/) as unknown }] });
+  expect(lastJson(asked), asked.out).toMatchObject({
+    model: 'seattle-rain',
+    version: 1,
+    predictions: [{ label: expect.stringMatching(/^(true|false)$/) as unknown }],
+  });
 
   const { run: runId } = lastJson(ran) as { run: string };
   const again = await millrace('runs', 'retry', runId, '--json');

@@ -30,7 +30,10 @@ async function up(events: StackEvent[] = []): Promise<RunningStack> {
   return stack;
 }
 
-const names = (): string[] => execFileSync('ps', ['-eo', 'pid=,args='], { encoding: 'utf8' }).split('\n').filter((line) => line.includes(clusterFolder()) || line.includes(home));
+const names = (): string[] =>
+  execFileSync('ps', ['-eo', 'pid=,args='], { encoding: 'utf8' })
+    .split('\n')
+    .filter((line) => line.includes(clusterFolder()) || line.includes(home));
 const clusterFolder = (): string => {
   const pointer = `${postgresFolder(home)}.location`;
   return existsSync(pointer) ? readFileSync(pointer, 'utf8').trim() : postgresFolder(home);
@@ -111,7 +114,10 @@ describe('the embedded stack', { timeout: TIMEOUT_MS }, () => {
 
   it('refuses a second up in the same state folder and says who runs it', async () => {
     await up();
-    await expect(startStack({ config, parts: PARTS, stopOnSignals: false })).rejects.toMatchObject({ code: 'ALREADY_RUNNING', message: expect.stringContaining(String(process.pid)) as string });
+    await expect(startStack({ config, parts: PARTS, stopOnSignals: false })).rejects.toMatchObject({
+      code: 'ALREADY_RUNNING',
+      message: expect.stringContaining(String(process.pid)) as string,
+    });
     expect(await query('select 1 as one')).toEqual([{ one: 1 }]);
   });
 
@@ -203,7 +209,15 @@ describe('the embedded stack', { timeout: TIMEOUT_MS }, () => {
 
   it('uses the servers that the environment names and neither starts nor stops them', async () => {
     const stack = await up();
-    const theirs = loadConfig({ env: { ...env, MILLRACE_HOME: join(config.projectFolder, 'other'), DATABASE_URL: stack.databaseUrl, TEMPORAL_ADDRESS: config.temporal.address, TEMPORAL_NAMESPACE: 'elsewhere' } });
+    const theirs = loadConfig({
+      env: {
+        ...env,
+        MILLRACE_HOME: join(config.projectFolder, 'other'),
+        DATABASE_URL: stack.databaseUrl,
+        TEMPORAL_ADDRESS: config.temporal.address,
+        TEMPORAL_NAMESPACE: 'elsewhere',
+      },
+    });
     const second = await startStack({ config: theirs, parts: PARTS, stopOnSignals: false });
     expect(second.databaseUrl).toBe(stack.databaseUrl);
     expect(second.status().parts).toEqual([

@@ -11,7 +11,7 @@ import { bundleWorkflows, type Change } from './bundle-workflows.ts';
  * move to new code while they run: a change that does not fit their histories would stop them.
  *
  * When a change is meant, and no such workflow can be running, record the histories anew:
- * `MILLRACE_RECORD_HISTORIES=1 npx vitest run --project workflows tests/workflows/histories.test.ts`
+ * `RECORD_HISTORIES=1 npx vitest run --project workflows tests/workflows/histories.test.ts`
  */
 const FOLDER = fileURLToPath(new URL('./histories', import.meta.url));
 const histories = readdirSync(FOLDER).filter((file) => file.endsWith('.json'));

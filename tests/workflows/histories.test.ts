@@ -8,10 +8,10 @@ import type { TestEnvironment } from '../../testing/test-environment.ts';
 import { decision, openEnvironment, PATIENCE_MS, serve, untilGate } from './test-project.ts';
 
 /**
- * Runs one of each kind of workflow, and replays its history on the code that made it. With MILLRACE_RECORD_HISTORIES=1
+ * Runs one of each kind of workflow, and replays its history on the code that made it. With RECORD_HISTORIES=1
  * the histories are written to tests/replay/histories, where every later version of the code is held against them.
  */
-const RECORD = process.env['MILLRACE_RECORD_HISTORIES'] === '1';
+const RECORD = process.env['RECORD_HISTORIES'] === '1';
 
 let env: TestEnvironment;
 beforeAll(async () => {

@@ -3,7 +3,8 @@ import { describe, expect, it } from 'vitest';
 import { type Environment, isLoopback, loadConfig, PORT_VARIABLES, VARIABLES } from '../../../config/config.ts';
 import { MillraceError, type Problem } from '../../../contracts/errors.ts';
 
-const load = (env: Environment = {}, settings?: unknown): ReturnType<typeof loadConfig> => loadConfig({ env, cwd: '/work/project', ...(settings === undefined ? {} : { settings }) });
+const load = (env: Environment = {}, settings?: unknown): ReturnType<typeof loadConfig> =>
+  loadConfig({ env, cwd: '/work/project', ...(settings === undefined ? {} : { settings }) });
 
 function problemsOf(env: Environment, settings?: unknown): readonly Problem[] {
   try {
@@ -36,7 +37,8 @@ describe('loadConfig', () => {
 
   it('cannot be changed', () => {
     const config = load();
-    for (const part of [config, config.ports, config.pools, config.database, config.temporal, config.artifacts, config.urls]) expect(Object.isFrozen(part)).toBe(true);
+    for (const part of [config, config.ports, config.pools, config.database, config.temporal, config.artifacts, config.urls])
+      expect(Object.isFrozen(part)).toBe(true);
   });
 
   it('takes an empty variable for one that is not set', () => {
@@ -51,17 +53,42 @@ describe('loadConfig', () => {
 
   it('lets the environment win over millrace.config.ts, and that over the default', () => {
     const settings = { pipelines: 'ml', pools: { cpu: { slots: 3 }, large: { slots: 1 }, vision: { gpu: true } }, artifacts: 'file:///data/artifacts' };
-    expect(load({}, settings)).toMatchObject({ pipelinesFolder: '/work/project/ml', artifacts: { folder: '/data/artifacts' }, pools: { cpu: { slots: 3 }, large: { slots: 1, taskQueue: 'millrace-large', gpu: false }, vision: { slots: 'devices', gpu: true } } });
-    expect(load({ MILLRACE_PIPELINES: '/elsewhere', MILLRACE_CPU_SLOTS: '7', MILLRACE_ARTIFACTS: 'file:///other' }, settings)).toMatchObject({ pipelinesFolder: '/elsewhere', artifacts: { folder: '/other' }, pools: { cpu: { slots: 7 } } });
+    expect(load({}, settings)).toMatchObject({
+      pipelinesFolder: '/work/project/ml',
+      artifacts: { folder: '/data/artifacts' },
+      pools: { cpu: { slots: 3 }, large: { slots: 1, taskQueue: 'millrace-large', gpu: false }, vision: { slots: 'devices', gpu: true } },
+    });
+    expect(load({ MILLRACE_PIPELINES: '/elsewhere', MILLRACE_CPU_SLOTS: '7', MILLRACE_ARTIFACTS: 'file:///other' }, settings)).toMatchObject({
+      pipelinesFolder: '/elsewhere',
+      artifacts: { folder: '/other' },
+      pools: { cpu: { slots: 7 } },
+    });
   });
 
   it('tells every problem at once, each by its variable or field', () => {
     const problems = problemsOf(
-      { MILLRACE_API_PORT: '70000', MILLRACE_LOG_LEVEL: 'loud', MILLRACE_ARTIFACTS: 's3://bucket/prefix', MILLRACE_HOST: '0.0.0.0', DATABASE_URL: 'mysql://secret@x', MILLRACE_CPU_SLOTS: '0' },
+      {
+        MILLRACE_API_PORT: '70000',
+        MILLRACE_LOG_LEVEL: 'loud',
+        MILLRACE_ARTIFACTS: 's3://bucket/prefix',
+        MILLRACE_HOST: '0.0.0.0',
+        DATABASE_URL: 'mysql://secret@x',
+        MILLRACE_CPU_SLOTS: '0',
+      },
       { pools: { 'Big Pool': {} }, unknown: 1 },
     );
     const paths = problems.map((problem) => problem.path);
-    for (const path of ['MILLRACE_API_PORT', 'MILLRACE_LOG_LEVEL', 'MILLRACE_ARTIFACTS', 'MILLRACE_ADMIN_TOKEN', 'DATABASE_URL', 'MILLRACE_CPU_SLOTS', 'millrace.config.ts', 'millrace.config.ts: pools.Big Pool']) expect(paths).toContain(path);
+    for (const path of [
+      'MILLRACE_API_PORT',
+      'MILLRACE_LOG_LEVEL',
+      'MILLRACE_ARTIFACTS',
+      'MILLRACE_ADMIN_TOKEN',
+      'DATABASE_URL',
+      'MILLRACE_CPU_SLOTS',
+      'millrace.config.ts',
+      'millrace.config.ts: pools.Big Pool',
+    ])
+      expect(paths).toContain(path);
     expect(problems.every((problem) => problem.fix !== undefined)).toBe(true);
   });
 

@@ -22,7 +22,10 @@ describe('loadProjectConfig', () => {
 
   it('runs a millrace.config.ts with its own imports, and sees it change', async () => {
     write('slots.ts', 'export const slots: number = 5;');
-    write('millrace.config.ts', "import { defineConfig } from 'millrace/config';\nimport { slots } from './slots.ts';\nexport default defineConfig({ pools: { cpu: { slots } } });");
+    write(
+      'millrace.config.ts',
+      "import { defineConfig } from 'millrace/config';\nimport { slots } from './slots.ts';\nexport default defineConfig({ pools: { cpu: { slots } } });",
+    );
     expect((await loadProjectConfig({ env: {}, cwd: project })).pools['cpu']?.slots).toBe(5);
     write('slots.ts', 'export const slots: number = 6;');
     expect((await loadProjectConfig({ env: {}, cwd: project })).pools['cpu']?.slots).toBe(6);
@@ -42,6 +45,10 @@ describe('loadProjectConfig', () => {
     ['a field that does not exist', 'export default { polls: {} };', /does not fit/],
   ])('says which file is wrong: %s', async (_, text, message) => {
     write('millrace.config.ts', text);
-    await expect(loadProjectConfig({ env: {}, cwd: project })).rejects.toMatchObject({ code: 'INVALID_CONFIG', message: expect.stringMatching(message) as string, problems: [{ path: expect.stringContaining('millrace.config.ts') as string }] });
+    await expect(loadProjectConfig({ env: {}, cwd: project })).rejects.toMatchObject({
+      code: 'INVALID_CONFIG',
+      message: expect.stringMatching(message) as string,
+      problems: [{ path: expect.stringContaining('millrace.config.ts') as string }],
+    });
   });
 });

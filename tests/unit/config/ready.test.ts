@@ -12,7 +12,11 @@ describe('a process that is ready', () => {
     try {
       const file = join(folder, 'ready');
       const program = `import { announceReady } from ${JSON.stringify(join(packageRoot, 'config/ready.ts'))}; announceReady({ name: 'cpu-worker', slots: 2 });`;
-      const output = execFileSync(process.execPath, ['--import', 'tsx', '--input-type=module', '-e', program], { cwd: packageRoot, encoding: 'utf8', env: { ...process.env, MILLRACE_READY_FILE: file } });
+      const output = execFileSync(process.execPath, ['--import', 'tsx', '--input-type=module', '-e', program], {
+        cwd: packageRoot,
+        encoding: 'utf8',
+        env: { ...process.env, MILLRACE_READY_FILE: file },
+      });
       expect(parseReadyLine(output.trim())).toEqual({ name: 'cpu-worker', slots: 2 });
       expect(isReadyFileFresh(file, Date.now())).toBe(true);
     } finally {

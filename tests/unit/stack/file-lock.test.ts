@@ -20,9 +20,17 @@ afterEach(() => {
 function contender(): { answer: Promise<string>; kill(): Promise<void> } {
   const program = `import { acquireFileLock } from ${JSON.stringify(join(packageRoot, 'stack/file-lock.ts'))}; console.log(acquireFileLock(${JSON.stringify(path)}).acquired); process.stdin.resume();`;
   const child = spawn(process.execPath, ['--import', 'tsx', '--input-type=module', '-e', program], { cwd: packageRoot, stdio: ['pipe', 'pipe', 'inherit'] });
-  const exit = new Promise<void>((resolve) => child.once('exit', () => { resolve(); }));
+  const exit = new Promise<void>((resolve) =>
+    child.once('exit', () => {
+      resolve();
+    }),
+  );
   return {
-    answer: new Promise((resolve) => child.stdout.once('data', (chunk: Buffer) => { resolve(chunk.toString().trim()); })),
+    answer: new Promise((resolve) =>
+      child.stdout.once('data', (chunk: Buffer) => {
+        resolve(chunk.toString().trim());
+      }),
+    ),
     kill: () => {
       child.kill('SIGKILL');
       return exit;

@@ -22,7 +22,18 @@ afterEach(async () => {
 });
 
 const READY = `echo '{"ready":true,"name":"x"}'`;
-const shell = (name: string, script: string, more: Partial<ChildSpec> = {}): ChildSpec => ({ name, command: '/bin/sh', args: ['-c', script], env: { PATH: process.env['PATH'] }, deathSignal: 'SIGKILL', stopSignal: 'SIGTERM', stopGraceMs: 300, readiness: 'announcement', readyTimeoutMs: 20_000, ...more });
+const shell = (name: string, script: string, more: Partial<ChildSpec> = {}): ChildSpec => ({
+  name,
+  command: '/bin/sh',
+  args: ['-c', script],
+  env: { PATH: process.env['PATH'] },
+  deathSignal: 'SIGKILL',
+  stopSignal: 'SIGTERM',
+  stopGraceMs: 300,
+  readiness: 'announcement',
+  readyTimeoutMs: 20_000,
+  ...more,
+});
 const pid = (name: string): number => supervisor.status().find((child) => child.name === name)?.process?.pid ?? 0;
 async function until(condition: () => boolean): Promise<void> {
   while (!condition()) await new Promise((resolve) => setTimeout(resolve, 20));
@@ -68,13 +79,19 @@ describe('the supervisor', () => {
   });
 
   it('says with the last lines of its log why a child cannot be started, and leaves nothing of it', async () => {
-    await expect(supervisor.start(shell('broken', 'echo no such table >&2; exit 4'))).rejects.toMatchObject({ code: 'SERVER_UNAVAILABLE', message: expect.stringContaining('exit code 4') as string, problems: [{ message: 'no such table' }, { message: 'no such table' }, { message: 'no such table' }] });
+    await expect(supervisor.start(shell('broken', 'echo no such table >&2; exit 4'))).rejects.toMatchObject({
+      code: 'SERVER_UNAVAILABLE',
+      message: expect.stringContaining('exit code 4') as string,
+      problems: [{ message: 'no such table' }, { message: 'no such table' }, { message: 'no such table' }],
+    });
     expect(supervisor.status()).toEqual([]);
     await expect(supervisor.start(shell('missing', '', { command: '/nowhere/program', args: [] }))).rejects.toMatchObject({ code: 'SERVER_UNAVAILABLE' });
   });
 
   it('gives up on a child that never becomes ready, and ends it', async () => {
-    await expect(supervisor.start(shell('mute', `echo $$ >> ${folder}/pids; exec sleep 100`, { readyTimeoutMs: 200 }))).rejects.toMatchObject({ code: 'SERVER_UNAVAILABLE' });
+    await expect(supervisor.start(shell('mute', `echo $$ >> ${folder}/pids; exec sleep 100`, { readyTimeoutMs: 200 }))).rejects.toMatchObject({
+      code: 'SERVER_UNAVAILABLE',
+    });
     for (const line of readFileSync(join(folder, 'pids'), 'utf8').trim().split('\n')) expect(identifyProcess(Number(line))).toBeUndefined();
   });
 });
@@ -87,8 +104,15 @@ describe.each(['kernel', 'launcher'] as const)('a child tied to its parent by th
       const tied = tieToParent('/bin/sh', ['-c', 'echo $$; exec sleep 100'], 'SIGKILL', ${JSON.stringify(mechanism)});
       spawn(tied.command, tied.args, { detached: true, stdio: [tied.stdinPipe ? 'pipe' : 'ignore', 'inherit', 'inherit'] });
       setInterval(() => {}, 1000);`;
-    const parent = spawn(process.execPath, ['--import', 'tsx', '--input-type=module', '-e', program], { cwd: packageRoot, stdio: ['ignore', 'pipe', 'inherit'] });
-    const childPid = await new Promise<number>((resolve) => parent.stdout.once('data', (chunk: Buffer) => { resolve(Number(chunk.toString())); }));
+    const parent = spawn(process.execPath, ['--import', 'tsx', '--input-type=module', '-e', program], {
+      cwd: packageRoot,
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
+    const childPid = await new Promise<number>((resolve) =>
+      parent.stdout.once('data', (chunk: Buffer) => {
+        resolve(Number(chunk.toString()));
+      }),
+    );
     const child = identifyProcess(childPid);
     if (child === undefined) throw new Error('the child does not run');
     parent.kill('SIGKILL');

@@ -35,7 +35,9 @@ describe("finding Temporal's program", () => {
   });
 
   it('lists each way that was tried and why it failed', async () => {
-    const failure: unknown = await findTemporalBinary({ cacheFolder, env: { TEMPORAL_CLI: '/nowhere/temporal', PATH: '/nowhere' }, fetch: false }).catch((error: unknown) => error);
+    const failure: unknown = await findTemporalBinary({ cacheFolder, env: { TEMPORAL_CLI: '/nowhere/temporal', PATH: '/nowhere' }, fetch: false }).catch(
+      (error: unknown) => error,
+    );
     expect(failure).toMatchObject({ code: 'PROGRAM_MISSING', problems: [{ path: 'TEMPORAL_CLI' }, { path: 'PATH' }, { path: 'cache' }] });
     expect((failure as MillraceError).fix).toMatch(/TEMPORAL_ADDRESS/);
   });

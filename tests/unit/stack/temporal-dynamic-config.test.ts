@@ -10,7 +10,10 @@ describe("the dynamic config of Temporal's server", () => {
     expect(parseDynamicConfig(text)).toEqual(Object.fromEntries(Object.entries(yaml).map(([key, values]) => [key, values[0]?.value])));
   });
 
-  it.each(['key: 3', 'key:\n  value: 3', 'a:\nb:\n', '  - value: 3', 'a:\n  - value: 1\n  - value: 2', 'a:\n  - value: 1\n    constraints: {}'])('is not guessed at when it has another shape: %j', (text) => {
-    expect(() => parseDynamicConfig(text)).toThrow(/line \d/);
-  });
+  it.each(['key: 3', 'key:\n  value: 3', 'a:\nb:\n', '  - value: 3', 'a:\n  - value: 1\n  - value: 2', 'a:\n  - value: 1\n    constraints: {}'])(
+    'is not guessed at when it has another shape: %j',
+    (text) => {
+      expect(() => parseDynamicConfig(text)).toThrow(/line \d/);
+    },
+  );
 });
