@@ -37,7 +37,6 @@ const VALUE_TYPE: Readonly<Record<ColumnType, ValueType>> = {
   timestamp: 'timestamp',
   date: 'timestamp',
 };
-const valueTypeOf = (type: ColumnType): ValueType => VALUE_TYPE[type];
 
 const DATE_PARTS: ReadonlySet<FunctionName> = new Set<FunctionName>(['year', 'month', 'day', 'hour', 'minute', 'dayOfWeek', 'dayOfYear']);
 const WHOLE: ReadonlySet<FunctionName> = new Set<FunctionName>([...DATE_PARTS, 'length']);
