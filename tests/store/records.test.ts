@@ -80,11 +80,16 @@ it('keeps a window of monitoring as it was computed last', async () => {
   expect(await store.monitoring.listMonitors()).toHaveLength(1);
 });
 
-it('keeps a build and a dataset as they were recorded first', async () => {
+it('lists a build that comes back as the newest, where it came from this time', async () => {
   const build = { id: 'b'.repeat(64), git: { remote: 'r', commit: 'c', clean: true }, pipelines: ['flightDelay'], bundles: { 'workflows.js': 'd'.repeat(64) } };
   await store.builds.put(build);
-  await store.builds.put({ ...build, git: { remote: null, commit: null, clean: null } });
-  expect(await store.builds.find(build.id)).toMatchObject({ gitCommit: 'c', gitClean: true, bundles: build.bundles });
+  await store.builds.put({ ...build, id: 'c'.repeat(64), git: { remote: 'r', commit: 'd', clean: true } });
+  expect((await store.builds.list({ limit: 1 })).map(({ id }) => id)).toEqual(['c'.repeat(64)]);
+  await store.builds.put({ ...build, git: { remote: 'r', commit: 'e', clean: false } });
+  expect(await store.builds.list({ limit: 1 })).toMatchObject([{ id: build.id, gitCommit: 'e', gitClean: false, bundles: build.bundles }]);
+});
+
+it('keeps a dataset as it was recorded first', async () => {
   const dataset = { id: 'e'.repeat(64), name: 'flights', rows: 1, columns: [], sizeBytes: 1 };
   await store.datasets.put({ ...dataset, runId: newId(), stage: 'ingest' });
   await store.datasets.put(dataset);
