@@ -37,7 +37,7 @@ export const benchmark: Benchmark = {
       },
     });
     const stack = await startStack({ config, parts: ['postgres', 'temporal', 'orchestrator', 'cpu-worker'] });
-    const bareWorker = await startBareWorker(config.temporal.address);
+    const bareWorker = await startBareWorker(config.temporal.address, config.pools['cpu']?.slots);
     const connection = await Connection.connect({ address: config.temporal.address });
     try {
       const client = new Client({ connection, namespace: config.temporal.namespace });
@@ -98,11 +98,11 @@ async function compare(
   });
 }
 
-async function startBareWorker(address: string): Promise<ChildProcess> {
+async function startBareWorker(address: string, slots: number | 'devices' | undefined): Promise<ChildProcess> {
   const extension = import.meta.url.endsWith('.ts') ? 'ts' : 'js';
   const child = spawn(process.execPath, [fileURLToPath(new URL(`./bare-worker.${extension}`, import.meta.url))], {
     stdio: ['ignore', 'pipe', 'inherit'],
-    env: { ...process.env, TEMPORAL_ADDRESS: address },
+    env: { ...process.env, TEMPORAL_ADDRESS: address, BARE_SLOTS: String(slots ?? 2) },
   });
   await once(child.stdout, 'data');
   return child;
