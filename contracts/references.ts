@@ -59,6 +59,15 @@ export type VersionRef = z.infer<typeof VersionRefSchema>;
 export const DeploymentRefSchema = z.object({ kind: z.literal('deployment'), endpoint: NameSchema, version: VersionRefSchema, rollout: RunIdSchema });
 export type DeploymentRef = z.infer<typeof DeploymentRefSchema>;
 
+/** What an incremental ingest has read so far. */
+export const IncrementSchema = z.discriminatedUnion('by', [
+  /** Rows with a greater value of the column are new. `value` is a number's or an instant's text; null when no row had one. */
+  z.object({ by: z.literal('watermark'), column: z.string().min(1), value: z.string().nullable() }),
+  /** Files that are not among these are new. `identity` changes when a file's content does. */
+  z.object({ by: z.literal('files'), files: z.array(z.object({ label: z.string(), identity: z.string() })) }),
+]);
+export type Increment = z.infer<typeof IncrementSchema>;
+
 /**
  * A dataset's manifest, as it lies in the artifact store. It holds no time and no path of the machine, so the same
  * content gives the same id.
@@ -77,5 +86,13 @@ export const DatasetManifestSchema = z.object({
   /** Profile (artifact); null for splits' validation and test parts, which no statistic may see. */
   profile: Sha256Schema.nullable(),
   parents: z.array(Sha256Schema),
+  /** Columns that a request's row cannot be given the same way: column → what made or changed it. A model that reads one is not registered. */
+  unserved: z.record(z.string(), z.string()).default({}),
+  /** Columns that were declared personal and are still there: column → what was done before anything was written. */
+  sensitive: z.record(z.string(), z.enum(['hash', 'mask'])).default({}),
+  /** Manifest of the golden set that ingest reserved beside these rows; nothing but a fixed split and the last evaluation reads it. */
+  golden: Sha256Schema.nullable().default(null),
+  /** Where an incremental ingest goes on. */
+  increment: IncrementSchema.nullable().default(null),
 });
 export type DatasetManifest = z.infer<typeof DatasetManifestSchema>;

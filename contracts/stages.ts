@@ -11,10 +11,25 @@ import { SplitOptionsSchema } from './split.ts';
 export const IngestInputSchema = z.object({
   source: SourceSchema,
   name: NameSchema,
+  /** Personal columns, and what is done to them before anything is written. */
+  pii: z.record(z.string().min(1), z.enum(['hash', 'mask', 'drop'])).default({}),
   transforms: z.array(RowTransformSchema).default([]),
+  /** Rows set aside for a test that is the same in every run: drawn by a hash of these columns (default: of all), so that a row's lot never changes. */
+  golden: z
+    .object({ fraction: z.number().gt(0).max(0.5), by: z.array(z.string().min(1)).min(1).optional(), seed: z.number().int().nonnegative().default(0) })
+    .optional(),
+  /** Go on from the last snapshot of this name: read only rows above its watermark, or files it has not seen. */
+  increment: z.discriminatedUnion('by', [z.object({ by: z.literal('watermark'), column: z.string().min(1) }), z.object({ by: z.literal('files') })]).optional(),
+  /** Who answers for the data. Shown in the catalogue. */
+  owner: z.string().min(1).max(200).optional(),
 });
 
-export const ValidateInputSchema = z.object({ dataset: DatasetRefSchema, expectations: ExpectationsSchema });
+export const ValidateInputSchema = z.object({
+  dataset: DatasetRefSchema,
+  expectations: ExpectationsSchema,
+  /** Put rows that fail a row-wise expectation of severity `fail` into a snapshot of their own and go on with the others. */
+  quarantine: z.boolean().default(false),
+});
 
 export const CleanInputSchema = z.object({ dataset: DatasetRefSchema, transforms: z.array(RowTransformSchema).min(1) });
 

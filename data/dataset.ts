@@ -20,10 +20,16 @@ export interface StoredDataset {
  */
 export const ROW_GROUP_ROWS = 122_880;
 
-export async function storeManifest(artifacts: ArtifactPort, manifest: DatasetManifest): Promise<StoredDataset> {
-  const { format, name, rows, columns, files, transforms, rawColumns, profile, parents } = manifest;
+/** What says how a dataset came to be may be left out where there is nothing to say. */
+type Provenance = 'unserved' | 'sensitive' | 'golden' | 'increment';
+export type ManifestDraft = Omit<DatasetManifest, Provenance> & Partial<Pick<DatasetManifest, Provenance>>;
+
+/** Stores a manifest. One that is derived from another says so by spreading it: what it does not state anew, it inherits. */
+export async function storeManifest(artifacts: ArtifactPort, draft: ManifestDraft): Promise<StoredDataset> {
+  const { format, name, rows, columns, files, transforms, rawColumns, profile, parents, unserved = {}, sensitive = {}, golden = null, increment = null } = draft;
   // Key by key: the manifest's name is the hash of its text.
-  const { sha256 } = await artifacts.putJson({ format, name, rows, columns, files, transforms, rawColumns, profile, parents });
+  const manifest = { format, name, rows, columns, files, transforms, rawColumns, profile, parents, unserved, sensitive, golden, increment };
+  const { sha256 } = await artifacts.putJson(manifest);
   return { ref: { kind: 'dataset', id: sha256, name, rows }, manifest };
 }
 

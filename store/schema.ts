@@ -198,10 +198,21 @@ export const datasets = pgTable(
     columns: json<readonly Column[]>().notNull(),
     sizeBytes: bigint({ mode: 'number' }).notNull(),
     source: json<unknown>(),
+    /** What made it: the stage's kind, or `quarantine`, `golden`. */
+    kind: text(),
+    /** Manifests it was made from. */
+    parents: json<readonly string[]>().notNull().default([]),
+    /** Profile (artifact); null where no statistic may see the rows. */
+    profile: text(),
+    /** What the stage that made it has to tell (artifact): validation, clean counts, split checks. */
+    report: text(),
+    owner: text(),
     /** The run and stage that made it first. */
     runId: text(),
     stage: text(),
     createdAt: createdAt(),
+    /** When retention took its files away; the record stays. */
+    collectedAt: instant(),
   },
   (t) => [index('datasets_name').on(t.name, t.seq), index('datasets_seq').on(t.seq)],
 );

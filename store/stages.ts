@@ -69,6 +69,15 @@ export interface DatasetDraft {
   readonly columns: readonly Column[];
   readonly sizeBytes: number;
   readonly source?: unknown;
+  /** What made it: the stage's kind, or `quarantine`, `golden`. */
+  readonly kind?: string | null;
+  /** Manifests it was made from. */
+  readonly parents?: readonly string[];
+  /** Profile (artifact). */
+  readonly profile?: string | null;
+  /** What the stage has to tell of it (artifact): validation, clean counts, split checks. */
+  readonly report?: string | null;
+  readonly owner?: string | null;
 }
 
 export interface ArtifactDraft {

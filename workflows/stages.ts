@@ -7,13 +7,13 @@ import type { CandidateRef, DatasetRef, DeploymentRef, EvaluationRef, SplitRef, 
 import type { RowTransform } from '../contracts/row-transforms.ts';
 import type { SourceInput } from '../contracts/source.ts';
 import type { SplitOptionsInput } from '../contracts/split.ts';
-import type { EvaluateInputSchema, Metric, RolloutStrategy, TrainerSpec } from '../contracts/stages.ts';
+import type { EvaluateInputSchema, IngestInputSchema, Metric, RolloutStrategy, TrainerSpec } from '../contracts/stages.ts';
 import { type Duration, durationMs } from './duration.ts';
 import { asStage, callStage, currentRun, openStage, runActivities, runStage, type StageOptions } from './run.ts';
 
 /** Reads the source once into an immutable snapshot (Parquet, content-addressed) and profiles it. */
 export function ingest(
-  input: { readonly source: SourceInput; readonly name?: string; readonly transforms?: readonly RowTransform[] },
+  input: Omit<z.input<typeof IngestInputSchema>, 'source' | 'name'> & { readonly source: SourceInput; readonly name?: string },
   options?: StageOptions,
 ): Promise<DatasetRef> {
   return runStage('ingest', 'ingest', { transforms: [], ...input, name: input.name ?? currentRun().pipeline }, options);
@@ -24,7 +24,7 @@ export function ingest(
  *
  * @throws EXPECTATIONS_FAILED with every expectation that does not hold.
  */
-export function validate(dataset: DatasetRef, input: { readonly expectations: Expectations }, options?: StageOptions): Promise<DatasetRef> {
+export function validate(dataset: DatasetRef, input: { readonly expectations: Expectations; readonly quarantine?: boolean }, options?: StageOptions): Promise<DatasetRef> {
   return runStage('validate', 'validate', { dataset, ...input }, options);
 }
 

@@ -25,7 +25,7 @@ export const cleanStage = defineStage({
     return {
       output: ref,
       summary: `${String(transforms.length)} rules, ${ref.rows.toLocaleString('en')} rows${dropped > 0 ? `, ${dropped.toLocaleString('en')} dropped` : ''}`,
-      datasets: [datasetDraft(ref, manifest, { dataset: dataset.id })],
+      datasets: [datasetDraft(ref, manifest, { kind: 'clean', source: { dataset: dataset.id } })],
     };
   },
 });

@@ -25,7 +25,7 @@ export const ingestStage = defineStage({
     return {
       output: ref,
       summary: `${ref.rows.toLocaleString('en')} rows, ${String(manifest.columns.length)} columns`,
-      datasets: [datasetDraft(ref, manifest, source)],
+      datasets: [datasetDraft(ref, manifest, { kind: 'ingest', source })],
       metrics: [{ key: 'rows', value: ref.rows }],
     };
   },

@@ -24,7 +24,7 @@ export const splitStage = defineStage({
     return {
       output: { train: train.ref, validation: validation.ref, test: test.ref },
       summary: `${rows(train.ref.rows)} train, ${rows(validation.ref.rows)} validation, ${rows(test.ref.rows)} test`,
-      datasets: [train, validation, test].map(({ ref, manifest }) => datasetDraft(ref, manifest, { dataset: dataset.id })),
+      datasets: [train, validation, test].map(({ ref, manifest }) => datasetDraft(ref, manifest, { kind: 'split', source: { dataset: dataset.id } })),
     };
   },
 });

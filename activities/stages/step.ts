@@ -55,7 +55,7 @@ export const stepStage = defineStage({
     return {
       output: ref,
       summary: `${ref.rows.toLocaleString('en')} rows, ${String(manifest.columns.length)} columns`,
-      datasets: [datasetDraft(ref, manifest, { step, dataset: dataset.data.id })],
+      datasets: [datasetDraft(ref, manifest, { kind: 'step', source: { step, dataset: dataset.data.id } })],
     };
   },
 });

@@ -25,7 +25,7 @@ export const validateStage = defineStage({
     return {
       output: ref,
       summary: `${String(validation.results.length - warnings)} of ${String(validation.results.length)} expectations hold${warnings > 0 ? `, ${String(warnings)} warnings` : ''}`,
-      datasets: [datasetDraft(ref, manifest, { dataset: dataset.id })],
+      datasets: [datasetDraft(ref, manifest, { kind: 'validate', source: { dataset: dataset.id }, report })],
       artifacts: [{ sha256: report, sizeBytes: JSON.stringify(validation).length, kind: 'validation' }],
       metrics: [
         { key: 'expectations', value: validation.results.length },
