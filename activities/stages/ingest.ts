@@ -9,11 +9,12 @@ export const ingestStage = defineStage({
   input: IngestInputSchema,
   cacheable: true,
   fingerprint: async ({ source }, _call, { config }) => ({ source: await fingerprintSource(source, config.projectFolder) }),
-  run: async ({ source, name, transforms }, { deps, signal, progress }) => {
-    const { ref, manifest } = await ingestSource({
+  run: async ({ source, name, transforms, golden: rule }, { deps, signal, progress }) => {
+    const { ref, manifest, golden } = await ingestSource({
       source,
       name,
       transforms,
+      ...(rule === undefined ? {} : { golden: rule }),
       artifacts: deps.artifacts,
       projectFolder: deps.config.projectFolder,
       hashKey: projectHashKey(deps.config.home),
@@ -24,8 +25,11 @@ export const ingestStage = defineStage({
     });
     return {
       output: ref,
-      summary: `${ref.rows.toLocaleString('en')} rows, ${String(manifest.columns.length)} columns`,
-      datasets: [datasetDraft(ref, manifest, { kind: 'ingest', source })],
+      summary: `${ref.rows.toLocaleString('en')} rows, ${String(manifest.columns.length)} columns${golden === null ? '' : `, ${golden.ref.rows.toLocaleString('en')} more rows set aside`}`,
+      datasets: [
+        datasetDraft(ref, manifest, { kind: 'ingest', source }),
+        ...(golden === null ? [] : [datasetDraft(golden.ref, golden.manifest, { kind: 'golden', source })]),
+      ],
       metrics: [{ key: 'rows', value: ref.rows }],
     };
   },
