@@ -49,6 +49,13 @@ export const ERRORS = {
     'The source could not be parsed.',
     'Correct the file at the row and column that are named, or state format, delimiter or encoding of the source.',
   ),
+  SOURCE_UNAVAILABLE: entry(
+    503,
+    3,
+    true,
+    'The server that holds the source does not answer.',
+    'Check that the worker reaches the server; the stage is tried again by itself.',
+  ),
   SOURCE_EMPTY: entry(400, 2, false, 'The source has no rows.', 'Check the path and the filter of the source.'),
   COLUMN_MISSING: entry(400, 2, false, 'A column that is needed is not there.', 'Use one of the columns that are listed, or correct the source.'),
   COLUMN_TYPE: entry(400, 2, false, 'A column has a type that does not fit.', 'Convert the column in the source or with a clean rule.'),
@@ -60,6 +67,7 @@ export const ERRORS = {
     'Look at each expectation listed with its failing rows; correct the data, or the expectation.',
   ),
   SPLIT_IMPOSSIBLE: entry(400, 2, false, 'The data cannot be split as asked.', 'Give more rows, other fractions, or another column.'),
+  SPLIT_LEAKS: entry(422, 1, false, 'The parts of a split know of each other.', 'Look at each leak that is listed; split another way, or have it warn only: leaks.'),
   // training
   TARGET_ONE_CLASS: entry(
     422,

@@ -20,6 +20,13 @@ export interface SplitRef {
   readonly test: DatasetRef;
 }
 
+/** Pairs of a training and a validation part: each row is in one validation part. */
+export interface FoldsRef {
+  readonly folds: readonly { readonly train: DatasetRef; readonly validation: DatasetRef }[];
+  /** Rows that no fold has; null where none were asked for. */
+  readonly test: DatasetRef | null;
+}
+
 /** A trained predictor that is not judged yet. */
 export const CandidateRefSchema = z.object({
   kind: z.literal('candidate'),

@@ -5,7 +5,7 @@ import { NameSchema } from './ids.ts';
 import { CandidateRefSchema, DatasetRefSchema, EvaluationRefSchema, VersionRefSchema, WinnerRefSchema } from './references.ts';
 import { RowTransformSchema } from './row-transforms.ts';
 import { SourceSchema } from './source.ts';
-import { SplitOptionsSchema } from './split.ts';
+import { FoldOptionsSchema, SplitOptionsSchema } from './split.ts';
 
 /** Inputs of the stages, as they stand in workflow history. Each is checked again by the activity that receives it. */
 export const IngestInputSchema = z.object({
@@ -34,6 +34,7 @@ export const ValidateInputSchema = z.object({
 export const CleanInputSchema = z.object({ dataset: DatasetRefSchema, transforms: z.array(RowTransformSchema).min(1) });
 
 export const SplitInputSchema = z.object({ dataset: DatasetRefSchema, options: SplitOptionsSchema });
+export const FoldInputSchema = z.object({ dataset: DatasetRefSchema, options: FoldOptionsSchema });
 
 /** Parameters are checked by the trainer's own schema, where it runs. */
 export const TrainerSpecSchema = z.object({ name: z.enum(['gbdt', 'linear', 'mlp']), parameters: z.record(z.string(), z.unknown()) });
@@ -149,6 +150,7 @@ export type StageKind =
   | 'validate'
   | 'clean'
   | 'split'
+  | 'fold'
   | 'train'
   | 'select'
   | 'evaluate'

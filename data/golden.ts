@@ -14,23 +14,11 @@ import type { IngestInput } from '../contracts/stages.ts';
 import type { ArtifactPort } from './artifact-port.ts';
 import { datasetFiles, pickColumns, type StoredDataset, storeManifest, writeSnapshot } from './dataset.ts';
 import type { DuckDb } from './duckdb.ts';
+import { keyHash } from './key-hash.ts';
 import { transformedRelation } from './row-transforms-sql.ts';
-import { identifier, parquetRelation, textLiteral } from './sql-text.ts';
+import { identifier, parquetRelation } from './sql-text.ts';
 
 export type GoldenRule = NonNullable<IngestInput['golden']>;
-
-/** A value's text, the same whichever of two related types the reader gave it: 1 and 1.0, a date and its midnight. */
-function keyText({ name, type }: Column): string {
-  const column = identifier(name);
-  switch (type) {
-    case 'number':
-      return `CASE WHEN ${column} = trunc(${column}) AND abs(${column}) < 1e15 THEN CAST(CAST(${column} AS BIGINT) AS VARCHAR) ELSE CAST(${column} AS VARCHAR) END`;
-    case 'date':
-      return `CAST(CAST(${column} AS TIMESTAMP) AS VARCHAR)`;
-    default:
-      return `CAST(${column} AS VARCHAR)`;
-  }
-}
 
 /**
  * The condition under which a row of the source belongs to the golden set; never null.
@@ -38,10 +26,9 @@ function keyText({ name, type }: Column): string {
  */
 export function goldenCondition(columns: readonly Column[], { fraction, by, seed }: GoldenRule): string {
   const keys = by === undefined ? columns : pickColumns(columns, by);
-  const texts = keys.map((column) => `coalesce(${keyText(column)}, chr(30))`);
   // 53 bits of a double, as the upper bits of the 64 that the hash has.
   const bound = BigInt(Math.round(fraction * 2 ** 53)) << 11n;
-  return `(md5_number_lower(concat_ws(chr(31), ${[textLiteral(String(seed)), ...texts].join(', ')})) < CAST(${bound} AS UBIGINT))`;
+  return `(${keyHash(keys, seed)} < CAST(${bound} AS UBIGINT))`;
 }
 
 export interface GoldenDraft {

@@ -1,186 +1,218 @@
 /**
- * Training, validation and test parts of a dataset.
+ * Training, validation and test parts of a dataset, and folds.
  *
  * Invariants:
- * 1. Every row is in exactly one part, and rows keep their order within it.
+ * 1. Every row is in exactly one part, and rows keep their order within it. Of folds, every row that is not for testing
+ *    is in the validation part of one; going forward in time, all but the rows of the first block are.
  * 2. The same data, options and seed give the same parts, byte for byte.
- * 3. By time, every instant of a part is later than every instant of the part before it.
- * 4. Only the training part has a profile: no statistic sees the other two.
+ * 3. By time, every instant of a part is later than every instant of the part before it. By group, no group is in two parts.
+ * 4. Only training parts have a profile: no statistic sees the others.
+ * 5. A fold's training part is a list of the files of other folds: folds take the room of the dataset once.
  */
-import type { Column } from '../contracts/columns.ts';
 import { MillraceError } from '../contracts/errors.ts';
-import type { DatasetManifest } from '../contracts/references.ts';
-import type { SplitOptions } from '../contracts/split.ts';
+import type { DatasetManifest, DatasetRef } from '../contracts/references.ts';
+import type { FoldOptions, LeakOptions, LeakReport, SplitOptions } from '../contracts/split.ts';
 import type { ArtifactPort } from './artifact-port.ts';
-import { columnsMissing, datasetFiles, type StoredDataset, storeManifest, writeSnapshot } from './dataset.ts';
-import { type DuckDb, type DuckDbOptions, toCount, toNumber, withDuckDb } from './duckdb.ts';
-import { finishProfile, planProfile } from './profile.ts';
 import { createColumnScan } from './column-scan.ts';
-import { ROW_RANK, rankBound, rankedRelation, type RankedFile } from './row-rank.ts';
+import { datasetFiles, loadManifest, type StoredDataset, storeManifest, type WrittenFile, writeSnapshot } from './dataset.ts';
+import { type DuckDb, type DuckDbOptions, withDuckDb } from './duckdb.ts';
+import { goldenRows } from './golden.ts';
+import { findLeaks, type LeakPart } from './leaks.ts';
+import { impossible, type Partition, type PartitionPlan, partitionRows } from './partition.ts';
+import { finishProfile, planProfile } from './profile.ts';
+import { bindHashKey } from './row-transforms-sql.ts';
 import { identifier, parquetRelation } from './sql-text.ts';
 
-export interface SplitDatasetOptions extends DuckDbOptions {
+interface SplitInput<Options> extends DuckDbOptions {
   readonly manifest: DatasetManifest;
   /** The manifest's own SHA-256: the parts' parent. */
   readonly id: string;
-  readonly options: SplitOptions;
+  readonly options: Options;
   readonly artifacts: ArtifactPort;
+  /** Needed where the dataset has hashed columns since its golden set was reserved. */
+  readonly hashKey?: string;
 }
+export type SplitDatasetOptions = SplitInput<SplitOptions>;
+export type FoldDatasetOptions = SplitInput<FoldOptions>;
 
 export interface SplitDatasets {
   readonly train: StoredDataset;
   readonly validation: StoredDataset;
   readonly test: StoredDataset;
+  /** What the leak checks found (artifact and content); null where none was made. */
+  readonly leaks: StoredLeakReport | null;
 }
 
-const PARTS = ['train', 'validation', 'test'] as const;
-type Part = (typeof PARTS)[number];
+export interface FoldDatasets {
+  readonly folds: readonly { readonly train: StoredDataset; readonly validation: StoredDataset }[];
+  readonly test: StoredDataset | null;
+  readonly leaks: StoredLeakReport | null;
+}
 
-/** A relation with the dataset's columns, and for each part the condition of its rows. Exactly one holds for a row. */
-interface Partition {
-  readonly relation: string;
-  readonly where: Readonly<Record<Part, string>>;
+export interface StoredLeakReport {
+  readonly sha256: string;
+  readonly report: LeakReport;
 }
 
 /**
  * Splits a dataset into snapshots of its own.
- * @throws MillraceError SPLIT_IMPOSSIBLE where a part would have no row, COLUMN_MISSING, COLUMN_TYPE
+ * @throws MillraceError SPLIT_IMPOSSIBLE where a part would have no row, SPLIT_LEAKS, COLUMN_MISSING, COLUMN_TYPE
  */
 export async function splitDataset(input: SplitDatasetOptions): Promise<SplitDatasets> {
-  const { manifest, id, options, artifacts } = input;
-  if (manifest.rows < PARTS.length) throw impossible(`The dataset has ${manifest.rows} rows; three parts need at least three.`);
-  const column = options.by === 'random' ? undefined : columnOf(manifest, options.column);
-  const files = await datasetFiles(artifacts, manifest);
+  const { manifest, options } = input;
   return withDuckDb(input, async (db) => {
-    const names = manifest.columns.map(({ name }) => name);
-    const list = names.map(identifier).join(', ');
-    const partition = await partitionOf(db, files, names, manifest, options, column);
-    const store = async (part: Part): Promise<StoredDataset> => {
-      const written = await writeSnapshot(db, artifacts, `SELECT ${list} FROM ${partition.relation} WHERE ${partition.where[part]}`, {
-        filtered: true,
-        whenEmpty: () => impossible(`No row falls to the ${part} part of the ${manifest.rows} rows.`),
-      });
-      const profile = part === 'train' ? await profileOf(db, artifacts, written.sha256, written.rows, manifest.columns) : null;
-      return storeManifest(artifacts, { ...manifest, name: `${manifest.name}-${part}`, rows: written.rows, files: [written], profile, parents: [id] });
-    };
-    return { train: await store('train'), validation: await store('validation'), test: await store('test') };
+    const { plan, shares } = planOf(options);
+    const files = await datasetFiles(input.artifacts, manifest);
+    const fixed = options.by === 'fixed' ? await fixedTest(db, input, options.test) : undefined;
+    const partition = await partitionRows(db, files, manifest, plan, shares);
+    const write = (at: number, part: string): Promise<WrittenFile> => writePart(db, input, partition, at, part);
+    const train = await storePart(db, input, 'train', [await write(shares.length - 1, 'train')], true);
+    const validation = await storePart(db, input, 'validation', [await write(shares.length - 2, 'validation')], false);
+    const test = fixed ?? (await storePart(db, input, 'test', [await write(0, 'test')], false));
+    const leaks = await checkLeaks(db, input, options.leaks, plan, [
+      await leakPart(input.artifacts, 'training', train),
+      await leakPart(input.artifacts, 'validation', validation),
+      await leakPart(input.artifacts, 'test', test),
+    ]);
+    return { train, validation, test, leaks };
   });
 }
 
-async function profileOf(db: DuckDb, artifacts: ArtifactPort, sha256: string, rows: number, columns: readonly Column[]): Promise<string> {
-  const path = await artifacts.pathOf(sha256);
-  const scan = createColumnScan(parquetRelation([path]));
-  const plan = planProfile(scan, columns);
-  return (await artifacts.putJson(await finishProfile(db, [{ path, rows }], plan, await scan.run(db)))).sha256;
-}
-
-function columnOf(manifest: DatasetManifest, name: string): Column {
-  const column = manifest.columns.find((there) => there.name === name);
-  if (column === undefined) throw columnsMissing(manifest.columns, [name]);
-  return column;
-}
-
-const impossible = (message: string, fix?: string): MillraceError => new MillraceError('SPLIT_IMPOSSIBLE', message, fix === undefined ? {} : { fix });
-
-function partitionOf(
-  db: DuckDb,
-  files: readonly RankedFile[],
-  names: readonly string[],
-  { rows }: DatasetManifest,
-  options: SplitOptions,
-  column: Column | undefined,
-): Promise<Partition> | Partition {
-  if (column === undefined || options.by === 'random') {
-    const seed = options.by === 'time' ? 0 : options.seed;
-    const testRows = Math.max(1, Math.round(rows * options.testFraction));
-    const validationRows = Math.max(1, Math.round(rows * options.validationFraction));
-    if (testRows + validationRows >= rows)
-      throw impossible(`Of ${rows} rows, ${testRows} for test and ${validationRows} for validation leave none for training.`);
-    const [test, validation] = [rankBound(rows, seed, testRows), rankBound(rows, seed, testRows + validationRows)];
-    return ranked(rankedRelation(files, names, seed), `${ROW_RANK} < ${test}`, `${ROW_RANK} < ${validation}`);
+/** The parts from the last that is used to the first: test, validation, training; a fixed test is not among them. */
+function planOf(options: SplitOptions): { readonly plan: PartitionPlan; readonly shares: readonly number[] } {
+  const { validationFraction } = options;
+  if (options.by === 'fixed') {
+    const { seed, group } = options;
+    return { plan: group === undefined ? { by: 'random', seed } : { by: 'group', column: group, seed }, shares: [validationFraction, 1 - validationFraction] };
   }
-  return options.by === 'time' ? byTime(db, files, options, column) : stratified(db, files, names, options, column);
+  return { plan: options, shares: [options.testFraction, validationFraction, 1 - options.testFraction - validationFraction] };
 }
 
-/** Conditions that include one another: test, then test or validation, then all. */
-const ranked = (relation: string, test: string, validation: string): Partition => ({
-  relation,
-  where: { test, validation: `${validation} AND NOT (${test})`, train: `NOT (${validation})` },
+/**
+ * Makes k pairs of training and validation parts.
+ * @throws MillraceError SPLIT_IMPOSSIBLE where a part would have no row, SPLIT_LEAKS, COLUMN_MISSING, COLUMN_TYPE
+ */
+export async function foldDataset(input: FoldDatasetOptions): Promise<FoldDatasets> {
+  const { manifest, options } = input;
+  const { k, test: tested } = options;
+  return withDuckDb(input, async (db) => {
+    const files = await datasetFiles(input.artifacts, manifest);
+    const golden = tested === 'golden' ? await fixedTest(db, input, undefined) : undefined;
+    const testShare = typeof tested === 'number' ? [tested] : [];
+    const blocks = options.by === 'time' ? k + 1 : k;
+    const each = (1 - (testShare[0] ?? 0)) / blocks;
+    const partition = await partitionRows(db, files, manifest, options, [...testShare, ...Array<number>(blocks).fill(each)]);
+    const written: WrittenFile[] = [];
+    for (let at = testShare.length; at < partition.where.length; at++)
+      written.push(await writePart(db, input, partition, at, `fold ${at - testShare.length + 1}`));
+    // By time the latest block comes first: folds are counted forward.
+    if (options.by === 'time') written.reverse();
+    const test = golden ?? (testShare.length === 0 ? null : await storePart(db, input, 'test', [await writePart(db, input, partition, 0, 'test')], false));
+    const folds: { train: StoredDataset; validation: StoredDataset }[] = [];
+    const first = options.by === 'time' ? 1 : 0;
+    for (let fold = 1; fold <= k; fold++) {
+      const held = written[fold - 1 + first];
+      if (held === undefined) continue;
+      const others = options.by === 'time' ? written.slice(0, fold) : written.filter((file) => file !== held);
+      folds.push({
+        train: await storePart(db, input, `fold${fold}-train`, others, true),
+        validation: await storePart(db, input, `fold${fold}-validation`, [held], false),
+      });
+    }
+    const parts: LeakPart[] = await Promise.all(
+      written.map(async (file, at) => ({ name: `fold ${at + 1}`, fold: true, files: [{ path: await input.artifacts.pathOf(file.sha256), rows: file.rows }] })),
+    );
+    if (test !== null) parts.push(await leakPart(input.artifacts, 'test', test));
+    return { folds, test, leaks: await checkLeaks(db, input, options.leaks, options, parts) };
+  });
+}
+
+const leakPart = async (artifacts: ArtifactPort, name: string, { manifest }: StoredDataset): Promise<LeakPart> => ({
+  name,
+  files: await datasetFiles(artifacts, manifest),
 });
 
-/** Each stratum's rows of least rank go to test, the next ones to validation; a join gives every row its stratum's bounds. */
-async function stratified(
+async function checkLeaks(
   db: DuckDb,
-  files: readonly RankedFile[],
-  names: readonly string[],
-  options: SplitOptions & { by: 'stratified' },
-  column: Column,
-): Promise<Partition> {
-  const { testFraction, validationFraction, seed } = options;
-  const stratum = identifier(column.name);
-  const numbered = `SELECT ${stratum} AS stratum, ${ROW_RANK} AS rank, row_number() OVER (PARTITION BY ${stratum} ORDER BY ${ROW_RANK}) AS place, count(*) OVER (PARTITION BY ${stratum}) AS n FROM ${rankedRelation(files, [column.name], seed)}`;
-  await db.run(`CREATE TEMPORARY TABLE millrace_strata AS SELECT stratum,
-    coalesce(max(rank) FILTER (WHERE place <= round(n * ${testFraction})) + 1, 0) AS test_bound,
-    coalesce(max(rank) FILTER (WHERE place <= round(n * ${testFraction + validationFraction})) + 1, 0) AS validation_bound
-    FROM (${numbered}) GROUP BY stratum`);
-  const list = names.map((name) => `r.${identifier(name)}`).join(', ');
-  const relation = `(SELECT ${list}, ${ROW_RANK}, test_bound, validation_bound FROM ${rankedRelation(files, names, seed)} AS r JOIN millrace_strata AS s ON r.${stratum} IS NOT DISTINCT FROM s.stratum)`;
-  const { test, validation, total, strata } = await db.row(
-    `SELECT count(*) FILTER (WHERE ${ROW_RANK} < test_bound) AS test, count(*) FILTER (WHERE ${ROW_RANK} >= test_bound AND ${ROW_RANK} < validation_bound) AS validation, count(*) AS total, (SELECT count(*) FROM millrace_strata) AS strata FROM ${relation}`,
-  );
-  if (toCount(test) === 0 || toCount(validation) === 0 || toCount(test) + toCount(validation) >= toCount(total)) {
-    throw impossible(
-      `The column ${column.name} has ${toCount(strata)} values in ${toCount(total)} rows: they are too few rows a value to be in all three parts.`,
-      'Stratify by a column with fewer values, or split at random.',
-    );
-  }
-  return ranked(relation, `${ROW_RANK} < test_bound`, `${ROW_RANK} < validation_bound`);
+  { manifest, artifacts }: SplitInput<unknown>,
+  options: LeakOptions,
+  plan: PartitionPlan,
+  parts: readonly LeakPart[],
+): Promise<StoredLeakReport | null> {
+  const report = await findLeaks(db, {
+    parts,
+    columns: manifest.columns,
+    options,
+    ...(plan.by === 'group' ? { groups: plan.column } : {}),
+    ...(plan.by === 'time' ? { time: plan.column } : {}),
+  });
+  return report === null ? null : { sha256: (await artifacts.putJson(report)).sha256, report };
 }
 
-async function byTime(db: DuckDb, files: readonly RankedFile[], options: SplitOptions & { by: 'time' }, column: Column): Promise<Partition> {
-  if (column.type !== 'timestamp' && column.type !== 'date' && column.type !== 'integer') {
-    throw new MillraceError('COLUMN_TYPE', `A split by time needs a column of type timestamp, date or integer; ${column.name} is of type ${column.type}.`);
-  }
-  const relation = parquetRelation(files.map(({ path }) => path));
-  const name = identifier(column.name);
-  // Microseconds, or the integer itself: whole numbers, so that "later than x" is "at least x + 1".
-  const instant = column.type === 'integer' ? name : `epoch_us(CAST(${name} AS TIMESTAMP))`;
-  const first = await db.rows(`SELECT DISTINCT ${instant} AS v FROM ${relation} WHERE ${name} IS NOT NULL ORDER BY v LIMIT 3`);
-  const [earliest, second] = first.map(({ v }) => BigInt(toCount(v)));
-  if (earliest === undefined || second === undefined || first.length < PARTS.length) {
-    throw impossible(
-      `The column ${column.name} has ${first.length} different instants; three parts need at least three.`,
-      'Split by another column, or at random.',
-    );
-  }
-  const present = toCount((await db.row(`SELECT count(${name}) AS n FROM ${relation}`))['n']);
-  const testFrom = await cut(db, relation, instant, 'true', present * options.testFraction, second);
-  const validationFrom = await cut(db, relation, instant, `${instant} < ${testFrom}`, present * options.validationFraction, earliest);
-  return {
-    relation,
-    where: {
-      test: `${instant} >= ${testFrom}`,
-      validation: `${instant} >= ${validationFrom} AND ${instant} < ${testFrom}`,
-      train: `(${name} IS NULL OR ${instant} < ${validationFrom})`,
-    },
-  };
+function writePart(db: DuckDb, { manifest, artifacts }: SplitInput<unknown>, partition: Partition, at: number, part: string): Promise<WrittenFile> {
+  const list = manifest.columns.map(({ name }) => identifier(name)).join(', ');
+  return writeSnapshot(db, artifacts, `SELECT ${list} FROM ${partition.relation} WHERE ${partition.where[at] ?? 'false'}`, {
+    filtered: true,
+    whenEmpty: () => impossible(`No row falls to the ${part} part of the ${manifest.rows} rows.`),
+  });
 }
 
-/** The instant from which on about `wantedRows` of the rows lie; never at or before `after`, and such that some row lies there. */
-async function cut(db: DuckDb, relation: string, instant: string, where: string, wantedRows: number, after: bigint): Promise<bigint> {
-  const { n } = await db.row(`SELECT count(${instant}) AS n FROM ${relation} WHERE ${where}`);
-  const share = Math.min(1, Math.max(0, 1 - wantedRows / toCount(n)));
-  const { v, latest } = await db.row(
-    `SELECT CAST(quantile_disc(${instant}, ${share}) AS VARCHAR) AS v, CAST(max(${instant}) AS VARCHAR) AS latest FROM ${relation} WHERE ${where}`,
-  );
-  const at = BigInt(String(v));
-  const last = BigInt(String(latest));
-  const candidates = [at, at + 1n].map((from) => (from <= after ? after + 1n : from)).filter((from) => from <= last);
-  let best = last;
-  let distance = Infinity;
-  for (const from of new Set(candidates)) {
-    const found = toNumber((await db.row(`SELECT count(*) AS n FROM ${relation} WHERE ${where} AND ${instant} >= ${from}`))['n']) ?? 0;
-    if (Math.abs(found - wantedRows) < distance) [best, distance] = [from, Math.abs(found - wantedRows)];
+async function storePart(
+  db: DuckDb,
+  { manifest, id, artifacts }: SplitInput<unknown>,
+  part: string,
+  files: readonly WrittenFile[],
+  profiled: boolean,
+): Promise<StoredDataset> {
+  const rows = files.reduce((sum, file) => sum + file.rows, 0);
+  const profile = profiled ? await profileOf(db, artifacts, files, manifest) : null;
+  return storeManifest(artifacts, { ...manifest, name: `${manifest.name}-${part}`, rows, files: [...files], profile, parents: [id] });
+}
+
+async function profileOf(db: DuckDb, artifacts: ArtifactPort, written: readonly WrittenFile[], { columns }: DatasetManifest): Promise<string> {
+  const files = await Promise.all(written.map(async ({ sha256, rows }) => ({ path: await artifacts.pathOf(sha256), rows })));
+  const scan = createColumnScan(parquetRelation(files.map(({ path }) => path)));
+  const plan = planProfile(scan, columns);
+  return (await artifacts.putJson(await finishProfile(db, files, plan, await scan.run(db)))).sha256;
+}
+
+/** The test part that is the same in every run: the dataset that is given, or the golden set with what the dataset went through since. */
+async function fixedTest(db: DuckDb, input: SplitInput<unknown>, given: DatasetRef | undefined): Promise<StoredDataset> {
+  const { manifest, id, artifacts, hashKey } = input;
+  if (given !== undefined) {
+    const test = await loadManifest(artifacts, given);
+    const unlike = manifest.columns.filter(({ name, type }) => !test.columns.some((there) => there.name === name && there.type === type));
+    if (unlike.length > 0) {
+      throw new MillraceError('COLUMN_MISSING', `The test dataset ${test.name} does not have the columns of ${manifest.name}.`, {
+        problems: unlike.map(({ name, type }) => ({
+          path: 'split.test',
+          column: name,
+          message: `The test dataset has no column ${name} of type ${type}.`,
+          fix: 'Bring both datasets through the same steps before the split.',
+        })),
+      });
+    }
+    return { ref: given, manifest: test };
   }
-  return best;
+  if (manifest.golden === null) {
+    throw impossible(
+      `The dataset ${manifest.name} has no golden set, and no test dataset is given.`,
+      'Reserve one at ingest: ingest({ golden: { fraction: 0.1 } }), or name a dataset: test.',
+    );
+  }
+  const golden = await loadManifest(artifacts, { id: manifest.golden });
+  const { sql, transforms } = await goldenRows(artifacts, golden, manifest);
+  if (hashKey !== undefined) await bindHashKey(db, hashKey);
+  const list = manifest.columns.map(({ name }) => identifier(name)).join(', ');
+  const files =
+    transforms.length === 0
+      ? golden.files
+      : [
+          await writeSnapshot(db, artifacts, `SELECT ${list} FROM ${sql}`, {
+            filtered: transforms.some(({ kind }) => kind === 'keep'),
+            whenEmpty: () => impossible('No golden row is kept by the transforms that the dataset went through.'),
+          }),
+        ];
+  const rows = files.reduce((sum, file) => sum + file.rows, 0);
+  return storeManifest(artifacts, { ...manifest, name: `${manifest.name}-test`, rows, files: [...files], profile: null, parents: [manifest.golden, id] });
 }

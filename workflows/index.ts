@@ -2,7 +2,7 @@
 export { MillraceError } from '../contracts/errors.ts';
 export * from '../contracts/expectations.ts';
 export { categorical, datetime, type Features, numeric, text } from '../contracts/features.ts';
-export type { CandidateRef, DatasetRef, DeploymentRef, EvaluationRef, SplitRef, VersionRef, WinnerRef } from '../contracts/references.ts';
+export type { CandidateRef, DatasetRef, DeploymentRef, EvaluationRef, FoldsRef, SplitRef, VersionRef, WinnerRef } from '../contracts/references.ts';
 export { call, col, drop, hashed, keep, type RowTransform, rename, set } from '../contracts/row-transforms.ts';
 export type { Purpose } from '../contracts/run.ts';
 export { SourceSchema } from '../contracts/source.ts';
@@ -18,6 +18,7 @@ export {
   evaluate,
   importModel,
   ingest,
+  kFold,
   monitor,
   register,
   replace,

@@ -3,10 +3,10 @@ import type { z } from 'zod';
 import { MillraceError } from '../contracts/errors.ts';
 import type { Expectations } from '../contracts/expectations.ts';
 import type { Features } from '../contracts/features.ts';
-import type { CandidateRef, DatasetRef, DeploymentRef, EvaluationRef, SplitRef, VersionRef, WinnerRef } from '../contracts/references.ts';
+import type { CandidateRef, DatasetRef, DeploymentRef, EvaluationRef, FoldsRef, SplitRef, VersionRef, WinnerRef } from '../contracts/references.ts';
 import type { RowTransform } from '../contracts/row-transforms.ts';
 import type { SourceInput } from '../contracts/source.ts';
-import type { SplitOptionsInput } from '../contracts/split.ts';
+import type { FoldOptionsInput, SplitOptionsInput } from '../contracts/split.ts';
 import type { EvaluateInputSchema, IngestInputSchema, Metric, RolloutStrategy, TrainerSpec } from '../contracts/stages.ts';
 import { type Duration, durationMs } from './duration.ts';
 import { asStage, callStage, currentRun, openStage, runActivities, runStage, type StageOptions } from './run.ts';
@@ -24,7 +24,11 @@ export function ingest(
  *
  * @throws EXPECTATIONS_FAILED with every expectation that does not hold.
  */
-export function validate(dataset: DatasetRef, input: { readonly expectations: Expectations; readonly quarantine?: boolean }, options?: StageOptions): Promise<DatasetRef> {
+export function validate(
+  dataset: DatasetRef,
+  input: { readonly expectations: Expectations; readonly quarantine?: boolean },
+  options?: StageOptions,
+): Promise<DatasetRef> {
   return runStage('validate', 'validate', { dataset, ...input }, options);
 }
 
@@ -33,9 +37,23 @@ export function clean(dataset: DatasetRef, transforms: readonly RowTransform[], 
   return runStage('clean', 'clean', { dataset, transforms }, options);
 }
 
-/** Splits into train, validation and test. Statistics see the training part only. */
+/**
+ * Splits into train, validation and test. Statistics see the training part only. Leaks between the parts are looked for
+ * and told, or end the run.
+ *
+ * @throws SPLIT_IMPOSSIBLE where a part would have no row; SPLIT_LEAKS where a leak is found that may not be.
+ */
 export function split(dataset: DatasetRef, how: SplitOptionsInput, options?: StageOptions): Promise<SplitRef> {
   return runStage('split', 'split', { dataset, options: how }, options);
+}
+
+/**
+ * Makes k pairs of training and validation parts, so that each row is judged once: by a model that has not seen it.
+ *
+ * @throws SPLIT_IMPOSSIBLE where a part would have no row; SPLIT_LEAKS where a leak is found that may not be.
+ */
+export function kFold(dataset: DatasetRef, how: FoldOptionsInput, options?: StageOptions): Promise<FoldsRef> {
+  return runStage('fold', 'k-fold', { dataset, options: how }, options);
 }
 
 export interface TrainOptions extends StageOptions {

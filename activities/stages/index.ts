@@ -3,6 +3,7 @@ import { approveStage } from './approve.ts';
 import { cleanStage } from './clean.ts';
 import { deployStage } from './deploy.ts';
 import { evaluateStage } from './evaluate.ts';
+import { foldStage } from './fold.ts';
 import { importModelStage } from './import-model.ts';
 import { ingestStage } from './ingest.ts';
 import { monitorStage } from './monitor.ts';
@@ -19,6 +20,7 @@ export const stages = {
   validate: validateStage,
   clean: cleanStage,
   split: splitStage,
+  fold: foldStage,
   train: trainStage,
   select: selectStage,
   evaluate: evaluateStage,
