@@ -6,6 +6,7 @@ import { dirname, extname, join, resolve, sep } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { build, type Loader, type Metafile, type Plugin, transform } from 'esbuild';
 import { STAGE_KINDS } from './stage-activities.ts';
+import * as stepsPackage from './steps.ts';
 
 /**
  * Code versions: a hash of a module's bundled graph. An edited helper counts, an edited comment does not, and neither
@@ -61,6 +62,14 @@ export async function stageCodeVersions(): Promise<ReadonlyMap<string, string>> 
   return new Map(hashes);
 }
 
+/** Calls that make a step. */
+const MADE = new RegExp(
+  `(?<=[=(,:])(?:${Object.keys(stepsPackage)
+    .filter((name) => name.endsWith('Step'))
+    .join('|')})(?=\\()`,
+  'g',
+);
+
 /** Making a step has no effect of its own: one that is not asked for, with all that only it uses, is no part of the hash. */
 const unusedStepsGo: Plugin = {
   name: 'unused-steps-go',
@@ -68,14 +77,16 @@ const unusedStepsGo: Plugin = {
     // what makes a step stands for itself: an import from outside would keep the names that only other steps use
     hashed.onResolve({ filter: /^millrace\/steps$/ }, ({ path }) => ({ path, namespace: 'millrace' }));
     hashed.onLoad({ filter: /./, namespace: 'millrace' }, () => ({
-      contents: ['frameStep', 'relationStep', 'valueStep'].map((kind) => `export const ${kind} = (run) => ['${kind}', run];`).join('\n'),
+      contents: Object.keys(stepsPackage)
+        .map((name) => `export const ${name} = (...given) => ['${name}', ...given];`)
+        .join('\n'),
     }));
     hashed.onLoad({ filter: /\.[cm]?[jt]s$/ }, async ({ path }) => {
       const loader = extname(path).replace(/^\.[cm]?/, '') as Loader;
       // without its comments, so that the mark cannot end one
       const { code } = await transform(await readFile(path, 'utf8'), { loader, minifyWhitespace: true, legalComments: 'none' });
       return {
-        contents: code.replaceAll(/(?<=[=(,:])(?:frameStep|relationStep|valueStep)(?=\()/g, '/* @__PURE__ */ $&'),
+        contents: code.replaceAll(MADE, '/* @__PURE__ */ $&'),
         loader: 'js',
         resolveDir: dirname(path),
       };

@@ -76,6 +76,8 @@ export interface StepJob {
   readonly runId: string;
   readonly pipeline: string;
   readonly artifactsFolder: string;
+  /** The project's key for hashed columns: a step's counterpart may hash. */
+  readonly hashKey: string;
 }
 
 export type ComputeJob = TrainJob | ScoreJob | StepJob;
@@ -148,13 +150,27 @@ export function compute<Result>(job: ComputeJob, hooks: ComputeHooks): Promise<R
     });
     worker.on('error', (error) => {
       settle(() => {
-        reject(error);
+        reject('code' in error && error.code === 'ERR_WORKER_OUT_OF_MEMORY' ? heapIsFull(job) : error);
       });
     });
     worker.on('exit', (code) => {
       settle(() => {
-        reject(new MillraceError('INTERNAL', `The computing thread ended with code ${String(code)} before it was done.`));
+        reject(
+          job.kind === 'step'
+            ? new MillraceError('USER_CODE_FAILED', `The step ${job.step} ended its thread with code ${String(code)} before it was done.`, {
+                fix: 'A step returns or throws; it does not call process.exit.',
+              })
+            : new MillraceError('INTERNAL', `The computing thread ended with code ${String(code)} before it was done.`),
+        );
       });
     });
   });
+}
+
+function heapIsFull(job: ComputeJob): MillraceError {
+  return job.kind === 'step'
+    ? new MillraceError('OUT_OF_MEMORY', `The step ${job.step} ran out of memory.`, {
+        fix: 'Make the step a relationStep: it works on the same data in DuckDB, whatever its size.',
+      })
+    : new MillraceError('OUT_OF_MEMORY');
 }

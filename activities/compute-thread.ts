@@ -1,7 +1,9 @@
 import { pathToFileURL } from 'node:url';
 import { parentPort, workerData } from 'node:worker_threads';
+import { z } from 'zod';
 import type { RawTable } from '../contracts/columns.ts';
 import { MillraceError } from '../contracts/errors.ts';
+import { RowTransformSchema } from '../contracts/row-transforms.ts';
 import type { Signature } from '../contracts/signature.ts';
 import { readColumns } from '../data/read-columns.ts';
 import type { StoredDataset } from '../data/dataset.ts';
@@ -160,12 +162,15 @@ async function step(task: StepJob): Promise<StoredDataset> {
     const user = stepRun(found);
     // the types of a step's parameters are the pipeline author's, checked where the step is called
     const parameters = task.parameters as never;
+    if (user.kind === 'value') throw new MillraceError('USAGE', `The step ${task.step} takes no dataset.`);
+    const { serving } = user;
+    const counterpart = typeof serving === 'function' ? await usersCode(task.step, () => serving(parameters)) : serving;
+    const origin = { ...options, step: task.step, serving: z.array(RowTransformSchema).parse(counterpart), hashKey: task.hashKey };
     if (user.kind === 'frame') {
       const frame = await frameFromDataset(options);
-      return await datasetFromFrame(await usersCode(task.step, () => user.run(frame, parameters, context)), options);
+      return await datasetFromFrame(await usersCode(task.step, () => user.run(frame, parameters, context)), origin);
     }
-    if (user.kind === 'relation') return await datasetFromQuery((relation) => usersCode(task.step, () => user.run(relation, parameters, context)), options);
-    throw new MillraceError('USAGE', `The step ${task.step} takes no dataset.`);
+    return await datasetFromQuery((relation) => usersCode(task.step, () => user.run(relation, parameters, context)), origin);
   } finally {
     port.removeAllListeners('message');
   }

@@ -1,5 +1,8 @@
 import type { DataFrame } from 'danfojs-node';
 import type { DatasetRef } from '../contracts/references.ts';
+import type { RowTransform } from '../contracts/row-transforms.ts';
+
+export { call, col, drop, hashed, rename, set } from '../contracts/row-transforms.ts';
 
 /**
  * What `steps.ts` of a pipeline imports from `millrace/steps`: a person's own steps. They run on a pool, outside the
@@ -23,9 +26,28 @@ export interface Relation {
   readonly columns: readonly { readonly name: string; readonly type: string }[];
 }
 
+/** What a step on a dataset may say of itself. */
+export interface DatasetStepOptions<Parameters> {
+  /**
+   * The step's counterpart when a model is served: row transforms that do to one request's row what the step does to the
+   * dataset's columns. Held against what the step gives; where they differ the step fails. A column that the step makes
+   * or changes without one cannot be read by a model that is registered.
+   */
+  readonly serving?: readonly RowTransform[] | ((parameters: Parameters) => readonly RowTransform[]);
+}
+
+type Serving = readonly RowTransform[] | ((parameters: never) => readonly RowTransform[]);
 type StepRun =
-  | { readonly kind: 'frame'; readonly run: (frame: DataFrame, parameters: never, context: StepContext) => DataFrame | Promise<DataFrame> }
-  | { readonly kind: 'relation'; readonly run: (relation: Relation, parameters: never, context: StepContext) => string | Promise<string> }
+  | {
+      readonly kind: 'frame';
+      readonly run: (frame: DataFrame, parameters: never, context: StepContext) => DataFrame | Promise<DataFrame>;
+      readonly serving: Serving;
+    }
+  | {
+      readonly kind: 'relation';
+      readonly run: (relation: Relation, parameters: never, context: StepContext) => string | Promise<string>;
+      readonly serving: Serving;
+    }
   | { readonly kind: 'value'; readonly run: (...args: never[]) => unknown };
 
 /** A step as the workflow calls it, through `steps<typeof mySteps>()`. */
@@ -42,8 +64,9 @@ export interface Step<Args extends readonly unknown[], Output> {
  */
 export function frameStep<Parameters extends object = Record<string, never>>(
   run: (frame: DataFrame, parameters: Parameters, context: StepContext) => DataFrame | Promise<DataFrame>,
+  options: DatasetStepOptions<Parameters> = {},
 ): Step<[dataset: DatasetRef, parameters?: Parameters], DatasetRef> {
-  return { [STEP]: { kind: 'frame', run } };
+  return { [STEP]: { kind: 'frame', run, serving: options.serving ?? [] } };
 }
 
 /**
@@ -54,8 +77,9 @@ export function frameStep<Parameters extends object = Record<string, never>>(
  */
 export function relationStep<Parameters extends object = Record<string, never>>(
   run: (relation: Relation, parameters: Parameters, context: StepContext) => string | Promise<string>,
+  options: DatasetStepOptions<Parameters> = {},
 ): Step<[dataset: DatasetRef, parameters?: Parameters], DatasetRef> {
-  return { [STEP]: { kind: 'relation', run } };
+  return { [STEP]: { kind: 'relation', run, serving: options.serving ?? [] } };
 }
 
 /** A step of any kind: JSON in, JSON out; for data hand on references. */

@@ -3,20 +3,23 @@
  *
  * Invariants:
  * 1. In a frame, instants are ISO texts (UTC), dates are `YYYY-MM-DD`, and what is missing is null.
- * 2. What a step makes is a new source: its columns are the raw columns that requests carry from there on, because
- *    nothing but the step itself knows how they were made.
+ * 2. What a step makes or changes has no counterpart when a request is served, unless the step declares one: see
+ *    step-lineage.ts.
  */
 import type * as Danfo from 'danfojs-node';
 import type { DataFrame } from 'danfojs-node';
 import type { Column, ColumnType, RawColumn } from '../contracts/columns.ts';
 import { MillraceError } from '../contracts/errors.ts';
 import type { DatasetManifest } from '../contracts/references.ts';
+import type { RowTransform } from '../contracts/row-transforms.ts';
 import type { ArtifactPort } from './artifact-port.ts';
 import { datasetFiles, type StoredDataset, storeManifest, writeSnapshot } from './dataset.ts';
 import { type DuckDb, DuckDbFailure, type DuckDbOptions, withDuckDb } from './duckdb.ts';
 import { readColumns } from './read-columns.ts';
 import { parseTimestamp } from './row-text.ts';
+import { bindHashKey } from './row-transforms-sql.ts';
 import { canonicalRelation } from './source-relation.ts';
+import { stepLineage } from './step-lineage.ts';
 import { DUCKDB_TYPE, identifier, parquetRelation } from './sql-text.ts';
 
 export interface FrameOptions extends DuckDbOptions {
@@ -26,6 +29,15 @@ export interface FrameOptions extends DuckDbOptions {
   readonly id: string;
   /** Rows × columns above which a frame is refused. Default 10,000,000, about 1 GiB in danfojs. */
   readonly maxCells?: number;
+}
+
+/** What made the rows that are to be stored. */
+export interface StepOrigin {
+  readonly step: string;
+  /** Row transforms that do to a request's row what the step did. */
+  readonly serving: readonly RowTransform[];
+  /** The project's key for hashed columns. Needed where a transform of `serving` hashes. */
+  readonly hashKey?: string;
 }
 
 /** The dataset as a view in DuckDB. */
@@ -86,7 +98,7 @@ function cellsOf(column: RawColumn | undefined, type: ColumnType): Cell[] {
  * Stores a DataFrame as a dataset. Columns that the given dataset has keep their type where their values still fit it.
  * @throws MillraceError SOURCE_EMPTY, COLUMN_TYPE, SOURCE_MALFORMED where two columns have one name
  */
-export async function datasetFromFrame(frame: DataFrame, options: FrameOptions): Promise<StoredDataset> {
+export async function datasetFromFrame(frame: DataFrame, options: FrameOptions & StepOrigin): Promise<StoredDataset> {
   const names = frame.columns.map(String);
   const repeated = names.filter((name, index) => names.findIndex((other) => other.toLowerCase() === name.toLowerCase()) !== index);
   if (repeated.length > 0)
@@ -149,7 +161,8 @@ async function appendCells(db: DuckDb, columns: readonly Column[], rows: readonl
   }
 }
 
-async function store(db: DuckDb, relation: string, columns: readonly Column[], { artifacts, manifest, id }: FrameOptions): Promise<StoredDataset> {
+async function store(db: DuckDb, relation: string, columns: readonly Column[], options: FrameOptions & StepOrigin): Promise<StoredDataset> {
+  const { artifacts, manifest, id, step, serving, hashKey } = options;
   const list = columns.map(({ name, type }) =>
     type === 'timestamp' || type === 'date' ? `CAST(CAST(${identifier(name)} AS TIMESTAMP) AS ${DUCKDB_TYPE[type]}) AS ${identifier(name)}` : identifier(name),
   );
@@ -158,17 +171,17 @@ async function store(db: DuckDb, relation: string, columns: readonly Column[], {
     whenEmpty: () => new MillraceError('SOURCE_EMPTY', 'The step gave no rows.'),
   });
   const plain = columns.map(({ name, type }) => ({ name, type }));
-  return storeManifest(artifacts, {
-    format: 'millrace-dataset/1',
-    name: manifest.name,
+  if (hashKey !== undefined) await bindHashKey(db, hashKey);
+  const lineage = await stepLineage(db, {
+    step,
+    parent: manifest,
+    before: parquetRelation((await datasetFiles(artifacts, manifest)).map(({ path }) => path)),
+    after: parquetRelation([await artifacts.pathOf(written.sha256)]),
     rows: written.rows,
     columns: plain,
-    files: [written],
-    transforms: [],
-    rawColumns: plain,
-    profile: null,
-    parents: [id],
+    serving,
   });
+  return storeManifest(artifacts, { ...manifest, rows: written.rows, columns: plain, files: [written], profile: null, parents: [id], ...lineage });
 }
 
 /**
@@ -176,7 +189,10 @@ async function store(db: DuckDb, relation: string, columns: readonly Column[], {
  * @param query Gets the view's name and columns, and gives the SELECT.
  * @throws MillraceError USER_CODE_FAILED where the query cannot be run, COLUMN_TYPE, SOURCE_EMPTY
  */
-export async function datasetFromQuery(query: (relation: DatasetRelation) => string | Promise<string>, options: FrameOptions): Promise<StoredDataset> {
+export async function datasetFromQuery(
+  query: (relation: DatasetRelation) => string | Promise<string>,
+  options: FrameOptions & StepOrigin,
+): Promise<StoredDataset> {
   const { manifest, artifacts } = options;
   const files = await datasetFiles(artifacts, manifest);
   return withDuckDb(options, async (db) => {

@@ -1,5 +1,6 @@
 import { pathToFileURL } from 'node:url';
 import { z } from 'zod';
+import { projectHashKey } from '../../config/hash-key.ts';
 import { MillraceError } from '../../contracts/errors.ts';
 import { DatasetRefSchema } from '../../contracts/references.ts';
 import { StepInputSchema } from '../../contracts/stages.ts';
@@ -7,8 +8,8 @@ import type { StoredDataset } from '../../data/dataset.ts';
 import { compute } from '../compute-job.ts';
 import { datasetDraft } from '../dataset-record.ts';
 import { defineStage, type StageOutcome } from '../stage-definition.ts';
+import { callValueStep } from '../step-threads.ts';
 import { isStep, stepRun } from '../steps.ts';
-import { usersCode } from '../users-code.ts';
 
 const ParametersSchema = z.record(z.string(), z.unknown());
 
@@ -22,9 +23,12 @@ export const stepStage = defineStage({
     const found = ((await import(pathToFileURL(module).href)) as Record<string, unknown>)[step];
     if (!isStep(found)) throw new MillraceError('NOT_FOUND', `The pipeline ${pipeline} has no step ${step}.`);
     const user = stepRun(found);
+    const log = (message: string): void => {
+      deps.log('error', `step ${step}`, { run: call.runId, error: message });
+    };
     if (user.kind === 'value') {
-      const output = await usersCode(step, () => user.run(...(args as never[])));
-      return { output: output ?? null, summary: 'done' };
+      const output = await callValueStep({ module, pipeline, step, args }, { signal, log });
+      return { output, summary: 'done' };
     }
     const dataset = DatasetRefSchema.safeParse(args[0]);
     const parameters = ParametersSchema.safeParse(args[1] ?? {});
@@ -43,13 +47,12 @@ export const stepStage = defineStage({
         runId: call.runId,
         pipeline: call.pipeline,
         artifactsFolder: deps.config.artifacts.folder,
+        hashKey: projectHashKey(deps.config.home),
       },
       {
         signal,
         progress,
-        log: (message) => {
-          deps.log('error', `step ${step}`, { run: call.runId, error: message });
-        },
+        log,
       },
     );
     return {

@@ -25,6 +25,7 @@ export async function guideProject(page: string): Promise<string> {
   }
   // as an installed project has them
   await mkdir(join(folder, 'node_modules'));
-  for (const name of ['@temporalio', 'zod', 'vega-datasets', '@stdlib']) await symlink(join(packageRoot, 'node_modules', name), join(folder, 'node_modules', name));
+  for (const name of ['@temporalio', 'zod', 'vega-datasets', '@stdlib'])
+    await symlink(join(packageRoot, 'node_modules', name), join(folder, 'node_modules', name));
   return folder;
 }

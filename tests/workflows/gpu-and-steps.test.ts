@@ -65,6 +65,18 @@ describe("a person's own steps", () => {
     expect((await stageOf(env, result.runId, 'addDouble')).kind).toBe('step');
   });
 
+  it('compute on a thread of their own, also those that only hand values about', async () => {
+    expect(await env.run('valued')).toMatchObject({ onTheWorkersThread: false });
+  });
+
+  it('end the run, and not the worker, when they call process.exit', async () => {
+    expect(await failureOf(await env.start('valued', { leaves: true }))).toMatchObject({
+      code: 'USER_CODE_FAILED',
+      message: 'The step leave ended its thread with code 7 before it was done.',
+    });
+    expect(await env.run('valued')).toMatchObject({ onTheWorkersThread: false });
+  });
+
   it('end the run with what they threw, at once', async () => {
     const run = await env.start('stepped', { fail: true });
     expect(await failureOf(run)).toMatchObject({ code: 'USER_CODE_FAILED', message: 'The step notADataset threw Error: the step cannot do this' });

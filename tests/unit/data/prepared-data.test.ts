@@ -9,7 +9,6 @@ import { type SplitOptionsInput, SplitOptionsSchema } from '../../../contracts/s
 import { datasetFiles, type StoredDataset } from '../../../data/dataset.ts';
 import { expectedPsi, measureDrift } from '../../../data/drift.ts';
 import { checkExpectations, expectationsFailed } from '../../../data/expectations.ts';
-import { datasetFromFrame, datasetFromQuery, frameFromDataset } from '../../../data/frames.ts';
 import { ingestSource } from '../../../data/ingest.ts';
 import { profileDataset } from '../../../data/profile.ts';
 import { readColumns } from '../../../data/read-columns.ts';
@@ -331,42 +330,5 @@ describe('drift', () => {
 
   it('says nothing where there are no rows', async () => {
     expect(await measureDrift({ kind: 'parquet', paths: [] }, await trainingProfile())).toMatchObject({ rows: 0, columns: [] });
-  });
-});
-
-describe('a user’s step', () => {
-  const options = (dataset: StoredDataset): { manifest: StoredDataset['manifest']; id: string; artifacts: FileArtifacts } => ({
-    manifest: dataset.manifest,
-    id: dataset.ref.id,
-    artifacts,
-  });
-
-  it('gets a DataFrame and gives one back, with types kept', async () => {
-    const small = await csv('frame.csv', 'n,s,t,b\n1,a,2001-01-01 10:00:00,true\n,b,,false\n');
-    const frame = await frameFromDataset(options(small));
-    expect(frame.values).toEqual([
-      [1, 'a', '2001-01-01T10:00:00.000Z', true],
-      [null, 'b', null, false],
-    ]);
-    const back = await datasetFromFrame(frame, options(small));
-    expect(back.manifest.columns).toEqual(small.manifest.columns);
-    expect([...(await numbers(back, 't'))]).toEqual([Date.UTC(2001, 0, 1, 10), NaN]);
-    expect(back.manifest.parents).toEqual([small.ref.id]);
-  });
-
-  it('is refused a frame that is too big, and told the other way', async () => {
-    const error = await frameFromDataset({ ...options(flights), maxCells: 1000 }).catch((thrown: unknown) => thrown);
-    expect(error).toMatchObject({ code: 'OUT_OF_MEMORY', fix: expect.stringContaining('relationStep') as string });
-  });
-
-  it('gives a query over the dataset, whose rows are the new one', async () => {
-    const made = await datasetFromQuery(({ name }) => `SELECT origin, count(*) AS n FROM ${name} GROUP BY origin ORDER BY origin;`, options(flights));
-    expect(made.manifest.columns).toEqual([
-      { name: 'origin', type: 'string' },
-      { name: 'n', type: 'integer' },
-    ]);
-    const error = await datasetFromQuery(() => 'SELECT nowhere FROM dataset', options(flights)).catch((thrown: unknown) => thrown);
-    expect(error).toBeInstanceOf(MillraceError);
-    expect(error).toMatchObject({ code: 'USER_CODE_FAILED', message: expect.stringContaining('nowhere') as string });
   });
 });

@@ -2,7 +2,7 @@ import { definePipeline, ingest, steps } from 'millrace';
 import { z } from 'zod';
 import type * as mySteps from './steps.ts';
 
-const { addDouble, onlyCarrier, describe, notADataset } = steps<typeof mySteps>();
+const { addDouble, onlyCarrier, describe, leave, notADataset, whereAmI } = steps<typeof mySteps>();
 
 export const stepped = definePipeline(
   { params: z.object({ carrier: z.string().default('A'), fail: z.boolean().default(false) }) },
@@ -13,4 +13,8 @@ export const stepped = definePipeline(
     if (fail) await notADataset(chosen);
     return { raw, doubled, chosen, ...(await describe(chosen.rows, carrier)) };
   },
+);
+
+export const valued = definePipeline({ params: z.object({ leaves: z.boolean().default(false) }) }, async ({ leaves }) =>
+  leaves ? await leave() : await whereAmI(),
 );

@@ -1,3 +1,4 @@
+import { isMainThread } from 'node:worker_threads';
 import { frameStep, relationStep, valueStep } from 'millrace/steps';
 
 /** In memory, as a danfojs DataFrame. */
@@ -16,6 +17,11 @@ export const onlyCarrier = relationStep(({ name }, { carrier }: { carrier: strin
 
 /** JSON in, JSON out. */
 export const describe = valueStep((rows: number, carrier: string) => ({ text: `${String(rows)} rows of ${carrier}` }));
+
+/** Where it ran. */
+export const whereAmI = valueStep(() => ({ onTheWorkersThread: isMainThread }));
+
+export const leave = valueStep(() => process.exit(7));
 
 export const notADataset = frameStep(() => {
   throw new Error('the step cannot do this');
