@@ -114,7 +114,10 @@ function signsOfLife(): SignsOfLife {
 async function runStage(deps: ActivityDependencies, call: StageCall): Promise<StageResult> {
   const life = signsOfLife();
   try {
-    const { definition, input, parts, fingerprint } = await prepare(deps, call);
+    const { definition, input, parts, fingerprint } = await prepare(deps, call).catch(async (error: unknown) => {
+      await noteUnprepared(deps, call, error);
+      throw error;
+    });
     const begun = await deps.store.stages.begin(beginning(deps, call, fingerprint, parts));
     return (await known(deps, call, begun)) ?? (await work(deps, call, definition, input, begun, life));
   } finally {
@@ -164,18 +167,33 @@ async function work(
     });
     return { output: outcome.output, cached: false, summary: outcome.summary };
   } catch (error) {
-    const cancelled = activity.cancellationSignal.aborted;
-    const failure = cancelled ? new CancelledFailure('The stage was cancelled.') : error;
-    const report =
-      error instanceof MillraceError
-        ? error.report()
-        : new MillraceError(cancelled ? 'CONFLICT' : 'INTERNAL', cancelled ? 'The stage was cancelled.' : undefined).report();
-    // the record of a failed attempt is for people; that it could not be written must not hide the failure itself
-    await deps.store.stages.fail({ runId: call.runId, name: call.stage, token: begun.token, error: report, cancelled }).catch((unwritten: unknown) => {
-      deps.log('warn', `the failure of stage ${call.stage} of run ${call.runId} could not be recorded`, { error: String(unwritten) });
-    });
-    throw failure;
+    throw await noteFailure(deps, call, begun.token, error);
   }
+}
+
+/** Its input does not fit, or its source is not there: a stage that never began has a record that says so, like any that failed. */
+async function noteUnprepared(deps: ActivityDependencies, call: StageCall, error: unknown): Promise<void> {
+  try {
+    if ((await deps.store.stages.find(call.runId, call.stage)) !== null) return;
+    const { token } = await deps.store.stages.begin(beginning(deps, call, null, null));
+    await noteFailure(deps, call, token, error);
+  } catch (unwritten) {
+    deps.log('warn', `the failure of stage ${call.stage} of run ${call.runId} could not be recorded`, { error: String(unwritten) });
+  }
+}
+
+/** Writes the failure into the stage's record; gives back what is to be thrown. */
+async function noteFailure(deps: ActivityDependencies, call: StageCall, token: number, error: unknown): Promise<unknown> {
+  const cancelled = Context.current().cancellationSignal.aborted;
+  const report =
+    error instanceof MillraceError
+      ? error.report()
+      : new MillraceError(cancelled ? 'CONFLICT' : 'INTERNAL', cancelled ? 'The stage was cancelled.' : undefined).report();
+  // the record of a failed attempt is for people; that it could not be written must not hide the failure itself
+  await deps.store.stages.fail({ runId: call.runId, name: call.stage, token, error: report, cancelled }).catch((unwritten: unknown) => {
+    deps.log('warn', `the failure of stage ${call.stage} of run ${call.runId} could not be recorded`, { error: String(unwritten) });
+  });
+  return cancelled ? new CancelledFailure('The stage was cancelled.') : error;
 }
 
 function beginning(deps: ActivityDependencies, call: StageCall, fingerprint: string | null, parts: Readonly<Record<string, unknown>> | null) {

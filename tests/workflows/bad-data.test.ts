@@ -29,7 +29,10 @@ async function attemptsOf(run: TestRun): Promise<number> {
 async function failing(parameters: object): Promise<ErrorReport> {
   const run = await env.start('trained', { model: 'never', ...parameters });
   const report = await failureOf(run);
-  expect(await env.deps.store.runs.findByWorkflow(run.workflowId)).toMatchObject({ status: 'failed', error: { code: report.code } });
+  const record = await env.deps.store.runs.findByWorkflow(run.workflowId);
+  expect(record).toMatchObject({ status: 'failed', error: { code: report.code } });
+  const stages = await env.deps.store.stages.list(record?.id ?? '');
+  expect(stages.at(-1)).toMatchObject({ status: 'failed', error: { code: report.code } });
   expect(await attemptsOf(run)).toBe(1);
   expect(report.fix).not.toBe('');
   expect(await env.deps.store.models.find('never')).toBeNull();
