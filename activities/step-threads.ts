@@ -43,13 +43,13 @@ export function callValueStep(
       // one by one: taking all listeners off would take the thread's own relay of messages with them
       worker.off('message', onAnswer).off('error', onError).off('exit', onExit);
     };
-    const end = (reason: unknown): void => {
+    const end = (reason: Error): void => {
       leave();
       void worker.terminate();
       reject(reason);
     };
     const onAbort = (): void => {
-      end(signal.reason);
+      end(signal.reason as Error);
     };
     const onAnswer = (answer: ValueStepAnswer): void => {
       leave();
