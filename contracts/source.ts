@@ -1,15 +1,32 @@
 import { z } from 'zod';
+import { NameSchema } from './ids.ts';
+
+/** A variable of the worker's environment that holds a secret: an address, a header. Sources may name no other one. */
+const SecretNameSchema = z.string().regex(/^SOURCE_[A-Z0-9_]{1,100}$/, 'must be the name of an environment variable that begins with SOURCE_');
+
+const holdsCredentials = (path: string): boolean => /^[a-z0-9]+:\/\/[^/]*@/i.test(path);
+/** A local path or glob, `package:NAME/…`, `https://…`, or `s3://bucket/key-or-glob`. */
+const OnePathSchema = z
+  .string()
+  .min(1)
+  .refine((path) => !holdsCredentials(path), 'must hold no user and password: they would stand in the history. Name a variable instead: authorization')
+  .refine((path) => !/^[a-z0-9+.-]+:\/\//i.test(path) || /^(?:https?|s3):\/\//i.test(path), 'must be a path, or an address of http, https or s3');
+const PathSchema = z.union([OnePathSchema, z.array(OnePathSchema).min(1).max(100_000)]);
+/** The environment variable whose value is sent as the header `Authorization` of http requests. */
+const AuthorizationSchema = SecretNameSchema.optional();
 
 /**
  * Where raw data comes from. Paths are relative to the project folder, may hold globs, and may start with
- * `package:NAME/` for a file inside an installed npm package.
+ * `package:NAME/` for a file inside an installed npm package; or they are addresses, of which the bytes are fetched
+ * into a temporary file first. Of several paths the files come in the order of the list.
  */
 export const SourceSchema = z.lazy(() =>
   z.discriminatedUnion('format', [
-    z.object({ format: z.literal('parquet'), path: z.string().min(1) }),
+    z.object({ format: z.literal('parquet'), path: PathSchema, authorization: AuthorizationSchema }),
     z.object({
       format: z.literal('csv'),
-      path: z.string().min(1),
+      path: PathSchema,
+      authorization: AuthorizationSchema,
       delimiter: z.string().length(1).optional(),
       /** Default: the first line names the columns. Give names when the file has none. */
       header: z.union([z.boolean(), z.array(z.string().min(1)).min(1)]).optional(),
@@ -20,12 +37,53 @@ export const SourceSchema = z.lazy(() =>
     }),
     z.object({
       format: z.literal('jsonl'),
-      path: z.string().min(1),
+      path: PathSchema,
+      authorization: AuthorizationSchema,
       types: z.record(z.string(), z.enum(['number', 'integer', 'boolean', 'string', 'timestamp', 'date'])).optional(),
     }),
     /** One row a file: columns `path` (relative to `path`'s fixed part), `folder` (name of the file's folder) and `text`. */
-    z.object({ format: z.literal('text'), path: z.string().min(1), encoding: z.enum(['utf-8', 'latin-1']).optional() }),
+    z.object({ format: z.literal('text'), path: PathSchema, authorization: AuthorizationSchema, encoding: z.enum(['utf-8', 'latin-1']).optional() }),
+    /** The rows of one query, read in a transaction that can write nothing. */
+    z.object({
+      format: z.literal('postgres'),
+      query: z.string().min(1).max(100_000),
+      /** The environment variable with the server's address. */
+      connection: SecretNameSchema.default('SOURCE_DATABASE_URL'),
+      /** Says that the rows are those of every earlier ingest with this text: then the query is not run again. Default: nobody knows, and it is. */
+      version: z.string().min(1).max(1000).optional(),
+    }),
+    /** What an endpoint was asked and answered, with the labels that came since. */
+    z.object({
+      format: z.literal('predictions'),
+      endpoint: NameSchema,
+      /** UTC ISO: predictions at this instant and later. Default: from the first. */
+      from: z.iso.datetime().optional(),
+      /** UTC ISO: predictions before this instant. Default: to the last. */
+      to: z.iso.datetime().optional(),
+      /** Only predictions that have a label. */
+      labelled: z.boolean().default(false),
+    }),
+    /** What a step of the pipeline (`rowsStep`) yields. */
+    z.object({
+      format: z.literal('rows'),
+      pipeline: z.string().min(1),
+      step: z.string().min(1),
+      parameters: z.record(z.string(), z.unknown()).default({}),
+      /** As of a query. */
+      version: z.string().min(1).max(1000).optional(),
+    }),
   ]),
 );
 export type Source = z.infer<typeof SourceSchema>;
 export type SourceInput = z.input<typeof SourceSchema>;
+/** A source that lies in files, here or elsewhere. */
+export type FileSource = Extract<Source, { readonly path: unknown }>;
+
+export const isFileSource = (source: Source): source is FileSource => 'path' in source;
+
+/** The source as records and people may see it: an address without its query, which may hold a signature. */
+export function shownSource(source: Source): Source {
+  if (!isFileSource(source)) return source;
+  const shown = (path: string): string => (/^https?:/i.test(path) ? path.replace(/[?#].*$/s, '') : path);
+  return { ...source, path: typeof source.path === 'string' ? shown(source.path) : source.path.map(shown) };
+}

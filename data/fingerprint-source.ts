@@ -1,51 +1,67 @@
-import { createHash } from 'node:crypto';
-import { open } from 'node:fs/promises';
-import type { Source } from '../contracts/source.ts';
-import { findSourceFiles } from './source-files.ts';
+import { createHash, randomUUID } from 'node:crypto';
+import { stat } from 'node:fs/promises';
+import { basename } from 'node:path';
+import { isFileSource, type Source } from '../contracts/source.ts';
+import { feedbackSegments, predictionSegments } from './prediction-segments.ts';
+import { findFiles, type FoundFile } from './remote-files.ts';
+import { hashFiles } from './remembered-hashes.ts';
+import { notGiven, type SourceAccess } from './source-access.ts';
+import type { SourceFile } from './source-files.ts';
 
 export interface SourceFingerprint {
   /** Over the files' labels and content, and the source's own settings. */
   readonly sha256: string;
   readonly files: number;
   readonly sizeBytes: number;
+  /** False where nobody can tell whether the source has changed: then the hash is another one each time. */
+  readonly known: boolean;
 }
 
-/** Sources of many small files wait for the disk, not for the hash. */
-const FILES_AT_ONCE = 16;
-const CHUNK_BYTES = 1 << 20;
-
-async function hashFile(path: string, signal: AbortSignal | undefined): Promise<{ readonly sha256: string; readonly sizeBytes: number }> {
-  const hash = createHash('sha256');
-  const file = await open(path);
-  try {
-    const chunk = Buffer.allocUnsafe(Math.min(CHUNK_BYTES, (await file.stat()).size + 1));
-    let sizeBytes = 0;
-    for (;;) {
-      signal?.throwIfAborted();
-      const { bytesRead } = await file.read(chunk, 0, chunk.length);
-      if (bytesRead === 0) return { sha256: hash.digest('hex'), sizeBytes };
-      hash.update(chunk.subarray(0, bytesRead));
-      sizeBytes += bytesRead;
-    }
-  } finally {
-    await file.close();
-  }
+/** What changes when a file's content does: its hash, or what its server says of it. Null where the server says nothing. */
+export async function fileIdentities(found: readonly FoundFile[], access: SourceAccess, signal?: AbortSignal): Promise<readonly (string | null)[]> {
+  const local = found.flatMap(({ kind, file }) => (kind === 'local' ? [file] : []));
+  const hashes = new Map<SourceFile, string>();
+  (await hashFiles(local, access.home, signal)).forEach((sha256, index) => {
+    const file = local[index];
+    if (file !== undefined) hashes.set(file, sha256);
+  });
+  return found.map(({ kind, file }) => (kind === 'local' ? (hashes.get(file) ?? null) : file.identity));
 }
 
 /**
- * The content of a source as one hash: the same files read the same way give the same one, wherever the project lies.
- * Streams; reads each file once.
+ * The content of a source as one hash: the same content read the same way gives the same one, wherever the project lies.
+ * Nothing is read that is known to be as it was: local files are remembered under `access.home`, servers are asked for
+ * the files' validators, and a query or a step is taken at its `version`.
+ * @throws MillraceError SOURCE_NOT_FOUND, SOURCE_UNAVAILABLE
  */
-export async function fingerprintSource(source: Source, projectFolder: string, signal?: AbortSignal): Promise<SourceFingerprint> {
-  const files = await findSourceFiles(source, projectFolder);
+export async function fingerprintSource(source: Source, access: SourceAccess, signal?: AbortSignal): Promise<SourceFingerprint> {
   const whole = createHash('sha256').update(JSON.stringify(Object.entries(source).sort(([a], [b]) => (a < b ? -1 : 1))));
-  let sizeBytes = 0;
-  for (let from = 0; from < files.length; from += FILES_AT_ONCE) {
-    const batch = await Promise.all(files.slice(from, from + FILES_AT_ONCE).map((file) => hashFile(file.path, signal)));
-    batch.forEach((hashed, index) => {
-      sizeBytes += hashed.sizeBytes;
-      whole.update(`\n${files[from + index]?.relativePath ?? ''}\n${hashed.sha256}`);
-    });
+  const done = (known: boolean, files = 0, sizeBytes = 0): SourceFingerprint => {
+    if (!known) whole.update(`\n${randomUUID()}`);
+    return { sha256: whole.digest('hex'), files, sizeBytes, known };
+  };
+  if (isFileSource(source)) {
+    const { files, close } = await findFiles(source, access, signal);
+    close();
+    const identities = await fileIdentities(files, access, signal);
+    files.forEach(({ file }, index) => whole.update(`\n${file.relativePath}\n${identities[index] ?? ''}`));
+    return done(
+      identities.every((identity) => identity !== null),
+      files.length,
+      files.reduce((sum, { kind, file }) => sum + (kind === 'local' ? file.sizeBytes : 0), 0),
+    );
   }
-  return { sha256: whole.digest('hex'), files: files.length, sizeBytes };
+  if (source.format !== 'predictions') return done(source.version !== undefined);
+  if (access.home === undefined) throw notGiven('the state folder');
+  // The logs are only ever appended to.
+  const from = source.from ?? new Date(0).toISOString();
+  const segments = [...(await predictionSegments(access.home, source.endpoint, from)), ...(await feedbackSegments(access.home, source.endpoint, from))];
+  let sizeBytes = 0;
+  for (const path of segments) {
+    const { size } = await stat(path);
+    sizeBytes += size;
+    whole.update(`\n${basename(path)} ${size}`);
+  }
+  for (const [name, type] of (await access.inputTypes?.(source.endpoint)) ?? []) whole.update(`\n${name} ${type}`);
+  return done(true, segments.length, sizeBytes);
 }

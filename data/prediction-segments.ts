@@ -5,8 +5,14 @@ import { join } from 'node:path';
  * The files of an endpoint's prediction log that may hold lines of the window [from, to): those last written after its
  * start. Empty when nothing was logged.
  */
-export async function predictionSegments(home: string, endpoint: string, from: string): Promise<readonly string[]> {
-  const folder = join(home, 'predictions', endpoint);
+export const predictionSegments = (home: string, endpoint: string, from: string): Promise<readonly string[]> =>
+  segmentsOf(join(home, 'predictions', endpoint), from);
+
+/** As `predictionSegments`, of the labels that came for the endpoint's predictions. */
+export const feedbackSegments = (home: string, endpoint: string, from: string): Promise<readonly string[]> =>
+  segmentsOf(join(home, 'feedback', endpoint), from);
+
+async function segmentsOf(folder: string, from: string): Promise<readonly string[]> {
   const names = await readdir(folder).catch((error: unknown) => {
     if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return [];
     throw error;

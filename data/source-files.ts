@@ -11,7 +11,6 @@ import { readdir, realpath, stat } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { isAbsolute, join, posix, relative, resolve, sep } from 'node:path';
 import { MillraceError } from '../contracts/errors.ts';
-import type { Source } from '../contracts/source.ts';
 
 export interface SourceFile {
   readonly path: string;
@@ -23,13 +22,13 @@ export interface SourceFile {
   readonly modifiedMs: number;
 }
 
-const GLOB = /[*?[{]/;
+export const GLOB = /[*?[{]/;
 
 /**
  * Finds the files of a source.
  * @throws MillraceError SOURCE_NOT_FOUND where nothing matches, a file cannot be read or the path leads out of its folder.
  */
-export async function findSourceFiles(source: Pick<Source, 'path'>, projectFolder: string): Promise<readonly SourceFile[]> {
+export async function findSourceFiles(source: { readonly path: string }, projectFolder: string): Promise<readonly SourceFile[]> {
   const { root, rest, shown, fenced } = startOf(source.path, projectFolder);
   const segments = rest.split('/').filter((segment) => segment !== '' && segment !== '.');
   if (fenced && segments.includes('..')) throw outside(source.path);
@@ -121,7 +120,8 @@ async function walk(folder: string, segments: readonly string[], visited: Set<st
   }
 }
 
-function globPattern(segment: string): RegExp {
+/** One segment of a glob as a pattern: `*`, `?`, `[…]` and `{a,b}`. */
+export function globPattern(segment: string): RegExp {
   let out = '';
   let braces = 0;
   for (let i = 0; i < segment.length; i++) {

@@ -4,7 +4,7 @@ import { open, readFile } from 'node:fs/promises';
 import { dirname, basename } from 'node:path/posix';
 import type { Column, ColumnType } from '../contracts/columns.ts';
 import { MillraceError, type Problem } from '../contracts/errors.ts';
-import type { Source } from '../contracts/source.ts';
+import type { FileSource, Source } from '../contracts/source.ts';
 import type { DuckDb } from './duckdb.ts';
 import { malformed, sourceError } from './source-errors.ts';
 import type { SourceFile } from './source-files.ts';
@@ -24,7 +24,7 @@ const compressed = (file: SourceFile): boolean => /\.(?:gz|zst)$/.test(file.path
  * Prepares a source for reading.
  * @throws MillraceError SOURCE_MALFORMED, SOURCE_EMPTY, COLUMN_TYPE, COLUMN_MISSING
  */
-export async function openSource(db: DuckDb, source: Source, files: readonly SourceFile[], signal?: AbortSignal): Promise<SourceRelation> {
+export async function openSource(db: DuckDb, source: FileSource, files: readonly SourceFile[], signal?: AbortSignal): Promise<SourceRelation> {
   const full = files.filter(({ sizeBytes }) => sizeBytes > 0);
   if (full.length === 0 && source.format !== 'text')
     throw new MillraceError('SOURCE_EMPTY', files.length === 1 ? `The file ${files[0]?.label ?? ''} is empty.` : 'All files of the source are empty.');

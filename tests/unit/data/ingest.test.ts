@@ -122,11 +122,11 @@ describe('a source', () => {
     await file('same.csv', 'a\n1\n');
     await writeFile(join(other, 'same.csv'), 'a\n1\n');
     const source: Source = { format: 'csv', path: 'same.csv' };
-    const here = await fingerprintSource(source, folder);
-    expect(await fingerprintSource(source, other)).toEqual(here);
-    expect((await fingerprintSource({ ...source, delimiter: ';' }, folder)).sha256).not.toBe(here.sha256);
+    const here = await fingerprintSource(source, { projectFolder: folder });
+    expect(await fingerprintSource(source, { projectFolder: other })).toEqual(here);
+    expect((await fingerprintSource({ ...source, delimiter: ';' }, { projectFolder: folder })).sha256).not.toBe(here.sha256);
     await writeFile(join(other, 'same.csv'), 'a\n2\n');
-    expect((await fingerprintSource(source, other)).sha256).not.toBe(here.sha256);
+    expect((await fingerprintSource(source, { projectFolder: other })).sha256).not.toBe(here.sha256);
     await rm(other, { recursive: true });
   });
 
@@ -240,7 +240,7 @@ describe('a source that is bad', () => {
   ];
 
   it.each(cases)('is refused with its place: $what', async ({ source, content, code, place, says }) => {
-    if (content !== undefined) await file(source.path, content);
+    if (content !== undefined && 'path' in source && typeof source.path === 'string') await file(source.path, content);
     const error = await refused(ingest(source));
     expect(error.code).toBe(code);
     if (place !== undefined) expect(error.problems[0]).toMatchObject(place);

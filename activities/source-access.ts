@@ -1,0 +1,29 @@
+import { MillraceError } from '../contracts/errors.ts';
+import { sourceSettings } from '../config/source-settings.ts';
+import { PredictorSchema } from '../contracts/signature.ts';
+import type { SourceAccess } from '../data/source-access.ts';
+import { openPostgresRows } from '../store/postgres-rows.ts';
+import type { ActivityDependencies } from './dependencies.ts';
+
+/** What reading a source needs, as a worker has it. */
+export function sourceAccess(deps: ActivityDependencies): SourceAccess {
+  const { config, store, artifacts } = deps;
+  const settings = sourceSettings();
+  return {
+    projectFolder: config.projectFolder,
+    home: config.home,
+    ...settings,
+    postgres: ({ query, connection }, options) => openPostgresRows({ connectionString: settings.secret(connection), variable: connection, query, ...options }),
+    inputTypes: async (endpoint) => {
+      const route = await store.endpoints.route(endpoint);
+      if (route === null) return new Map();
+      const predictor = PredictorSchema.safeParse(
+        await artifacts.getJson(route.champion.predictor).catch((error: unknown) => {
+          if (error instanceof MillraceError) return null;
+          throw error;
+        }),
+      );
+      return new Map(predictor.success ? predictor.data.signature.columns.map(({ name, type }) => [name, type]) : []);
+    },
+  };
+}
