@@ -87,3 +87,14 @@ export function shownSource(source: Source): Source {
   const shown = (path: string): string => (/^https?:/i.test(path) ? path.replace(/[?#].*$/s, '') : path);
   return { ...source, path: typeof source.path === 'string' ? shown(source.path) : source.path.map(shown) };
 }
+
+/**
+ * What an endpoint was asked and answered, with the labels that came since: one row a row of a request. Columns: the
+ * inputs under their names, `prediction` (or `prediction_0` … where the model gives several numbers), `label`,
+ * `requestId`, `row`, `at`, `model`, `version`, `labelledAt`; where an input has one of these names, ours begins with
+ * `millrace_`.
+ */
+export const predictions = (
+  endpoint: string,
+  options: { readonly from?: string; readonly to?: string; readonly labelled?: boolean } = {},
+): SourceInput & { readonly format: 'predictions' } => ({ format: 'predictions', endpoint, ...options });

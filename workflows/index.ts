@@ -5,7 +5,7 @@ export { categorical, datetime, type Features, numeric, text } from '../contract
 export type { CandidateRef, DatasetRef, DeploymentRef, EvaluationRef, FoldsRef, SplitRef, VersionRef, WinnerRef } from '../contracts/references.ts';
 export { call, col, drop, hashed, keep, type RowTransform, rename, set } from '../contracts/row-transforms.ts';
 export type { Purpose } from '../contracts/run.ts';
-export { SourceSchema } from '../contracts/source.ts';
+export { predictions, SourceSchema } from '../contracts/source.ts';
 export { approval, type ApprovalOptions } from './approval.ts';
 export { definePipeline, type Pipeline, type PipelineOptions } from './define-pipeline.ts';
 export { type Duration, durationMs } from './duration.ts';
