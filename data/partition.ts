@@ -115,8 +115,11 @@ async function stratified(
   return partition;
 }
 
-/** So many of the largest groups are given to parts one by one; the others, small beside them, fill what is left by ranges of their hash. */
-const GROUPS_ONE_BY_ONE = 500;
+/**
+ * So many of the largest groups are given to parts one by one; the others, small beside them, fill what is left by ranges of their hash.
+ * They stand in lists, not behind IN: that would be a join, which does not keep rows in order.
+ */
+const GROUPS_ONE_BY_ONE = 200;
 const GROUP = '__millrace_group';
 
 interface Group {
@@ -132,8 +135,10 @@ async function grouped(
   seed: number,
   shares: readonly number[],
 ): Promise<Partition> {
-  const relation = `(SELECT *, ${keyHash(columns, seed)} AS ${GROUP} FROM ${parquetRelation(files.map(({ path }) => path))})`;
-  await db.run(`CREATE OR REPLACE TEMPORARY TABLE millrace_groups AS SELECT ${GROUP} AS hash, count(*) AS n FROM ${relation} GROUP BY ALL`);
+  const rowsAsTheyAre = parquetRelation(files.map(({ path }) => path));
+  // By all threads and once: parts are written by one thread each, and the hash is most of the work.
+  await db.run(`CREATE OR REPLACE TEMPORARY TABLE millrace_hashes AS SELECT ${keyHash(columns, seed)} AS ${GROUP} FROM ${rowsAsTheyAre}`);
+  await db.run(`CREATE OR REPLACE TEMPORARY TABLE millrace_groups AS SELECT ${GROUP} AS hash, count(*) AS n FROM millrace_hashes GROUP BY ALL`);
   const groups = toCount((await db.row('SELECT count(*) AS n FROM millrace_groups'))['n']);
   if (groups < shares.length) {
     const names = columns.map(({ name }) => name).join(', ');
@@ -146,7 +151,9 @@ async function grouped(
     shares.map((share) => share * rows),
     groups > single.length,
   );
-  const cases = parts.flatMap(({ members }, part) => (members.length === 0 ? [] : [`WHEN ${GROUP} IN (${members.map(ubigint).join(', ')}) THEN ${part}`]));
+  const cases = parts.flatMap(({ members }, part) =>
+    members.length === 0 ? [] : [`WHEN list_contains([${members.map(ubigint).join(', ')}], ${GROUP}) THEN ${part}`],
+  );
   if (groups > single.length) {
     const left = rows - single.reduce((sum, group) => sum + group.rows, 0);
     const free = parts.map((part) => Math.max(0, part.free));
@@ -159,8 +166,14 @@ async function grouped(
       if (end !== null && end !== undefined) cases.push(`WHEN ${GROUP} <= ${ubigint(BigInt(String(end)))} THEN ${part}`);
     });
   }
-  const part = `CASE ${cases.join(' ')} ELSE ${shares.length - 1} END`;
-  return { relation, where: shares.map((_, at) => `${part} = ${at}`) };
+  const part = `CAST(CASE ${cases.join(' ')} ELSE ${shares.length - 1} END AS UTINYINT)`;
+  // By one thread: how the table lies in memory decides where row groups of the parts are cut.
+  const threads = toCount((await db.row("SELECT current_setting('threads') AS n"))['n']);
+  await db.run('SET threads = 1');
+  await db.run(`CREATE OR REPLACE TEMPORARY TABLE millrace_parts AS SELECT ${part} AS ${GROUP} FROM millrace_hashes`);
+  await db.run(`SET threads = ${threads}`);
+  await db.run('DROP TABLE millrace_hashes');
+  return { relation: `(SELECT * FROM ${rowsAsTheyAre} POSITIONAL JOIN millrace_parts)`, where: shares.map((_, at) => `${GROUP} = ${at}`) };
 }
 
 const ubigint = (value: bigint): string => `CAST(${value} AS UBIGINT)`;

@@ -71,7 +71,7 @@ async function judgeOf(db: DuckDb, target: Column): Promise<Judge | undefined> {
   const isClass = target.type === 'integer' ? counts.length <= MOST_INTEGER_CLASSES : counts.length <= (target.type === 'number' ? 2 : MOST_CLASSES);
   if (isClass && counts.length === 2) {
     if (toCount(second['n']) < LEAST_OF_A_CLASS) return undefined;
-    await labelled(db, `CASE WHEN CAST(${y} AS VARCHAR) = (SELECT min(CAST(${y} AS VARCHAR)) FROM millrace_drawn) THEN 0.0 ELSE 1.0 END`);
+    await labelled(db, `CASE WHEN CAST(${y} AS VARCHAR) = (SELECT min(CAST(${y} AS VARCHAR)) FROM millrace_drawn) THEN 0 ELSE 1 END::DOUBLE`);
     return { measure: 'auc', score: (column) => scoreBinary(db, column) };
   }
   if (isClass) {
