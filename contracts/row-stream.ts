@@ -8,4 +8,6 @@ export interface RowStream {
   readonly columns: readonly Column[];
   /** Each batch column by column, all of one length. The next one is made when the last was taken. */
   readonly batches: AsyncIterable<readonly (readonly (string | null)[])[]>;
+  /** Lets go of where the rows come from, also when not all were taken. May be called twice. */
+  readonly close: () => Promise<void>;
 }

@@ -13,16 +13,26 @@ const CHUNK_ROWS = 2048;
 /** Rows after which texts become values, so that they do not pile up. */
 const STAGED_ROWS = 50 * CHUNK_ROWS;
 
+export interface StreamOptions {
+  readonly signal?: AbortSignal;
+  /** Called now and then with the number of rows so far. */
+  readonly onRows?: (rows: number) => void;
+}
+
 /**
  * Reads all rows of a stream into a table that spills to disk when it grows: memory holds a batch of texts and DuckDB's
  * own share.
  * @throws MillraceError SOURCE_MALFORMED where two columns have one name
  */
-export async function streamRelation(
-  db: DuckDb,
-  stream: RowStream,
-  options: { readonly signal?: AbortSignal; readonly onRows?: (rows: number) => void } = {},
-): Promise<SourceRelation> {
+export async function streamRelation(db: DuckDb, stream: RowStream, options: StreamOptions = {}): Promise<SourceRelation> {
+  try {
+    return await readStream(db, stream, options);
+  } finally {
+    await stream.close();
+  }
+}
+
+async function readStream(db: DuckDb, stream: RowStream, options: StreamOptions): Promise<SourceRelation> {
   const { columns } = stream;
   refuseRepeated(columns.map(({ name }) => name));
   const names = columns.map(({ name }) => identifier(name));

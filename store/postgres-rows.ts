@@ -93,7 +93,7 @@ export async function openPostgresRows(query: PostgresQuery): Promise<RowStream>
     await client.query({ text: `${prefix}${own}${suffix}`, queryMode: 'extended' } as pg.QueryConfig);
     const first = await client.query<(string | null)[]>({ text: `FETCH ${FIRST_ROWS} FROM ${CURSOR}`, rowMode: 'array' });
     const columns = columnsOf(first.fields, query);
-    return { columns, batches: batches(client, columns, first.rows, failed, end) };
+    return { columns, batches: batches(client, columns, first.rows, failed), close: end };
   } catch (error) {
     await end();
     throw failed(error);
@@ -105,7 +105,6 @@ async function* batches(
   columns: readonly Column[],
   first: readonly (readonly (string | null)[])[],
   failed: (error: unknown) => Error,
-  end: () => Promise<void>,
 ): AsyncGenerator<readonly (readonly (string | null)[])[]> {
   try {
     let rows = first;
@@ -119,8 +118,6 @@ async function* batches(
     }
   } catch (error) {
     throw failed(error);
-  } finally {
-    await end();
   }
 }
 
