@@ -17,7 +17,9 @@ import {
   uniqueIndex,
 } from 'drizzle-orm/pg-core';
 import type { Column } from '../contracts/columns.ts';
+import type { AlertMessage } from '../contracts/alerts.ts';
 import type { ErrorReport } from '../contracts/errors.ts';
+import type { FlaggedRow, LabelValue } from '../contracts/labels.ts';
 import type { Route, ServedVersion } from '../contracts/routes.ts';
 import type { Trigger } from '../contracts/run.ts';
 
@@ -50,6 +52,10 @@ export const ROLLOUT_STATUSES = ['queued', 'running', 'completed', 'rolled_back'
 export type RolloutStatus = (typeof ROLLOUT_STATUSES)[number];
 export const UNDO_STATUSES = ['pending', 'done', 'failed'] as const;
 export type UndoStatus = (typeof UNDO_STATUSES)[number];
+export const LABEL_REQUEST_STATUSES = ['open', 'answered', 'expired', 'cancelled'] as const;
+export type LabelRequestStatus = (typeof LABEL_REQUEST_STATUSES)[number];
+export const LABEL_ITEM_STATUSES = ['open', 'settled', 'withdrawn'] as const;
+export type LabelItemStatus = (typeof LABEL_ITEM_STATUSES)[number];
 export const APPROVAL_STATUSES = ['pending', 'approved', 'rejected', 'expired'] as const;
 export type ApprovalStatus = (typeof APPROVAL_STATUSES)[number];
 
@@ -520,4 +526,138 @@ export const monitorWindows = pgTable(
     at: createdAt(),
   },
   (t) => [primaryKey({ columns: [t.endpoint, t.from, t.to] })],
+);
+
+/** Where people give labels. It outlives the runs that ask in it: what was answered once is not asked again. */
+export const labelQueues = pgTable('label_queues', {
+  name: text().primaryKey(),
+  question: text(),
+  classes: json<readonly LabelValue[]>().notNull(),
+  /** People asked about each item. */
+  labellers: integer().notNull(),
+  /** Whether one more person is asked where people disagree. */
+  breakTies: boolean().notNull(),
+  /** Goes up when the classes change: items of older ones are asked no more. */
+  edition: integer().notNull().default(1),
+  createdAt: createdAt(),
+});
+
+/** What a run waits for in a queue. */
+export const labelRequests = pgTable(
+  'label_requests',
+  {
+    id: text().primaryKey(),
+    queue: text()
+      .notNull()
+      .references(() => labelQueues.name),
+    runId: text().notNull(),
+    stage: text().notNull(),
+    workflowId: text(),
+    status: text({ enum: LABEL_REQUEST_STATUSES }).notNull().default('open'),
+    expiresAt: instant(),
+    createdAt: createdAt(),
+    closedAt: instant(),
+    /** When the waiting run was told that all is answered. */
+    toldAt: instant(),
+  },
+  (t) => [
+    index('label_requests_open').on(t.runId).where(sql`status = 'open'`),
+    index('label_requests_queue').on(t.queue),
+    check('label_requests_status', oneOf('status', LABEL_REQUEST_STATUSES)),
+  ],
+);
+
+export const labelItems = pgTable(
+  'label_items',
+  {
+    id: text().primaryKey(),
+    seq: bigserial({ mode: 'number' }).notNull(),
+    queue: text()
+      .notNull()
+      .references(() => labelQueues.name),
+    edition: integer().notNull(),
+    /** Of the row's values, or of the request that was flagged: the same row is one item. */
+    key: text().notNull(),
+    shown: json<Readonly<Record<string, LabelValue | null>>>().notNull(),
+    /** Greater ones are asked first. */
+    priority: doublePrecision().notNull().default(0),
+    needed: integer().notNull(),
+    status: text({ enum: LABEL_ITEM_STATUSES }).notNull().default('open'),
+    /** The label agreed on, as text; null where people could not agree. */
+    label: text(),
+    /** The prediction that it came from; null for a row of a dataset. */
+    flagged: json<FlaggedRow>(),
+    /** When the label went to the endpoint's feedback. */
+    fedBackAt: instant(),
+    heldBy: text(),
+    heldUntil: instant(),
+    createdAt: createdAt(),
+    settledAt: instant(),
+  },
+  (t) => [
+    uniqueIndex('label_items_once').on(t.queue, t.edition, t.key),
+    index('label_items_next').on(t.queue, t.priority.desc(), t.seq).where(sql`status = 'open'`),
+    index('label_items_feedback').on(t.settledAt).where(sql`flagged is not null and fed_back_at is null and label is not null`),
+    check('label_items_status', oneOf('status', LABEL_ITEM_STATUSES)),
+  ],
+);
+
+export const labelRequestItems = pgTable(
+  'label_request_items',
+  {
+    requestId: text()
+      .notNull()
+      .references(() => labelRequests.id, { onDelete: 'cascade' }),
+    itemId: text()
+      .notNull()
+      .references(() => labelItems.id),
+  },
+  (t) => [primaryKey({ columns: [t.requestId, t.itemId] }), index('label_request_items_item').on(t.itemId)],
+);
+
+export const labelAnswers = pgTable(
+  'label_answers',
+  {
+    itemId: text()
+      .notNull()
+      .references(() => labelItems.id, { onDelete: 'cascade' }),
+    by: text().notNull(),
+    /** Null: skipped. */
+    label: text(),
+    comment: text(),
+    at: createdAt(),
+  },
+  (t) => [primaryKey({ columns: [t.itemId, t.by] })],
+);
+
+/** Messages to people, written with what they tell of; delivered by the orchestrator. */
+export const alerts = pgTable(
+  'alerts',
+  {
+    seq: bigserial({ mode: 'number' }).primaryKey(),
+    /** The same one is written once. */
+    key: text().notNull().unique(),
+    message: json<AlertMessage>().notNull(),
+    /** Whether deliveries were made for the channels of that time. */
+    spread: boolean().notNull().default(false),
+    createdAt: createdAt(),
+  },
+  (t) => [index('alerts_unspread').on(t.seq).where(sql`not spread`)],
+);
+
+export const alertDeliveries = pgTable(
+  'alert_deliveries',
+  {
+    alert: bigint({ mode: 'number' })
+      .notNull()
+      .references(() => alerts.seq, { onDelete: 'cascade' }),
+    channel: text().notNull(),
+    attempts: integer().notNull().default(0),
+    /** When it is tried next; while one tries, when another may. */
+    nextAt: createdAt(),
+    deliveredAt: instant(),
+    gaveUpAt: instant(),
+    lastError: text(),
+  },
+  (t) => [primaryKey({ columns: [t.alert, t.channel] }), index('alert_deliveries_due').on(t.nextAt).where(sql`delivered_at is null and gave_up_at is null`)],
 );
