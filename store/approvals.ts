@@ -1,5 +1,7 @@
 import { and, asc, desc, eq, lt, sql } from 'drizzle-orm';
+import type { AlertMessage } from '../contracts/alerts.ts';
 import { MillraceError } from '../contracts/errors.ts';
+import { writeAlert } from './alerts.ts';
 import { type Database, type Executor, onlyRow, storable } from './database.ts';
 import { approvals, type ApprovalStatus, decisions } from './schema.ts';
 
@@ -52,16 +54,20 @@ export function createApprovalsStore({ orm }: Database) {
 
   return {
     async request(input: RequestApprovalInput): Promise<ApprovalRecord> {
-      await orm
-        .insert(approvals)
-        .values({
-          runId: input.runId,
-          gate: input.gate,
-          expiresAt: input.expiresAt,
-          evidence: storable(input.evidence ?? null),
-          approversNeeded: input.approversNeeded ?? 1,
-        })
-        .onConflictDoNothing();
+      await orm.transaction(async (tx) => {
+        const asked = await tx
+          .insert(approvals)
+          .values({
+            runId: input.runId,
+            gate: input.gate,
+            expiresAt: input.expiresAt,
+            evidence: storable(input.evidence ?? null),
+            approversNeeded: input.approversNeeded ?? 1,
+          })
+          .onConflictDoNothing()
+          .returning();
+        for (const { requestedAt } of asked) await writeAlert(tx, `approval/${input.runId}/${input.gate}`, waitingMessage(input, requestedAt));
+      });
       return withDecisions(orm, onlyRow(await orm.select().from(approvals).where(at(input.runId, input.gate))));
     },
 
@@ -103,6 +109,14 @@ export function createApprovalsStore({ orm }: Database) {
       });
     },
 
+    /** Closes the gates at which runs that have ended still wait. */
+    async closeEnded(): Promise<readonly string[]> {
+      const { rows } = await orm.execute<{ gate: string }>(sql`
+        update approvals a set status = 'expired', settled_at = now() from runs
+        where runs.id = a.run_id and a.status = 'pending' and runs.status not in ('waiting', 'running') returning a.run_id || '/' || a.gate as gate`);
+      return rows.map(({ gate }) => gate);
+    },
+
     /** @throws NOT_FOUND */
     async get(runId: string, gate: string): Promise<ApprovalRecord> {
       const [row] = await orm.select().from(approvals).where(at(runId, gate));
@@ -130,4 +144,14 @@ export function createApprovalsStore({ orm }: Database) {
     },
   };
 }
+
+const waitingMessage = ({ runId, gate, expiresAt }: RequestApprovalInput, since: string): AlertMessage => ({
+  kind: 'approval',
+  what: `Run ${runId.slice(0, 8)} waits for an approval at the gate ${gate}.`,
+  since,
+  until: expiresAt,
+  look: `/api/v1/runs/${runId}`,
+  command: `millrace approve ${runId} ${gate} --reason TEXT`,
+});
+
 export type ApprovalsStore = ReturnType<typeof createApprovalsStore>;

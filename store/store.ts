@@ -1,9 +1,11 @@
+import { type AlertsStore, createAlertsStore } from './alerts.ts';
 import { type ApprovalsStore, createApprovalsStore } from './approvals.ts';
 import { type BuildsStore, createBuildsStore } from './builds.ts';
 import { openDatabase } from './database.ts';
 import { createDatasetsStore, type DatasetsStore } from './datasets.ts';
 import { type DriverErrorLog, fromDriver, guarded } from './driver-errors.ts';
 import { createEndpointsStore, type EndpointsStore } from './endpoints.ts';
+import { createLabelsStore, type LabelsStore } from './labels.ts';
 import { createMetricsStore, type MetricsStore } from './metrics.ts';
 import { isSchemaCurrent, migrate } from './migrate.ts';
 import { createModelsStore, type ModelsStore } from './models.ts';
@@ -32,6 +34,8 @@ export interface Store {
   readonly retraining: RetrainingStore;
   readonly monitoring: MonitoringStore;
   readonly builds: BuildsStore;
+  readonly labels: LabelsStore;
+  readonly alerts: AlertsStore;
   /** Applies missing migrations, and answers with their names. @throws SCHEMA_TOO_NEW */
   readonly migrate: () => Promise<readonly string[]>;
   /** Never throws: whether Postgres answers, and whether its schema is this Millrace's. */
@@ -77,6 +81,8 @@ export function openStore({ databaseUrl, poolSize, log }: StoreOptions): Store {
     retraining: guarded('retraining', createRetrainingStore(database), log),
     monitoring: guarded('monitoring', createMonitoringStore(database), log),
     builds: guarded('builds', createBuildsStore(database), log),
+    labels: guarded('labels', createLabelsStore(database), log),
+    alerts: guarded('alerts', createAlertsStore(database), log),
     async migrate() {
       try {
         return await migrate(databaseUrl);
