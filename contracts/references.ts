@@ -66,12 +66,12 @@ export type VersionRef = z.infer<typeof VersionRefSchema>;
 export const DeploymentRefSchema = z.object({ kind: z.literal('deployment'), endpoint: NameSchema, version: VersionRefSchema, rollout: RunIdSchema });
 export type DeploymentRef = z.infer<typeof DeploymentRefSchema>;
 
-/** What an incremental ingest has read so far. */
+/** What an incremental ingest has read so far. `settings` is a hash of what else decides the rows: only an ingest with the same ones goes on from here. */
 export const IncrementSchema = z.discriminatedUnion('by', [
   /** Rows with a greater value of the column are new. `value` is a number's or an instant's text; null when no row had one. */
-  z.object({ by: z.literal('watermark'), column: z.string().min(1), value: z.string().nullable() }),
+  z.object({ by: z.literal('watermark'), settings: Sha256Schema, column: z.string().min(1), value: z.string().nullable() }),
   /** Files that are not among these are new. `identity` changes when a file's content does. */
-  z.object({ by: z.literal('files'), files: z.array(z.object({ label: z.string(), identity: z.string() })) }),
+  z.object({ by: z.literal('files'), settings: Sha256Schema, files: z.array(z.object({ label: z.string(), identity: z.string() })) }),
 ]);
 export type Increment = z.infer<typeof IncrementSchema>;
 

@@ -1,12 +1,24 @@
 import { MillraceError } from '../contracts/errors.ts';
 import type { RowTransform } from '../contracts/row-transforms.ts';
-import type { Source } from '../contracts/source.ts';
+import type { DatasetManifest, Increment } from '../contracts/references.ts';
+import { isFileSource, type Source } from '../contracts/source.ts';
 import type { ArtifactPort } from './artifact-port.ts';
 import { type StoredDataset, storeManifest, writeSnapshot } from './dataset.ts';
 import { type DuckDb, type DuckDbOptions, toCount, withDuckDb } from './duckdb.ts';
 import { ROW_NUMBER, ROW_RANK, rankBound, rankedRows } from './row-rank.ts';
 import { bindHashKey, transformedRelation } from './row-transforms-sql.ts';
 import { goldenCondition, type GoldenRule, writeGolden } from './golden.ts';
+import {
+  aboveWatermark,
+  alignedToBase,
+  columnsDiffer,
+  type IncrementBase,
+  type IncrementRule,
+  type NewFiles,
+  newFiles,
+  rowsAbove,
+  typedAsBase,
+} from './increment.ts';
 import { type OpenedSource, openAnySource } from './open-source.ts';
 import type { SourceAccess } from './source-access.ts';
 import { sourceError } from './source-errors.ts';
@@ -29,11 +41,15 @@ export interface IngestOptions extends DuckDbOptions, SourceAccess {
   readonly seed?: number;
   /** Rows to set aside, in a snapshot of their own. Default: none. */
   readonly golden?: GoldenRule;
+  /** Go on from a snapshot: read only what is new since then. `settings`: see `incrementSettings`. */
+  readonly increment?: { readonly rule: IncrementRule; readonly settings: string; readonly base?: IncrementBase };
   /** Called while the source comes from elsewhere, with what is waited for: a file's label, a number of rows. */
   readonly onFetch?: (what: string) => void;
 }
 
 export interface IngestedDataset extends StoredDataset {
+  /** Rows that this ingest added to its base; null where it had none. */
+  readonly added: number | null;
   /** The rows that were set aside. */
   readonly golden: StoredDataset | null;
 }
@@ -46,60 +62,125 @@ export interface IngestedDataset extends StoredDataset {
  */
 export async function ingestSource(options: IngestOptions): Promise<IngestedDataset> {
   return withDuckDb(options, async (db) => {
-    const opened = await openAnySource(db, options.source, options, options);
+    const { rule, base } = options.increment ?? {};
+    const found = rule?.by === 'files' ? await newFiles(options.source, base, options, options.signal) : undefined;
     try {
-      return await ingestOpened(db, opened, options);
+      if (base !== undefined && found?.files.length === 0) return unchanged(options, base);
+      const opened = await openIncrement(db, options, found);
+      try {
+        return await ingestOpened(db, opened, options, found);
+      } finally {
+        await opened.close();
+      }
     } finally {
-      await opened.close();
+      found?.close();
     }
   });
 }
 
-async function ingestOpened(db: DuckDb, opened: OpenedSource, options: IngestOptions): Promise<IngestedDataset> {
-  const { name, transforms = [], artifacts, hashKey, sampleRows, seed = 0 } = options;
-  const { files } = opened;
+/** The source, or what is new of it, in the columns of what it extends. */
+async function openIncrement(db: DuckDb, options: IngestOptions, found: NewFiles | undefined): Promise<OpenedSource> {
+  const { source } = options;
+  const { rule, base } = options.increment ?? {};
+  const above = aboveWatermark(rule, base);
+  const how = { ...options, ...(found === undefined ? {} : { files: found.files }), ...(above === undefined ? {} : { above }) };
+  if (base === undefined) return openAnySource(db, source, options, how);
+  const opened = await openAnySource(db, isFileSource(source) ? typedAsBase(source, base) : source, options, how).catch((error: unknown) => {
+    // Types were stated of the base's columns.
+    const gone = error instanceof MillraceError && error.code === 'COLUMN_MISSING' ? error.problems.flatMap(({ found: name }) => name ?? []) : [];
+    throw gone.length > 0 ? columnsDiffer(gone, []) : error;
+  });
+  try {
+    return { ...opened, ...(await alignedToBase(db, opened, base)) };
+  } catch (error) {
+    await opened.close();
+    throw sourceError(error, opened.files);
+  }
+}
+
+/** The base itself, where nothing is new. */
+function unchanged({ name }: IngestOptions, { id, manifest, golden }: IncrementBase): IngestedDataset {
+  const stored = (of: { readonly id: string; readonly manifest: DatasetManifest }, named: string): StoredDataset => ({
+    ref: { kind: 'dataset', id: of.id, name: named, rows: of.manifest.rows },
+    manifest: of.manifest,
+  });
+  return { ...stored({ id, manifest }, name), golden: golden === null ? null : stored(golden, golden.manifest.name), added: 0 };
+}
+
+async function ingestOpened(db: DuckDb, source: OpenedSource, options: IngestOptions, found: NewFiles | undefined): Promise<IngestedDataset> {
+  const { name, transforms = [], artifacts, hashKey, sampleRows, seed = 0, increment } = options;
+  const { files, columns: rawColumns } = source;
+  const base = increment?.base;
   if (hashKey !== undefined) await bindHashKey(db, hashKey);
+  const above =
+    increment?.rule.by === 'watermark'
+      ? await rowsAbove(db, source, increment.rule.column, base).catch((error: unknown) => {
+          throw sourceError(error, files);
+        })
+      : undefined;
+  if (base !== undefined && above?.rows === 0) {
+    await source.refuseChanged();
+    return unchanged(options, base);
+  }
+  const opened = { sql: above?.sql ?? source.sql, columns: rawColumns };
   const sampled = sampleRows === undefined ? opened.sql : await sampledRelation(db, opened, sampleRows, seed, files);
-  const reserved = options.golden === undefined ? undefined : goldenCondition(opened.columns, options.golden);
+  const reserved = options.golden === undefined ? undefined : goldenCondition(rawColumns, options.golden);
   const rest = reserved === undefined ? sampled : `(SELECT * FROM ${sampled} WHERE NOT ${reserved})`;
-  const { sql, columns } = transformedRelation(rest, transforms, opened.columns);
+  const { sql, columns } = transformedRelation(rest, transforms, rawColumns);
   const list = columns.map((column) => identifier(column.name)).join(', ');
-  const empty = (): MillraceError =>
-    new MillraceError(
-      'SOURCE_EMPTY',
-      transforms.some(({ kind }) => kind === 'keep') ? 'The source has no rows that the transforms keep.' : 'The source has columns but no rows.',
-    );
+  const empty = new MillraceError(
+    'SOURCE_EMPTY',
+    transforms.some(({ kind }) => kind === 'keep') ? 'The source has no rows that the transforms keep.' : 'The source has columns but no rows.',
+  );
   const written = await writeSnapshot(db, artifacts, `SELECT ${list} FROM ${sql}`, {
-    filtered: rest !== opened.sql || transforms.some(({ kind }) => kind === 'keep'),
-    whenEmpty: empty,
+    filtered: rest !== source.sql || transforms.some(({ kind }) => kind === 'keep'),
+    whenEmpty: () => empty,
   }).catch((error: unknown) => {
+    // All that is new may have been set aside, or not kept.
+    if (error === empty && base !== undefined) return undefined;
     throw sourceError(error, files);
   });
   // The source is read a second time for the golden rows: what transforms hash or drop may not lie on disk meanwhile.
-  const golden =
+  const before = base?.golden;
+  const reservedRows =
     reserved === undefined
       ? null
-      : await writeGolden(db, artifacts, { relation: sampled, condition: reserved, columns: opened.columns, transforms, name }).catch((error: unknown) => {
+      : await writeGolden(db, artifacts, {
+          relation: sampled,
+          condition: reserved,
+          columns: rawColumns,
+          transforms,
+          name,
+          ...(before ? { before } : {}),
+        }).catch((error: unknown) => {
           throw sourceError(error, files);
         });
-  if (reserved !== undefined && golden === null)
-    throw new MillraceError('SPLIT_IMPOSSIBLE', `None of the ${written.rows} rows falls to the golden set.`, {
+  if (reserved !== undefined && reservedRows === null)
+    throw new MillraceError('SPLIT_IMPOSSIBLE', `None of the ${written?.rows ?? 0} rows falls to the golden set.`, {
       fix: 'Give more rows, or a greater fraction.',
     });
-  await opened.refuseChanged();
+  await source.refuseChanged();
+  const golden =
+    base !== undefined && reservedRows !== null && reservedRows.ref.rows === before?.manifest.rows ? unchanged(options, base).golden : reservedRows;
+  const parts = [...(base?.manifest.files ?? []), ...(written === undefined ? [] : [written])];
   const stored = await storeManifest(artifacts, {
     format: 'millrace-dataset/1',
     name,
-    rows: written.rows,
+    rows: parts.reduce((sum, part) => sum + part.rows, 0),
     columns: columns.map((column) => ({ name: column.name, type: column.type })),
-    files: [written],
+    files: parts,
     transforms: [...transforms],
-    rawColumns: opened.columns.map((column) => ({ name: column.name, type: column.type })),
+    rawColumns: rawColumns.map((column) => ({ name: column.name, type: column.type })),
     profile: null,
-    parents: [],
+    parents: base === undefined ? [] : [base.id],
     golden: golden?.ref.id ?? null,
+    ...(increment === undefined ? {} : { increment: incrementOf(increment, above?.value ?? null, found) }),
   });
-  return { ...stored, golden };
+  return { ...stored, golden, added: base === undefined ? null : (written?.rows ?? 0) };
+}
+
+function incrementOf({ rule, settings }: NonNullable<IngestOptions['increment']>, value: string | null, found: NewFiles | undefined): Increment {
+  return rule.by === 'watermark' ? { by: 'watermark', settings, column: rule.column, value } : { by: 'files', settings, files: found?.read ?? [] };
 }
 
 /** The sample as a relation. The source is read twice: once for its number of rows, which Parquet knows without reading. */

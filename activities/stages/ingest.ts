@@ -2,21 +2,29 @@ import { projectHashKey } from '../../config/hash-key.ts';
 import { shownSource } from '../../contracts/source.ts';
 import { IngestInputSchema } from '../../contracts/stages.ts';
 import { fingerprintSource } from '../../data/fingerprint-source.ts';
+import { incrementSettings } from '../../data/increment.ts';
 import { ingestSource } from '../../data/ingest.ts';
 import { datasetDraft } from '../dataset-record.ts';
+import { incrementBase } from '../increment-base.ts';
 import { sourceAccess } from '../source-access.ts';
 import { defineStage } from '../stage-definition.ts';
 
 export const ingestStage = defineStage({
   input: IngestInputSchema,
   cacheable: true,
-  fingerprint: async ({ source }, _call, deps) => ({ source: await fingerprintSource(source, sourceAccess(deps)) }),
-  run: async ({ source, name, transforms, golden: rule }, { deps, signal, progress }) => {
-    const { ref, manifest, golden } = await ingestSource({
+  fingerprint: async (input, _call, deps) => ({
+    source: await fingerprintSource(input.source, sourceAccess(deps)),
+    ...(input.increment === undefined ? {} : { base: (await incrementBase(input, deps))?.id ?? null }),
+  }),
+  run: async (input, { deps, signal, progress }) => {
+    const { source, name, transforms, golden: rule, increment, owner } = input;
+    const base = await incrementBase(input, deps);
+    const { ref, manifest, golden, added } = await ingestSource({
       source,
       name,
       transforms,
       ...(rule === undefined ? {} : { golden: rule }),
+      ...(increment === undefined ? {} : { increment: { rule: increment, settings: incrementSettings(input), ...(base === undefined ? {} : { base }) } }),
       artifacts: deps.artifacts,
       ...sourceAccess(deps),
       hashKey: projectHashKey(deps.config.home),
@@ -28,14 +36,16 @@ export const ingestStage = defineStage({
         progress(fraction, rows > 0 ? `${rows.toLocaleString('en')} rows` : 'reading');
       },
     });
+    const origin = { source: shownSource(source), ...(owner === undefined ? {} : { owner }) };
+    const news = added === null ? '' : added === 0 ? ', nothing new' : `, ${added.toLocaleString('en')} of them new`;
     return {
       output: ref,
-      summary: `${ref.rows.toLocaleString('en')} rows, ${String(manifest.columns.length)} columns${golden === null ? '' : `, ${golden.ref.rows.toLocaleString('en')} more rows set aside`}`,
+      summary: `${ref.rows.toLocaleString('en')} rows${news}, ${String(manifest.columns.length)} columns${golden === null ? '' : `, ${golden.ref.rows.toLocaleString('en')} more rows set aside`}`,
       datasets: [
-        datasetDraft(ref, manifest, { kind: 'ingest', source: shownSource(source) }),
-        ...(golden === null ? [] : [datasetDraft(golden.ref, golden.manifest, { kind: 'golden', source: shownSource(source) })]),
+        datasetDraft(ref, manifest, { kind: 'ingest', ...origin }),
+        ...(golden === null ? [] : [datasetDraft(golden.ref, golden.manifest, { kind: 'golden', ...origin })]),
       ],
-      metrics: [{ key: 'rows', value: ref.rows }],
+      metrics: [{ key: 'rows', value: ref.rows }, ...(added === null ? [] : [{ key: 'newRows', value: added }])],
     };
   },
 });
