@@ -15,8 +15,37 @@ const PathSchema = z.union([OnePathSchema, z.array(OnePathSchema).min(1).max(100
 /** The environment variable whose value is sent as the header `Authorization` of http requests. */
 const AuthorizationSchema = SecretNameSchema.optional();
 
+/** `utf-16` is either order, as the first bytes say. */
+export const EncodingSchema = z.enum(['utf-8', 'latin-1', 'windows-1252', 'utf-16', 'utf-16le', 'utf-16be']);
+export type Encoding = z.infer<typeof EncodingSchema>;
+
+const inText = {
+  path: PathSchema,
+  authorization: AuthorizationSchema,
+  /** Default: found in each file. */
+  encoding: EncodingSchema.optional(),
+  /** Most bytes that one packed file (gzip, zstd) may unpack to. Default: a hundred times its size, at least 1 GiB. */
+  maxUnpackedBytes: z.number().int().positive().optional(),
+};
+const inRows = {
+  /** Longest row or object. Default: 2,000,000 of CSV and TSV, 16 MiB of JSON. Memory grows with it, sixteen times and more. */
+  maxRowBytes: z
+    .number()
+    .int()
+    .min(1024)
+    .max(256 * 1024 ** 2)
+    .optional(),
+  /** Column name → type, where the detected one is not wanted. */
+  types: z.record(z.string(), z.enum(['number', 'integer', 'boolean', 'string', 'timestamp', 'date'])).optional(),
+};
+const separated = {
+  /** Default: the first line names the columns. Give names when the file has none. */
+  header: z.union([z.boolean(), z.array(z.string().min(1)).min(1)]).optional(),
+  nullValues: z.array(z.string()).optional(),
+};
+
 /**
- * Where raw data comes from. Paths are relative to the project folder, may hold globs, and may start with
+ * Where raw data comes from. Paths are relative to the project folder, may be folders, may hold globs, and may start with
  * `package:NAME/` for a file inside an installed npm package; or they are addresses, of which the bytes are fetched
  * into a temporary file first. Of several paths the files come in the order of the list.
  */
@@ -25,24 +54,19 @@ export const SourceSchema = z.lazy(() =>
     z.object({ format: z.literal('parquet'), path: PathSchema, authorization: AuthorizationSchema }),
     z.object({
       format: z.literal('csv'),
-      path: PathSchema,
-      authorization: AuthorizationSchema,
-      delimiter: z.string().length(1).optional(),
-      /** Default: the first line names the columns. Give names when the file has none. */
-      header: z.union([z.boolean(), z.array(z.string().min(1)).min(1)]).optional(),
-      nullValues: z.array(z.string()).optional(),
-      encoding: z.enum(['utf-8', 'latin-1', 'utf-16']).optional(),
-      /** Column name → type, where the detected one is not wanted. */
-      types: z.record(z.string(), z.enum(['number', 'integer', 'boolean', 'string', 'timestamp', 'date'])).optional(),
+      ...inText,
+      ...inRows,
+      ...separated,
+      /** Default: found in the first line, of `,`, `;`, `|` and the tab. */ delimiter: z.string().length(1).optional(),
     }),
-    z.object({
-      format: z.literal('jsonl'),
-      path: PathSchema,
-      authorization: AuthorizationSchema,
-      types: z.record(z.string(), z.enum(['number', 'integer', 'boolean', 'string', 'timestamp', 'date'])).optional(),
-    }),
+    /** CSV whose delimiter is the tab. */
+    z.object({ format: z.literal('tsv'), ...inText, ...inRows, ...separated }),
+    /** An array of objects, or objects one after another, over as many lines as they like. */
+    z.object({ format: z.literal('json'), ...inText, ...inRows }),
+    /** One object a line. */
+    z.object({ format: z.literal('jsonl'), ...inText, ...inRows }),
     /** One row a file: columns `path` (relative to `path`'s fixed part), `folder` (name of the file's folder) and `text`. */
-    z.object({ format: z.literal('text'), path: PathSchema, authorization: AuthorizationSchema, encoding: z.enum(['utf-8', 'latin-1']).optional() }),
+    z.object({ format: z.literal('text'), ...inText }),
     /** The rows of one query, read in a transaction that can write nothing. */
     z.object({
       format: z.literal('postgres'),

@@ -4,7 +4,7 @@ import type { DatasetManifest, Increment } from '../contracts/references.ts';
 import { isFileSource, type Source } from '../contracts/source.ts';
 import type { ArtifactPort } from './artifact-port.ts';
 import { type StoredDataset, storeManifest, writeSnapshot } from './dataset.ts';
-import { type DuckDb, type DuckDbOptions, toCount, withDuckDb } from './duckdb.ts';
+import { type DuckDb, DuckDbFailure, type DuckDbOptions, toCount, withDuckDb } from './duckdb.ts';
 import { ROW_NUMBER, ROW_RANK, rankBound, rankedRows } from './row-rank.ts';
 import { bindHashKey, transformedRelation } from './row-transforms-sql.ts';
 import { goldenCondition, type GoldenRule, writeGolden } from './golden.ts';
@@ -21,8 +21,6 @@ import {
 } from './increment.ts';
 import { type OpenedSource, openAnySource } from './open-source.ts';
 import type { SourceAccess } from './source-access.ts';
-import { sourceError } from './source-errors.ts';
-import type { SourceFile } from './source-files.ts';
 import type { SourceRelation } from './source-relation.ts';
 import { identifier } from './sql-text.ts';
 
@@ -52,7 +50,11 @@ export interface IngestedDataset extends StoredDataset {
   readonly added: number | null;
   /** The rows that were set aside. */
   readonly golden: StoredDataset | null;
+  /** What people should know of how the source was read. */
+  readonly notes: readonly string[];
 }
+
+type Ingested = Omit<IngestedDataset, 'notes'>;
 
 /**
  * Reads a source into an immutable snapshot and stores its manifest. The same content, settings and seed give the same
@@ -65,10 +67,14 @@ export async function ingestSource(options: IngestOptions): Promise<IngestedData
     const { rule, base } = options.increment ?? {};
     const found = rule?.by === 'files' ? await newFiles(options.source, base, options, options.signal) : undefined;
     try {
-      if (base !== undefined && found?.files.length === 0) return unchanged(options, base);
+      if (base !== undefined && found?.files.length === 0) return { ...unchanged(options, base), notes: [] };
       const opened = await openIncrement(db, options, found);
       try {
-        return await ingestOpened(db, opened, options, found);
+        return { ...(await ingestOpened(db, opened, options, found)), notes: opened.notes };
+      } catch (error) {
+        // A file that is written to while it is read looks damaged: that it changed is the better news.
+        if (error instanceof DuckDbFailure) await opened.refuseChanged();
+        throw await opened.explain(error);
       } finally {
         await opened.close();
       }
@@ -93,13 +99,14 @@ async function openIncrement(db: DuckDb, options: IngestOptions, found: NewFiles
   try {
     return { ...opened, ...(await alignedToBase(db, opened, base)) };
   } catch (error) {
+    const explained = await opened.explain(error);
     await opened.close();
-    throw sourceError(error, opened.files);
+    throw explained;
   }
 }
 
 /** The base itself, where nothing is new. */
-function unchanged({ name }: IngestOptions, { id, manifest, golden }: IncrementBase): IngestedDataset {
+function unchanged({ name }: IngestOptions, { id, manifest, golden }: IncrementBase): Ingested {
   const stored = (of: { readonly id: string; readonly manifest: DatasetManifest }, named: string): StoredDataset => ({
     ref: { kind: 'dataset', id: of.id, name: named, rows: of.manifest.rows },
     manifest: of.manifest,
@@ -107,23 +114,18 @@ function unchanged({ name }: IngestOptions, { id, manifest, golden }: IncrementB
   return { ...stored({ id, manifest }, name), golden: golden === null ? null : stored(golden, golden.manifest.name), added: 0 };
 }
 
-async function ingestOpened(db: DuckDb, source: OpenedSource, options: IngestOptions, found: NewFiles | undefined): Promise<IngestedDataset> {
+async function ingestOpened(db: DuckDb, source: OpenedSource, options: IngestOptions, found: NewFiles | undefined): Promise<Ingested> {
   const { name, transforms = [], artifacts, hashKey, sampleRows, seed = 0, increment } = options;
-  const { files, columns: rawColumns } = source;
+  const { columns: rawColumns } = source;
   const base = increment?.base;
   if (hashKey !== undefined) await bindHashKey(db, hashKey);
-  const above =
-    increment?.rule.by === 'watermark'
-      ? await rowsAbove(db, source, increment.rule.column, base).catch((error: unknown) => {
-          throw sourceError(error, files);
-        })
-      : undefined;
+  const above = increment?.rule.by === 'watermark' ? await rowsAbove(db, source, increment.rule.column, base) : undefined;
   if (base !== undefined && above?.rows === 0) {
     await source.refuseChanged();
     return unchanged(options, base);
   }
   const opened = { sql: above?.sql ?? source.sql, columns: rawColumns };
-  const sampled = sampleRows === undefined ? opened.sql : await sampledRelation(db, opened, sampleRows, seed, files);
+  const sampled = sampleRows === undefined ? opened.sql : await sampledRelation(db, opened, sampleRows, seed);
   const reserved = options.golden === undefined ? undefined : goldenCondition(rawColumns, options.golden);
   const rest = reserved === undefined ? sampled : `(SELECT * FROM ${sampled} WHERE NOT ${reserved})`;
   const { sql, columns } = transformedRelation(rest, transforms, rawColumns);
@@ -138,7 +140,7 @@ async function ingestOpened(db: DuckDb, source: OpenedSource, options: IngestOpt
   }).catch((error: unknown) => {
     // All that is new may have been set aside, or not kept.
     if (error === empty && base !== undefined) return undefined;
-    throw sourceError(error, files);
+    throw error;
   });
   // The source is read a second time for the golden rows: what transforms hash or drop may not lie on disk meanwhile.
   const before = base?.golden;
@@ -152,8 +154,6 @@ async function ingestOpened(db: DuckDb, source: OpenedSource, options: IngestOpt
           transforms,
           name,
           ...(before ? { before } : {}),
-        }).catch((error: unknown) => {
-          throw sourceError(error, files);
         });
   if (reserved !== undefined && reservedRows === null)
     throw new MillraceError('SPLIT_IMPOSSIBLE', `None of the ${written?.rows ?? 0} rows falls to the golden set.`, {
@@ -184,10 +184,8 @@ function incrementOf({ rule, settings }: NonNullable<IngestOptions['increment']>
 }
 
 /** The sample as a relation. The source is read twice: once for its number of rows, which Parquet knows without reading. */
-async function sampledRelation(db: DuckDb, opened: SourceRelation, sampleRows: number, seed: number, files: readonly SourceFile[]): Promise<string> {
-  const { n } = await db.row(`SELECT count(*) AS n FROM ${opened.sql}`).catch((error: unknown) => {
-    throw sourceError(error, files);
-  });
+async function sampledRelation(db: DuckDb, opened: SourceRelation, sampleRows: number, seed: number): Promise<string> {
+  const { n } = await db.row(`SELECT count(*) AS n FROM ${opened.sql}`);
   const rows = toCount(n);
   if (rows <= sampleRows) return opened.sql;
   const names = opened.columns.map(({ name }) => name);

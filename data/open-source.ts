@@ -6,7 +6,7 @@ import type { DuckDb } from './duckdb.ts';
 import { openPredictions } from './prediction-source.ts';
 import { findFiles, type FoundFile, type SpooledFiles, spoolFiles } from './remote-files.ts';
 import { type Above, notGiven, type SourceAccess } from './source-access.ts';
-import { malformed } from './source-errors.ts';
+import { malformed, sourceError } from './source-errors.ts';
 import type { SourceFile } from './source-files.ts';
 import { openSource, type SourceRelation } from './source-relation.ts';
 import { streamRelation } from './stream-relation.ts';
@@ -14,6 +14,10 @@ import { streamRelation } from './stream-relation.ts';
 export interface OpenedSource extends SourceRelation {
   /** The files that are read; none where the source is none of files. */
   readonly files: readonly SourceFile[];
+  /** What people should know of how it is read: an encoding that was found and not named. */
+  readonly notes: readonly string[];
+  /** What a failure while reading means: an error with its place, or the failure itself. */
+  readonly explain: (error: unknown) => Promise<unknown>;
   /** @throws MillraceError SOURCE_MALFORMED where a file is no longer what it was when it was opened */
   readonly refuseChanged: () => Promise<void>;
   /** Removes what was fetched. */
@@ -34,7 +38,14 @@ export interface OpenOptions {
 /** @throws MillraceError SOURCE_NOT_FOUND, SOURCE_UNAVAILABLE, SOURCE_MALFORMED, SOURCE_EMPTY, COLUMN_TYPE, COLUMN_MISSING, DISK_FULL */
 export async function openAnySource(db: DuckDb, source: Source, access: SourceAccess, options: OpenOptions): Promise<OpenedSource> {
   if (isFileSource(source)) return openFiles(db, source, access, options);
-  return { ...(await openStream(db, source, access, options)), files: [], refuseChanged: () => Promise.resolve(), close: () => Promise.resolve() };
+  return {
+    ...(await openStream(db, source, access, options)),
+    files: [],
+    notes: [],
+    explain: (error) => Promise.resolve(sourceError(error, [])),
+    refuseChanged: () => Promise.resolve(),
+    close: () => Promise.resolve(),
+  };
 }
 
 async function openStream(
@@ -52,7 +63,11 @@ async function openStream(
       return streamRelation(db, await access.postgres(source, { ...whileOpen, ...(above === undefined ? {} : { above }) }), { ...whileOpen, ...progress });
     case 'rows':
       if (access.rows === undefined) throw notGiven('steps');
-      return streamRelation(db, await access.rows(source, whileOpen), { ...whileOpen, ...progress });
+      return streamRelation(
+        db,
+        await access.rows(source, { ...whileOpen, ...(above === undefined ? {} : { above }), ...(onFetch === undefined ? {} : { onProgress: onFetch }) }),
+        { ...whileOpen, ...progress },
+      );
     case 'predictions':
       return openPredictions(db, source, access);
   }
@@ -73,7 +88,12 @@ async function openFiles(db: DuckDb, source: FileSource, access: SourceAccess, o
   }
   const { files, remove } = spooled;
   try {
-    return { ...(await openSource(db, source, files, signal)), files, refuseChanged: () => refuseChanged(files), close: remove };
+    const opened = await openSource(db, source, files, { artifacts, ...(signal === undefined ? {} : { signal }) });
+    const close = async (): Promise<void> => {
+      await opened.close();
+      await remove();
+    };
+    return { ...opened, files, refuseChanged: () => refuseChanged(files), close };
   } catch (error) {
     await remove();
     throw error;

@@ -43,7 +43,7 @@ export async function findFiles(source: FileSource, access: SourceAccess, signal
       closing.push(end);
       return files.map((file) => ({ kind: 'remote', file }));
     }
-    return (await findSourceFiles({ path }, access.projectFolder)).map((file) => ({ kind: 'local', file }));
+    return (await findSourceFiles({ path, format: source.format }, access.projectFolder)).map((file) => ({ kind: 'local', file }));
   };
   try {
     const found: FoundFile[] = [];

@@ -70,11 +70,17 @@ const READINGS: readonly Reading[] = [
   },
   {
     pattern: /Maximum line size of (\d+) bytes exceeded/,
-    say: ([, bytes = '']) => ({ message: `A row is longer than ${bytes} bytes`, fix: 'Is a quote left open? Else split the field.' }),
+    say: ([, bytes = '']) => ({
+      message: `A row is longer than ${Number(bytes).toLocaleString('en')} bytes`,
+      fix: 'Is a quote left open? If the row is as it should be, allow more in the source: maxRowBytes.',
+    }),
   },
   {
     pattern: /maximum_object_size/,
-    say: () => ({ message: 'A JSON object is larger than 16 MiB', fix: 'Write one object a line, or make the object smaller.' }),
+    say: () => ({
+      message: 'A JSON object is larger than it may be',
+      fix: 'Write one object a line. If the object is as it should be, allow more in the source: maxRowBytes.',
+    }),
   },
   { pattern: /has duplicate key "(.+?)"/, say: ([, column = '']) => ({ message: 'An object names a column twice', column, fix: 'Name each column once.' }) },
   {
@@ -111,6 +117,9 @@ const READINGS: readonly Reading[] = [
     say: () => ({ message: 'The file is damaged or has another format than stated', fix: 'Fetch or write it again, or correct the format of the source.' }),
   },
 ];
+
+/** Whether DuckDB stopped at a row or an object that is longer than it may be. */
+export const isTooLong = (error: unknown): boolean => error instanceof DuckDbFailure && /Maximum line size of|maximum_object_size/.test(error.detail);
 
 /** Turns DuckDB's refusal to read source files into a MillraceError that names file, row and column. Other errors pass. */
 export function sourceError(error: unknown, files: readonly SourceFile[]): unknown {

@@ -11,6 +11,7 @@ import { readdir, realpath, stat } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { isAbsolute, join, posix, relative, resolve, sep } from 'node:path';
 import { MillraceError } from '../contracts/errors.ts';
+import type { FileSource } from '../contracts/source.ts';
 
 export interface SourceFile {
   readonly path: string;
@@ -24,14 +25,32 @@ export interface SourceFile {
 
 export const GLOB = /[*?[{]/;
 
+/** How the files of a folder end that are taken, where the source names the folder. Of texts all are. */
+const ENDINGS: Readonly<Record<FileSource['format'], readonly string[]>> = {
+  parquet: ['parquet', 'pq'],
+  csv: ['csv'],
+  tsv: ['tsv', 'tab'],
+  json: ['json'],
+  jsonl: ['jsonl', 'ndjson'],
+  text: [],
+};
+const PACKED = ['', '.gz', '.zst'];
+
+function inFolder(format: FileSource['format']): string {
+  const endings = ENDINGS[format].flatMap((ending) => (format === 'parquet' ? [ending] : PACKED.map((packed) => ending + packed)));
+  return endings.length === 0 ? '*' : `*.{${endings.join(',')}}`;
+}
+
 /**
- * Finds the files of a source.
+ * Finds the files of a source: one, those that a glob matches, or all of the format in a folder and the folders in it.
  * @throws MillraceError SOURCE_NOT_FOUND where nothing matches, a file cannot be read or the path leads out of its folder.
  */
-export async function findSourceFiles(source: { readonly path: string }, projectFolder: string): Promise<readonly SourceFile[]> {
+export async function findSourceFiles(source: Pick<FileSource, 'format'> & { readonly path: string }, projectFolder: string): Promise<readonly SourceFile[]> {
   const { root, rest, shown, fenced } = startOf(source.path, projectFolder);
-  const segments = rest.split('/').filter((segment) => segment !== '' && segment !== '.');
-  if (fenced && segments.includes('..')) throw outside(source.path);
+  const named = rest.split('/').filter((segment) => segment !== '' && segment !== '.');
+  if (fenced && named.includes('..')) throw outside(source.path);
+  const isFolder = !named.some((segment) => GLOB.test(segment)) && (await stat(join(root, ...named)).catch(() => undefined))?.isDirectory() === true;
+  const segments = isFolder ? [...named, '**', inFolder(source.format)] : named;
   const fixedCount = segments.findIndex((segment) => GLOB.test(segment));
   const fixed = fixedCount === -1 ? segments.slice(0, -1) : segments.slice(0, fixedCount);
   const base = join(root, ...fixed);
@@ -41,12 +60,15 @@ export async function findSourceFiles(source: { readonly path: string }, project
   if (fixedCount === -1) {
     const plain = join(root, ...segments);
     const stats = await stat(plain).catch(() => undefined);
-    if (stats?.isDirectory() === true) throw missing(source.path, 'It is a folder.', 'Name the files with a glob, such as folder/*.csv.');
     if (stats !== undefined) found.push(plain);
   } else {
     await walk(base, segments.slice(fixedCount), new Set(), found);
   }
-  if (found.length === 0) throw missing(source.path, fixedCount === -1 ? 'There is no such file.' : 'No file matches.');
+  if (found.length === 0)
+    throw missing(
+      source.path,
+      fixedCount === -1 ? 'There is no such file.' : isFolder ? `The folder holds no file ${inFolder(source.format)}.` : 'No file matches.',
+    );
   const files = await Promise.all(
     [...new Set(found)].map(async (path): Promise<SourceFile> => {
       const [real, stats] = await Promise.all([realpath(path), stat(path)]);

@@ -1,12 +1,12 @@
 /** A source as a DuckDB relation whose columns have canonical types, checked before it is read. */
-import { createReadStream } from 'node:fs';
-import { open, readFile } from 'node:fs/promises';
 import { dirname, basename } from 'node:path/posix';
 import type { Column, ColumnType } from '../contracts/columns.ts';
 import { MillraceError, type Problem } from '../contracts/errors.ts';
-import type { FileSource, Source } from '../contracts/source.ts';
+import type { FileSource } from '../contracts/source.ts';
+import type { ArtifactPort } from './artifact-port.ts';
 import type { DuckDb } from './duckdb.ts';
-import { malformed, sourceError } from './source-errors.ts';
+import { findLongRow, headOf, type ReadableFiles, type ReadableOptions, readableFiles, readText } from './readable-files.ts';
+import { isTooLong, malformed, sourceError } from './source-errors.ts';
 import type { SourceFile } from './source-files.ts';
 import { canonicalColumn, columnTypeOf, DUCKDB_TYPE, identifier, listLiteral, textLiteral } from './sql-text.ts';
 
@@ -16,34 +16,112 @@ export interface SourceRelation {
   readonly columns: readonly Column[];
 }
 
-const HEAD_BYTES = 1 << 20;
+/** A source of files, opened. */
+export interface OpenedFiles extends SourceRelation {
+  /** What people should know of how it is read. */
+  readonly notes: readonly string[];
+  /** What a failure while reading means, with its place. */
+  readonly explain: (error: unknown) => Promise<unknown>;
+  /** Removes temporary files. */
+  readonly close: () => Promise<void>;
+}
+
+export interface OpenFilesOptions {
+  readonly artifacts: Pick<ArtifactPort, 'temporaryFile'>;
+  readonly signal?: AbortSignal;
+}
+
+type TextSource = Exclude<FileSource, { readonly format: 'parquet' }>;
+type RowsOfText = Exclude<TextSource, { readonly format: 'text' }>;
+type CsvSource = Extract<FileSource, { readonly format: 'csv' | 'tsv' }>;
+type JsonSource = Extract<FileSource, { readonly format: 'json' | 'jsonl' }>;
+
 const SAMPLE_ROWS = 20_480;
-const compressed = (file: SourceFile): boolean => /\.(?:gz|zst)$/.test(file.path);
+const MAX_CSV_ROW_BYTES = 2_000_000;
+const MAX_JSON_OBJECT_BYTES = 16 * 1024 ** 2;
+const NOTHING_TO_CLOSE = (): Promise<void> => Promise.resolve();
 
 /**
  * Prepares a source for reading.
  * @throws MillraceError SOURCE_MALFORMED, SOURCE_EMPTY, COLUMN_TYPE, COLUMN_MISSING
  */
-export async function openSource(db: DuckDb, source: FileSource, files: readonly SourceFile[], signal?: AbortSignal): Promise<SourceRelation> {
+export async function openSource(db: DuckDb, source: FileSource, files: readonly SourceFile[], options: OpenFilesOptions): Promise<OpenedFiles> {
   const full = files.filter(({ sizeBytes }) => sizeBytes > 0);
   if (full.length === 0 && source.format !== 'text')
     throw new MillraceError('SOURCE_EMPTY', files.length === 1 ? `The file ${files[0]?.label ?? ''} is empty.` : 'All files of the source are empty.');
-  try {
-    switch (source.format) {
-      case 'parquet':
-        await refuseDuplicateParquetColumns(db, full);
-        return await canonicalRelation(db, `read_parquet(${pathList(full)}, binary_as_string = true)`);
-      case 'csv':
-        return await openCsv(db, source, full, signal);
-      case 'jsonl':
-        await refuseNul(full, signal);
-        return await openJson(db, source, full);
-      case 'text':
-        return await openText(db, source, files, signal);
+  if (source.format === 'parquet') {
+    const explain = (error: unknown): Promise<unknown> => Promise.resolve(sourceError(error, files));
+    try {
+      await refuseDuplicateParquetColumns(db, full);
+      return { ...(await canonicalRelation(db, `read_parquet(${pathList(full)}, binary_as_string = true)`)), notes: [], explain, close: NOTHING_TO_CLOSE };
+    } catch (error) {
+      throw await explain(error);
     }
-  } catch (error) {
-    throw sourceError(error, files);
   }
+  const reading = readingOf(source, options);
+  if (source.format === 'text') {
+    const { notes, ...relation } = await openText(db, files, reading, options.signal);
+    return { ...relation, notes, explain: (error) => Promise.resolve(sourceError(error, files)), close: NOTHING_TO_CLOSE };
+  }
+  const readable = await readableFiles(db, full, reading);
+  const explain = explainer(db, source, readable, reading);
+  try {
+    const opened =
+      source.format === 'csv' || source.format === 'tsv'
+        ? await openCsv(db, source, readable.files, reading)
+        : await openJson(db, source, readable.files, reading);
+    return { ...opened, notes: readable.notes, explain, close: readable.close };
+  } catch (error) {
+    const explained = await explain(error);
+    await readable.close();
+    throw explained;
+  }
+}
+
+function readingOf(source: TextSource, { artifacts, signal }: OpenFilesOptions): ReadableOptions {
+  const { encoding, maxUnpackedBytes } = source;
+  return {
+    artifacts,
+    ...(encoding === undefined ? {} : { encoding }),
+    ...(maxUnpackedBytes === undefined ? {} : { maxUnpackedBytes }),
+    ...(signal === undefined ? {} : { signal }),
+    ...(source.format === 'csv' || source.format === 'tsv' ? { columnOf: columnAt(source) } : {}),
+  };
+}
+
+const columnAt =
+  (source: CsvSource) =>
+  (firstLine: string, upToPlace: string): string | undefined => {
+    const delimiter = delimiterOf(source) ?? likelyDelimiter(firstLine);
+    const names = typeof source.header === 'object' ? source.header : source.header === false ? undefined : firstRecord(firstLine, delimiter);
+    return names?.[firstRecord(upToPlace, delimiter).length - 1];
+  };
+
+const delimiterOf = (source: CsvSource): string | undefined => (source.format === 'tsv' ? '\t' : source.delimiter);
+const maxRowBytes = (source: RowsOfText): number =>
+  source.maxRowBytes ?? (source.format === 'csv' || source.format === 'tsv' ? MAX_CSV_ROW_BYTES : MAX_JSON_OBJECT_BYTES);
+
+/** DuckDB tells of a row that is too long, but not always of which: the files are looked through for it. */
+function explainer(db: DuckDb, source: RowsOfText, { files }: ReadableFiles, reading: ReadableOptions): (error: unknown) => Promise<unknown> {
+  return async (error) => {
+    if (isTooLong(error)) {
+      const separated = source.format === 'csv' || source.format === 'tsv';
+      const most = maxRowBytes(source);
+      for (const file of files) {
+        const delimiter = separated ? (delimiterOf(source) ?? likelyDelimiter(await headOf(db, file, reading))) : undefined;
+        const found = await findLongRow(db, file, reading, most, delimiter);
+        if (found === undefined) continue;
+        const column = separated ? columnAt(source)(found.firstLine, found.upToPlace) : undefined;
+        return malformed(`A row is longer than ${most.toLocaleString('en')} bytes`, {
+          file: file.label,
+          row: found.row,
+          ...(column === undefined ? {} : { column }),
+          fix: 'Is a quote left open? If the row is as it should be, allow more in the source: maxRowBytes.',
+        });
+      }
+    }
+    return sourceError(error, files);
+  };
 }
 
 const pathList = (files: readonly SourceFile[]): string => listLiteral(files.map(({ path }) => textLiteral(path)));
@@ -113,49 +191,6 @@ async function refuseDuplicateParquetColumns(db: DuckDb, files: readonly SourceF
   refuseDuplicates(names, file);
 }
 
-/** NUL bytes end texts in many programs and mean null in a model's inputs: they are refused, with their place. */
-async function refuseNul(files: readonly SourceFile[], signal: AbortSignal | undefined): Promise<void> {
-  for (const file of files) {
-    if (compressed(file)) continue;
-    let offset = 0;
-    for await (const data of createReadStream(file.path, { highWaterMark: 1 << 20, ...(signal === undefined ? {} : { signal }) })) {
-      const at = (data as Buffer).indexOf(0);
-      if (at !== -1) {
-        const row = await rowAt(file, offset + at);
-        throw malformed('The file holds NUL bytes', {
-          file: file.label,
-          row,
-          fix: "Remove them; if the file is UTF-16, name the encoding of the source: encoding: 'utf-16'.",
-        });
-      }
-      offset += (data as Buffer).length;
-    }
-  }
-}
-
-/** The line that a byte stands in. Lines are counted only when there is something to report. */
-async function rowAt(file: SourceFile, byteOffset: number): Promise<number> {
-  if (byteOffset === 0) return 1;
-  let row = 1;
-  for await (const data of createReadStream(file.path, { end: byteOffset - 1 })) {
-    const chunk = data as Buffer;
-    for (let next = chunk.indexOf(10); next !== -1; next = chunk.indexOf(10, next + 1)) row++;
-  }
-  return row;
-}
-
-async function headOf(file: SourceFile, encoding: string | undefined): Promise<string> {
-  const handle = await open(file.path);
-  try {
-    const { buffer, bytesRead } = await handle.read(Buffer.alloc(Math.min(HEAD_BYTES, file.sizeBytes)), 0);
-    const bytes = buffer.subarray(0, bytesRead);
-    const text = new TextDecoder(encoding === 'utf-16' ? 'utf-16le' : encoding === 'latin-1' ? 'latin1' : 'utf-8').decode(bytes, { stream: true });
-    return text.replace(/^\ufeff/, '');
-  } finally {
-    await handle.close();
-  }
-}
-
 /** The fields of the first record, with quotes taken off; undefined where it does not end in what was read. */
 function firstRecord(head: string, delimiter: string): readonly string[] {
   const fields: string[] = [];
@@ -183,30 +218,25 @@ const DELIMITERS = [',', '\t', ';', '|'] as const;
 const likelyDelimiter = (head: string): string =>
   DELIMITERS.reduce<string>((best, delimiter) => (firstRecord(head, delimiter).length > firstRecord(head, best).length ? delimiter : best), ',');
 
-type CsvSource = Source & { format: 'csv' };
-
-async function openCsv(db: DuckDb, source: CsvSource, files: readonly SourceFile[], signal: AbortSignal | undefined): Promise<SourceRelation> {
-  if (source.encoding !== 'utf-16') await refuseNul(files, signal);
-  const first = files.find((file) => !compressed(file));
-  const head = first === undefined ? undefined : await headOf(first, source.encoding);
-  const delimiter = source.delimiter ?? (head === undefined ? undefined : likelyDelimiter(head));
+async function openCsv(db: DuckDb, source: CsvSource, files: readonly SourceFile[], reading: ReadableOptions): Promise<SourceRelation> {
+  const [first] = files;
+  const head = first === undefined ? '' : await headOf(db, first, reading);
+  const delimiter = delimiterOf(source) ?? likelyDelimiter(head);
   const named = typeof source.header === 'object' ? source.header : undefined;
-  const header = named === undefined ? (source.header ?? true) : false;
-  if (first !== undefined && head !== undefined && delimiter !== undefined && header === true) refuseDuplicates(firstRecord(head, delimiter), first);
-  if (named !== undefined && first !== undefined) refuseDuplicates(named, first);
+  const header = typeof source.header === 'object' ? false : (source.header ?? true);
+  if (first !== undefined) refuseDuplicates(named ?? (header ? firstRecord(head, delimiter) : []), first);
+  const dialect = `delim = ${textLiteral(delimiter)}, quote = '"', escape = '"', strict_mode = true, null_padding = false, max_line_size = ${maxRowBytes(source)}`;
   const options = [
-    ...(delimiter === undefined ? [] : [`delim = ${textLiteral(delimiter)}`]),
-    `quote = '"', escape = '"', header = ${String(header)}, skip = 0, comment = '', strict_mode = true, null_padding = false, sample_size = ${SAMPLE_ROWS}`,
+    `${dialect}, header = ${String(header)}, skip = 0, comment = '', sample_size = ${SAMPLE_ROWS}`,
     ...(named === undefined ? [] : [`names = ${listLiteral(named.map(textLiteral))}`]),
     ...(source.nullValues === undefined ? [] : [`nullstr = ${listLiteral(['', ...source.nullValues.filter((value) => value !== '')].map(textLiteral))}`]),
-    ...(source.encoding === undefined ? [] : [`encoding = ${textLiteral(source.encoding)}`]),
   ];
   const plain = `read_csv(${pathList(files)}, ${options.join(', ')}`;
   try {
     return await canonicalRelation(db, await withTypes(db, plain, source.types));
   } catch (error) {
     if (error instanceof MillraceError) throw error;
-    await diagnoseCsv(db, source, files, head, delimiter);
+    await diagnoseCsv(db, files, firstRecord(head, delimiter).length, dialect);
     throw error;
   }
 }
@@ -233,37 +263,27 @@ function refuseUnknownTypes(types: Readonly<Record<string, ColumnType>>, names: 
 }
 
 /** DuckDB's sniffer says only that it found no dialect. Read as plain texts with the header's columns, the reader names the row. */
-async function diagnoseCsv(
-  db: DuckDb,
-  source: CsvSource,
-  files: readonly SourceFile[],
-  head: string | undefined,
-  delimiter: string | undefined,
-): Promise<void> {
-  if (head === undefined || delimiter === undefined) return;
-  const fields = firstRecord(head, delimiter);
-  const columns = fields.map((_, index) => `'c${index}': 'VARCHAR'`).join(', ');
-  const encoding = source.encoding === undefined ? '' : `, encoding = ${textLiteral(source.encoding)}`;
+async function diagnoseCsv(db: DuckDb, files: readonly SourceFile[], fields: number, dialect: string): Promise<void> {
+  const columns = Array.from({ length: fields }, (_, index) => `'c${index}': 'VARCHAR'`).join(', ');
   for (const file of files) {
     try {
-      await db.rows(
-        `SELECT count(*) FROM read_csv(${textLiteral(file.path)}, auto_detect = false, columns = {${columns}}, delim = ${textLiteral(delimiter)}, quote = '"', escape = '"', header = false, strict_mode = true, null_padding = false${encoding})`,
-      );
+      await db.rows(`SELECT count(*) FROM read_csv(${textLiteral(file.path)}, auto_detect = false, columns = {${columns}}, header = false, ${dialect})`);
     } catch (error) {
-      throw sourceError(error, [file]);
+      throw isTooLong(error) ? error : sourceError(error, [file]);
     }
   }
 }
 
-async function openJson(db: DuckDb, source: Source & { format: 'jsonl' }, files: readonly SourceFile[]): Promise<SourceRelation> {
-  const open = `read_json(${pathList(files)}, format = 'auto', records = true, union_by_name = true, sample_size = ${SAMPLE_ROWS}`;
-  if (await isBlank(files)) throw new MillraceError('SOURCE_EMPTY', 'The source holds no JSON object.');
+async function openJson(db: DuckDb, source: JsonSource, files: readonly SourceFile[], reading: ReadableOptions): Promise<SourceRelation> {
+  const size = `maximum_object_size = ${maxRowBytes(source)}`;
+  const open = `read_json(${pathList(files)}, format = 'auto', records = true, union_by_name = true, sample_size = ${SAMPLE_ROWS}, ${size}`;
+  if (await isBlank(db, files, reading)) throw new MillraceError('SOURCE_EMPTY', 'The source holds no JSON object.');
   const described = await describe(db, `${open})`);
   const [only] = described;
   if (described.length === 1 && only?.name === 'json' && only.type === 'JSON') {
-    throw malformed('The lines are not JSON objects', {
+    throw malformed(source.format === 'json' ? 'The file does not hold JSON objects' : 'The lines are not JSON objects', {
       ...(files.length === 1 && files[0] !== undefined ? { file: files[0].label } : {}),
-      fix: 'Write one object a line, its keys the columns.',
+      fix: source.format === 'json' ? 'Write an array of objects, their keys the columns.' : 'Write one object a line, its keys the columns.',
     });
   }
   if (source.types === undefined) return canonicalRelation(db, `${open})`);
@@ -276,12 +296,12 @@ async function openJson(db: DuckDb, source: Source & { format: 'jsonl' }, files:
     const wanted = types[name];
     return `${textLiteral(name)}: ${textLiteral(wanted === undefined ? type : DUCKDB_TYPE[wanted])}`;
   });
-  return canonicalRelation(db, `read_json(${pathList(files)}, format = 'auto', records = true, columns = {${columns.join(', ')}})`);
+  return canonicalRelation(db, `read_json(${pathList(files)}, format = 'auto', records = true, ${size}, columns = {${columns.join(', ')}})`);
 }
 
-async function isBlank(files: readonly SourceFile[]): Promise<boolean> {
+async function isBlank(db: DuckDb, files: readonly SourceFile[], reading: ReadableOptions): Promise<boolean> {
   for (const file of files) {
-    if (compressed(file) || (await headOf(file, undefined)).trim() !== '') return false;
+    if ((await headOf(db, file, reading)).trim() !== '') return false;
   }
   return true;
 }
@@ -292,21 +312,24 @@ const TEXT_BATCH = 64;
 /** One row a file. Files are read here and not by DuckDB, because of encodings; the table spills to disk when it grows. */
 async function openText(
   db: DuckDb,
-  source: Source & { format: 'text' },
   files: readonly SourceFile[],
+  reading: ReadableOptions,
   signal: AbortSignal | undefined,
-): Promise<SourceRelation> {
+): Promise<SourceRelation & { readonly notes: readonly string[] }> {
   await db.run(`CREATE TEMPORARY TABLE ${TEXT_TABLE} (path VARCHAR, folder VARCHAR, text VARCHAR)`);
   const appender = await db.connection.createAppender(TEXT_TABLE);
+  const others = new Map<string, number>();
   try {
     for (let start = 0; start < files.length; start += TEXT_BATCH) {
       signal?.throwIfAborted();
       const batch = files.slice(start, start + TEXT_BATCH);
-      const texts = await Promise.all(batch.map(async (file) => decodeText(await readFile(file.path), file, source.encoding)));
+      const texts = await Promise.all(batch.map((file) => readText(db, file, reading)));
       batch.forEach((file, index) => {
+        const { text, encoding } = texts[index] ?? { text: '', encoding: 'utf-8' };
+        if (encoding !== 'utf-8') others.set(encoding, (others.get(encoding) ?? 0) + 1);
         appender.appendVarchar(file.relativePath);
         appender.appendVarchar(basename(dirname(file.label)));
-        appender.appendVarchar(texts[index] ?? '');
+        appender.appendVarchar(text);
         appender.endRow();
       });
     }
@@ -320,19 +343,11 @@ async function openText(
       { name: 'folder', type: 'string' },
       { name: 'text', type: 'string' },
     ],
+    notes:
+      reading.encoding === undefined
+        ? [...others].map(
+            ([encoding, n]) => `${n.toLocaleString('en')} of ${files.length.toLocaleString('en')} files read as ${encoding}, which was found and not named`,
+          )
+        : [],
   };
-}
-
-function decodeText(bytes: Buffer, file: SourceFile, encoding: 'utf-8' | 'latin-1' | undefined): string {
-  const nul = bytes.indexOf(0);
-  if (nul !== -1) {
-    const row = bytes.subarray(0, nul).toString('latin1').split('\n').length;
-    throw malformed('The file holds NUL bytes', { file: file.label, row, fix: 'Leave the file out by a narrower glob, or remove the bytes.' });
-  }
-  if (encoding === 'latin-1') return bytes.toString('latin1');
-  try {
-    return new TextDecoder('utf-8', { fatal: true }).decode(bytes);
-  } catch {
-    throw malformed('The text is not UTF-8', { file: file.label, fix: "Name the encoding of the source: encoding: 'latin-1'." });
-  }
 }

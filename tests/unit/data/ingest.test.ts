@@ -104,7 +104,8 @@ describe('a source', () => {
       ['ham', 'spam'],
       ['café', 'buy'],
     ]);
-    expect((await refused(ingest({ format: 'text', path: 'mail/*/*.txt' }))).problems[0]).toMatchObject({ file: 'mail/ham/1.txt' });
+    await file('mail/ham/1.txt', Buffer.from('caf\xe9, caf\xc3\xa9', 'latin1'));
+    expect((await refused(ingest({ format: 'text', path: 'mail/*/*.txt' }))).problems[0]).toMatchObject({ file: 'mail/ham/1.txt', row: 1 });
   });
 
   it('is transformed before anything is written: a hashed column is nowhere in the artifacts', async () => {
@@ -197,11 +198,11 @@ describe('a source that is bad', () => {
       place: { file: 'bad8.csv', row: 3 },
     },
     {
-      what: 'another encoding',
+      what: 'two encodings in one file',
       source: { format: 'csv', path: 'bad9.csv' },
-      content: Buffer.from('a,b\n1,caf\xe9\n', 'latin1'),
+      content: Buffer.from('a,b\n1,caf\xc3\xa9\n2,caf\xe9\n', 'latin1'),
       code: 'SOURCE_MALFORMED',
-      place: { file: 'bad9.csv' },
+      place: { file: 'bad9.csv', row: 3, column: 'b' },
       says: /UTF-8/,
     },
     {
