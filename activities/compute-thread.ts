@@ -162,7 +162,7 @@ async function step(task: StepJob): Promise<StoredDataset> {
     const user = stepRun(found);
     // the types of a step's parameters are the pipeline author's, checked where the step is called
     const parameters = task.parameters as never;
-    if (user.kind === 'value') throw new MillraceError('USAGE', `The step ${task.step} takes no dataset.`);
+    if (user.kind === 'value' || user.kind === 'rows') throw new MillraceError('USAGE', `The step ${task.step} takes no dataset.`);
     const { serving } = user;
     const counterpart = typeof serving === 'function' ? await usersCode(task.step, () => serving(parameters)) : serving;
     const origin = { ...options, step: task.step, serving: z.array(RowTransformSchema).parse(counterpart), hashKey: task.hashKey };

@@ -1,12 +1,14 @@
 import { MillraceError } from '../contracts/errors.ts';
 import { sourceSettings } from '../config/source-settings.ts';
 import { PredictorSchema } from '../contracts/signature.ts';
+import type { StageCall } from '../contracts/stages.ts';
 import type { SourceAccess } from '../data/source-access.ts';
 import { openPostgresRows } from '../store/postgres-rows.ts';
 import type { ActivityDependencies } from './dependencies.ts';
+import { openRowsStream } from './rows-stream.ts';
 
 /** What reading a source needs, as a worker has it. */
-export function sourceAccess(deps: ActivityDependencies): SourceAccess {
+export function sourceAccess(deps: ActivityDependencies, call: Pick<StageCall, 'runId' | 'buildId'>): SourceAccess {
   const { config, store, artifacts } = deps;
   const settings = sourceSettings();
   return {
@@ -14,6 +16,16 @@ export function sourceAccess(deps: ActivityDependencies): SourceAccess {
     home: config.home,
     ...settings,
     postgres: ({ query, connection }, options) => openPostgresRows({ connectionString: settings.secret(connection), variable: connection, query, ...options }),
+    rows: async ({ pipeline, step, parameters }, { above = null, ...options }) =>
+      openRowsStream(
+        { module: await deps.builds.stepModule(call.buildId, pipeline, step), step, parameters, above, runId: call.runId, pipeline },
+        {
+          ...options,
+          log: (message) => {
+            deps.log('error', `step ${step}`, { run: call.runId, error: message });
+          },
+        },
+      ),
     inputTypes: async (endpoint) => {
       const route = await store.endpoints.route(endpoint);
       if (route === null) return new Map();

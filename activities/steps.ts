@@ -1,4 +1,5 @@
 import type { DataFrame } from 'danfojs-node';
+import type { ColumnType } from '../contracts/columns.ts';
 import type { DatasetRef } from '../contracts/references.ts';
 import type { RowTransform } from '../contracts/row-transforms.ts';
 
@@ -48,7 +49,28 @@ type StepRun =
       readonly run: (relation: Relation, parameters: never, context: StepContext) => string | Promise<string>;
       readonly serving: Serving;
     }
-  | { readonly kind: 'value'; readonly run: (...args: never[]) => unknown };
+  | { readonly kind: 'value'; readonly run: (...args: never[]) => unknown }
+  | {
+      readonly kind: 'rows';
+      readonly run: (parameters: never, context: RowsContext) => Iterable<SourceRow> | AsyncIterable<SourceRow>;
+      readonly types: Readonly<Record<string, ColumnType>>;
+    };
+
+/** What a step that yields rows is told. */
+export interface RowsContext extends StepContext {
+  /** Of an incremental ingest: rows at or below are known, and are left out when they come. Null when all are asked for. */
+  readonly above: { readonly column: string; readonly value: string } | null;
+}
+
+/** One row: column → value. What is missing is null, undefined or not there. */
+export type SourceRow = Readonly<Record<string, string | number | bigint | boolean | Date | null | undefined>>;
+
+/** A step that is a source, through `rows<typeof mySteps>()`. */
+export interface RowsStep<Parameters> {
+  readonly [STEP]: StepRun;
+  /** Never set: carries the types. */
+  readonly types?: { readonly rows: (parameters: Parameters) => void };
+}
 
 /** A step as the workflow calls it, through `steps<typeof mySteps>()`. */
 export interface Step<Args extends readonly unknown[], Output> {
@@ -85,6 +107,20 @@ export function relationStep<Parameters extends object = Record<string, never>>(
 /** A step of any kind: JSON in, JSON out; for data hand on references. */
 export function valueStep<Args extends readonly unknown[], Output>(run: (...args: Args) => Output | Promise<Output>): Step<Args, Output> {
   return { [STEP]: { kind: 'value', run } };
+}
+
+/**
+ * A source of your own: an iterator of rows, such as the pages of an API. Memory does not grow with the rows. A column's
+ * type is that of its values in the first rows (numbers are `number`, bigints `integer`, Dates `timestamp`), or the one
+ * that `types` states; a later value of another type is refused with its row and column.
+ *
+ * @example export const orders = rowsStep(async function* ({ since }: { since: string }) { yield { id: 1n, at: new Date() }; });
+ */
+export function rowsStep<Parameters extends object = Record<string, never>>(
+  run: (parameters: Parameters, context: RowsContext) => Iterable<SourceRow> | AsyncIterable<SourceRow>,
+  options: { readonly types?: Readonly<Record<string, ColumnType>> } = {},
+): RowsStep<Parameters> {
+  return { [STEP]: { kind: 'rows', run, types: options.types ?? {} } };
 }
 
 export function isStep(value: unknown): value is Step<readonly unknown[], unknown> {

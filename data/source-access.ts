@@ -28,7 +28,10 @@ export interface SourceAccess {
   /** Runs a query of a source of Postgres. */
   readonly postgres?: (source: PostgresSource, options: { readonly above?: Above; readonly signal?: AbortSignal }) => Promise<RowStream>;
   /** Calls a step that yields rows. */
-  readonly rows?: (source: RowsSource, options: { readonly signal?: AbortSignal }) => Promise<RowStream>;
+  readonly rows?: (
+    source: RowsSource,
+    options: { readonly above?: Above; readonly signal?: AbortSignal; readonly onProgress?: (message: string) => void },
+  ) => Promise<RowStream>;
   /** Types of an endpoint's inputs, where its model tells them. */
   readonly inputTypes?: (endpoint: string) => Promise<ReadonlyMap<string, string>>;
 }

@@ -48,7 +48,6 @@ async function readStream(db: DuckDb, stream: RowStream, options: StreamOptions)
     await db.run(`INSERT INTO ${TABLE} SELECT ${values.join(', ')} FROM ${STAGING}`);
     await db.run(`TRUNCATE ${STAGING}`);
     staged = 0;
-    options.onRows?.(rows);
   };
   for await (const batch of stream.batches) {
     options.signal?.throwIfAborted();
@@ -70,6 +69,7 @@ async function readStream(db: DuckDb, stream: RowStream, options: StreamOptions)
     }
     staged += taken;
     rows += taken;
+    options.onRows?.(rows);
     if (staged >= STAGED_ROWS) await settle();
   }
   await settle();

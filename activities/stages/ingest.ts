@@ -12,21 +12,24 @@ import { defineStage } from '../stage-definition.ts';
 export const ingestStage = defineStage({
   input: IngestInputSchema,
   cacheable: true,
-  fingerprint: async (input, _call, deps) => ({
-    source: await fingerprintSource(input.source, sourceAccess(deps)),
+  fingerprint: async (input, call, deps) => ({
+    source: await fingerprintSource(input.source, sourceAccess(deps, call)),
+    ...(input.source.format === 'rows'
+      ? { step: (await deps.builds.pipeline(call.buildId, input.source.pipeline))?.steps[input.source.step] ?? 'unknown' }
+      : {}),
     ...(input.increment === undefined ? {} : { base: (await incrementBase(input, deps))?.id ?? null }),
   }),
-  run: async (input, { deps, signal, progress }) => {
+  run: async (input, { call, deps, signal, progress }) => {
     const { source, name, transforms, golden: rule, increment, owner } = input;
     const base = await incrementBase(input, deps);
-    const { ref, manifest, golden, added } = await ingestSource({
+    const { ref, manifest, golden, added, notes } = await ingestSource({
       source,
       name,
       transforms,
       ...(rule === undefined ? {} : { golden: rule }),
       ...(increment === undefined ? {} : { increment: { rule: increment, settings: incrementSettings(input), ...(base === undefined ? {} : { base }) } }),
       artifacts: deps.artifacts,
-      ...sourceAccess(deps),
+      ...sourceAccess(deps, call),
       hashKey: projectHashKey(deps.config.home),
       signal,
       onFetch: (what) => {
@@ -40,7 +43,7 @@ export const ingestStage = defineStage({
     const news = added === null ? '' : added === 0 ? ', nothing new' : `, ${added.toLocaleString('en')} of them new`;
     return {
       output: ref,
-      summary: `${ref.rows.toLocaleString('en')} rows${news}, ${String(manifest.columns.length)} columns${golden === null ? '' : `, ${golden.ref.rows.toLocaleString('en')} more rows set aside`}`,
+      summary: `${ref.rows.toLocaleString('en')} rows${news}, ${String(manifest.columns.length)} columns${golden === null ? '' : `, ${golden.ref.rows.toLocaleString('en')} more rows set aside`}${notes.map((note) => `; ${note}`).join('')}`,
       datasets: [
         datasetDraft(ref, manifest, { kind: 'ingest', ...origin }),
         ...(golden === null ? [] : [datasetDraft(golden.ref, golden.manifest, { kind: 'golden', ...origin })]),

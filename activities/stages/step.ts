@@ -30,6 +30,8 @@ export const stepStage = defineStage({
       const output = await callValueStep({ module, pipeline, step, args }, { signal, log });
       return { output, summary: 'done' };
     }
+    if (user.kind === 'rows')
+      throw new MillraceError('USAGE', `The step ${step} is a source.`, { fix: `Ingest it: ingest({ source: rows<typeof mySteps>().${step}({ … }) }).` });
     const dataset = DatasetRefSchema.safeParse(args[0]);
     const parameters = ParametersSchema.safeParse(args[1] ?? {});
     if (!dataset.success || !parameters.success) {
