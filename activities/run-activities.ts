@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import { MillraceError } from '../contracts/errors.ts';
+import type { LabelItemDraft } from '../contracts/labels.ts';
 import { poolQueue } from '../contracts/queues.ts';
 import type { RolloutOutcome } from '../contracts/stages.ts';
 import type { ActivityDependencies } from './dependencies.ts';
@@ -69,6 +70,16 @@ export function createRunActivities(deps: ActivityDependencies): RunActivities {
       });
       const since = Date.now() - POLLED_WITHIN_MS;
       return pollers.some((p) => Number(p.lastAccessTime?.seconds ?? 0) * 1000 >= since);
+    }),
+    requestLabels: guard(async ({ queue, items, ...rest }) => {
+      const { id, open } = await store.labels.request({ ...rest, name: queue, items: (await deps.artifacts.getJson(items)) as readonly LabelItemDraft[] });
+      return { id, open };
+    }),
+    labelsOpen: guard(async ({ request }) => (await store.labels.progress(request)).open),
+    closeLabels: guard(async ({ request, status }) => {
+      const { progress, items } = await store.labels.close(request, status);
+      const { sha256 } = await deps.artifacts.putJson({ items });
+      return { closed: status !== 'answered' || progress.open === 0, answers: sha256, asked: progress.asked, open: progress.open };
     }),
     rolloutOutcome: guard(({ rollout }) => rolloutOutcome(deps, rollout)),
   };

@@ -1,3 +1,4 @@
+import type { LabelValue } from '../contracts/labels.ts';
 import type { ErrorReport } from '../contracts/errors.ts';
 import type { Purpose, Trigger } from '../contracts/run.ts';
 import type { Route, ServedVersion } from '../contracts/routes.ts';
@@ -43,6 +44,27 @@ export interface RunActivities {
   /** Whether a worker of the pool has polled in the last minute. */
   hasPollers(input: { readonly pool: string }): Promise<boolean>;
   /** How the rollout ended, or null while it goes on. */
+  /** Puts questions into a label queue, once for a stage of a run. */
+  requestLabels(input: {
+    readonly runId: string;
+    readonly stage: string;
+    readonly workflowId: string;
+    readonly queue: string;
+    readonly question?: string;
+    readonly classes: readonly LabelValue[];
+    readonly labellers: number;
+    readonly breakTies: boolean;
+    /** Artifact with what is asked. */
+    readonly items: string;
+    readonly expiresAt: string | null;
+  }): Promise<{ readonly id: string; readonly open: number }>;
+  /** How many of the questions wait for answers. */
+  labelsOpen(input: { readonly request: string }): Promise<number>;
+  /** Ends the request and keeps the answers as an artifact; not `closed` when it was to end as answered and is not. */
+  closeLabels(input: {
+    readonly request: string;
+    readonly status: 'answered' | 'expired' | 'cancelled';
+  }): Promise<{ readonly closed: boolean; readonly answers: string; readonly asked: number; readonly open: number }>;
   rolloutOutcome(input: { readonly rollout: string }): Promise<RolloutOutcome | null>;
 }
 

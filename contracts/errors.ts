@@ -67,7 +67,13 @@ export const ERRORS = {
     'Look at each expectation listed with its failing rows; correct the data, or the expectation.',
   ),
   SPLIT_IMPOSSIBLE: entry(400, 2, false, 'The data cannot be split as asked.', 'Give more rows, other fractions, or another column.'),
-  SPLIT_LEAKS: entry(422, 1, false, 'The parts of a split know of each other.', 'Look at each leak that is listed; split another way, or have it warn only: leaks.'),
+  SPLIT_LEAKS: entry(
+    422,
+    1,
+    false,
+    'The parts of a split know of each other.',
+    'Look at each leak that is listed; split another way, or have it warn only: leaks.',
+  ),
   // training
   TARGET_ONE_CLASS: entry(
     422,
@@ -89,6 +95,13 @@ export const ERRORS = {
   OUT_OF_MEMORY: entry(507, 1, false, 'The work ran out of memory.', 'Use a pool with more memory, a smaller sample, or fewer features.'),
   ACCEPTANCE_FAILED: entry(422, 1, false, 'The model does not meet its acceptance rules.', 'Look at each rule listed with the value found.'),
   GATE_REJECTED: entry(409, 1, false, 'A reviewer rejected the gate.', 'See the reason; start a new run when it is settled.'),
+  LABELS_MISSING: entry(
+    408,
+    1,
+    false,
+    'People did not give all labels in time.',
+    'Answer the rest with `millrace label QUEUE` and start the run again; what was answered is kept.',
+  ),
   GATE_EXPIRED: entry(408, 1, false, 'Nobody decided before the gate expired.', 'Start a new run, or give the gate more time.'),
   // publishing
   FENCED: entry(

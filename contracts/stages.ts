@@ -159,7 +159,9 @@ export type StageKind =
   | 'approve'
   | 'deploy'
   | 'monitor'
-  | 'step';
+  | 'step'
+  | 'labelFunctions'
+  | 'label';
 
 /** What every stage activity receives. */
 export interface StageCall<Input = unknown> {

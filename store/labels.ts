@@ -159,7 +159,7 @@ export function createLabelsStore({ orm }: Database) {
 
   const progress = async (tx: Executor, id: string): Promise<RequestProgress> => {
     const { rows } = await tx.execute<{ status: LabelRequestStatus; asked: number; open: number }>(sql`
-      select r.status, count(i.id)::int as asked, (count(i.id) filter (where i.status = 'open'))::int as open
+      select r.status, count(i.id)::int as asked, (count(i.id) filter (where i.status <> 'settled'))::int as open
       from label_requests r left join label_request_items x on x.request_id = r.id left join label_items i on i.id = x.item_id
       where r.id = ${id} group by r.id`);
     const [row] = rows;
@@ -427,7 +427,7 @@ export function createLabelsStore({ orm }: Database) {
         .from(labelRequests)
         .where(
           sql`${labelRequests.status} = 'open' and ${labelRequests.toldAt} is null and not exists (
-            select 1 from label_request_items x join label_items i on i.id = x.item_id where x.request_id = ${labelRequests.id} and i.status = 'open')`,
+            select 1 from label_request_items x join label_items i on i.id = x.item_id where x.request_id = ${labelRequests.id} and i.status <> 'settled')`,
         )
         .limit(100);
     },

@@ -23,6 +23,9 @@ export async function reconcile(deps: ActivityDependencies): Promise<{ readonly 
     });
     closed.push(run.id);
   }
+  // nobody waits any more for what was asked by runs that have ended
+  await deps.store.approvals.closeEnded();
+  await deps.store.labels.closeEnded();
   const undone: string[] = [];
   for (const runId of await deps.store.undos.owing()) {
     const run = await deps.store.runs.get(runId);

@@ -2,6 +2,7 @@
 export { MillraceError } from '../contracts/errors.ts';
 export * from '../contracts/expectations.ts';
 export { categorical, datetime, type Features, numeric, text } from '../contracts/features.ts';
+export { rule, votes } from '../contracts/labels.ts';
 export type { CandidateRef, DatasetRef, DeploymentRef, EvaluationRef, FoldsRef, SplitRef, VersionRef, WinnerRef } from '../contracts/references.ts';
 export { call, col, drop, hashed, keep, type RowTransform, rename, set } from '../contracts/row-transforms.ts';
 export type { Purpose } from '../contracts/run.ts';
@@ -9,6 +10,7 @@ export { predictions, SourceSchema } from '../contracts/source.ts';
 export { approval, type ApprovalOptions } from './approval.ts';
 export { definePipeline, type Pipeline, type PipelineOptions } from './define-pipeline.ts';
 export { type Duration, durationMs } from './duration.ts';
+export { label, type LabelOptions, type PeopleOptions } from './label.ts';
 export { onRollback, type StageOptions } from './run.ts';
 export {
   canary,
@@ -28,5 +30,6 @@ export {
   type TrainOptions,
   validate,
 } from './stages.ts';
+export { rows, type RowsOptions } from './rows.ts';
 export { steps } from './steps.ts';
 export { gbdt, linear, mlp } from './trainers.ts';

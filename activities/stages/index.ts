@@ -6,6 +6,8 @@ import { evaluateStage } from './evaluate.ts';
 import { foldStage } from './fold.ts';
 import { importModelStage } from './import-model.ts';
 import { ingestStage } from './ingest.ts';
+import { labelStage } from './label.ts';
+import { labelFunctionsStage } from './label-functions.ts';
 import { monitorStage } from './monitor.ts';
 import { registerStage } from './register.ts';
 import { selectStage } from './select.ts';
@@ -30,4 +32,6 @@ export const stages = {
   deploy: deployStage,
   monitor: monitorStage,
   step: stepStage,
+  labelFunctions: labelFunctionsStage,
+  label: labelStage,
 } as const satisfies Record<StageKind, unknown>;
