@@ -7,6 +7,7 @@ import type { Benchmark, Figure } from './figure.ts';
 const BENCHMARKS: Readonly<Record<string, () => Promise<{ readonly benchmark: Benchmark }>>> = {
   'stage-overhead': () => import('./stage-overhead.ts'),
   'ingest-validate': () => import('./ingest-validate.ts'),
+  'ingest-30m': () => import('./ingest-30m.ts'),
   'train-gbdt': () => import('./train-gbdt.ts'),
   serve: () => import('./serve.ts'),
   quickstart: () => import('./quickstart.ts'),
