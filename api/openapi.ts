@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { ERRORS } from '../contracts/errors.ts';
-import type { Resource } from './resources.ts';
+import type { Resource } from './resource.ts';
 
 const OPENAPI_VERSION = '3.1.0';
 
@@ -23,29 +23,31 @@ function parameters(shape: z.ZodObject, where: 'path' | 'query'): unknown[] {
 
 /** The OpenAPI document of `/api/v1`, made from the table of what it answers. */
 export function openApiDocument(resources: readonly Resource[], version: string): unknown {
-  const paths = Object.fromEntries(
-    resources.map((resource) => [
-      `/api/v1${resource.path}`,
-      {
-        get: {
-          operationId: `get${resource.path
-            .split(/[^a-zA-Z]+/)
-            .filter(Boolean)
-            .map((word) => word[0]?.toUpperCase() + word.slice(1))
-            .join('')}`,
-          summary: resource.summary,
-          parameters: [...parameters(resource.params, 'path'), ...parameters(resource.query, 'query')],
-          responses: {
-            '200': {
-              description: resource.summary,
-              content: { 'application/json': { schema: { $ref: `#/components/schemas/${resource.answers === 'page' ? 'Page' : 'Object'}` } } },
-            },
-            default: errorAnswer,
+  const paths: Record<string, Record<string, unknown>> = {};
+  for (const resource of resources) {
+    const { method = 'get', body } = resource;
+    const name = resource.path
+      .split(/[^a-zA-Z]+/)
+      .filter(Boolean)
+      .map((word) => word[0]?.toUpperCase() + word.slice(1))
+      .join('');
+    paths[`/api/v1${resource.path}`] = {
+      ...paths[`/api/v1${resource.path}`],
+      [method]: {
+        operationId: `${method}${name}`,
+        summary: resource.summary,
+        parameters: [...parameters(resource.params, 'path'), ...parameters(resource.query, 'query')],
+        ...(body === undefined ? {} : { requestBody: { required: true, content: { 'application/json': { schema: z.toJSONSchema(body, { io: 'input' }) } } } }),
+        responses: {
+          '200': {
+            description: resource.summary,
+            content: { 'application/json': { schema: { $ref: `#/components/schemas/${resource.answers === 'page' ? 'Page' : 'Object'}` } } },
           },
+          default: errorAnswer,
         },
       },
-    ]),
-  );
+    };
+  }
   return {
     openapi: OPENAPI_VERSION,
     info: { title: 'Millrace', version, description: 'What Millrace has learned: runs, datasets, models, endpoints, decisions.' },

@@ -2,54 +2,10 @@ import { z } from 'zod';
 import { MillraceError } from '../contracts/errors.ts';
 import { NameSchema, RunIdSchema } from '../contracts/ids.ts';
 import { APPROVAL_STATUSES, RUN_STATUSES, VERSION_STATUSES } from '../store/schema.ts';
-import type { Store } from '../store/store.ts';
+import { LABEL_RESOURCES } from './label-resources.ts';
+import { afterName, afterNumber, limit, page, type Resource, resource } from './resource.ts';
 
-/**
- * What can be read under `/api/v1`, as one table: the routes and the OpenAPI document are both made from it, so neither
- * can know something that the other does not.
- */
-export interface Resource {
-  /** In OpenAPI's form: `/runs/{run}`. */
-  readonly path: string;
-  readonly summary: string;
-  readonly answers: 'page' | 'object';
-  readonly params: z.ZodObject;
-  readonly query: z.ZodObject;
-  /** Given values that fit `params` and `query`. */
-  readonly read: (store: Store, values: never) => Promise<unknown>;
-}
-
-/** A page of a list. `next` is what to give as `after` for the page that follows; null at the end. */
-export interface Page<Item> {
-  readonly items: readonly Item[];
-  readonly next: string | null;
-}
-
-const MAX_PAGE = 200;
-const limit = z.coerce.number().int().min(1).max(MAX_PAGE).default(50).describe(`Items of a page, 1 to ${MAX_PAGE}.`);
-const afterNumber = z.coerce.number().int().nonnegative().optional().describe('`next` of the page before.');
-const afterName = NameSchema.optional().describe('`next` of the page before.');
-
-/** One item more than asked for is read, to know whether there is a page after this one. */
-function page<Item>(items: readonly Item[], size: number, cursor: (last: Item) => string | number): Page<Item> {
-  const shown = items.slice(0, size);
-  const last = shown.at(-1);
-  return { items: shown, next: items.length > size && last !== undefined ? String(cursor(last)) : null };
-}
-
-function resource<Params extends z.ZodRawShape, Query extends z.ZodRawShape>(
-  path: string,
-  definition: {
-    readonly summary: string;
-    readonly answers: Resource['answers'];
-    readonly params: Params;
-    readonly query: Query;
-    readonly read: (store: Store, values: z.output<z.ZodObject<Params>> & z.output<z.ZodObject<Query>>) => Promise<unknown>;
-  },
-): Resource {
-  return { ...definition, path, params: z.object(definition.params), query: z.strictObject(definition.query) };
-}
-
+/** All that `/api/v1` answers. */
 export const RESOURCES: readonly Resource[] = [
   resource('/runs', {
     summary: 'Runs, newest first.',
@@ -183,4 +139,5 @@ export const RESOURCES: readonly Resource[] = [
     read: async (store, { pipeline, limit: size, after }) =>
       page(await store.retraining.list({ pipeline, limit: size + 1, ...(after === undefined ? {} : { before: after }) }), size, (line) => line.id),
   }),
+  ...LABEL_RESOURCES,
 ];

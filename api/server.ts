@@ -109,10 +109,18 @@ export function createApiServer({ store, version, token, log }: ApiServerDeps): 
   const document = openApiDocument(RESOURCES, version);
   app.get(`${PREFIX}/openapi.json`, () => document);
   for (const resource of RESOURCES) {
-    app.get(`${PREFIX}${resource.path.replace(/\{(\w+)\}/g, ':$1')}`, (request) => {
-      const values = { ...check(resource.params, request.params, 'path'), ...check(resource.query, request.query, 'query') };
-      // `check` has just made them what this resource's `read` takes.
-      return resource.read(store, values as never);
+    app.route({
+      method: resource.method ?? 'get',
+      url: `${PREFIX}${resource.path.replace(/\{(\w+)\}/g, ':$1')}`,
+      handler: (request) => {
+        const values = {
+          ...check(resource.params, request.params, 'path'),
+          ...check(resource.query, request.query, 'query'),
+          ...(resource.body === undefined ? {} : { body: check(resource.body, request.body, 'body') }),
+        };
+        // `check` has just made them what this resource's `read` takes.
+        return resource.read(store, values as never);
+      },
     });
   }
   return app;

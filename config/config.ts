@@ -12,6 +12,7 @@ import { isAbsolute, join, resolve } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { type ClientConnectConfig, loadClientConnectConfig } from '@temporalio/envconfig';
 import { z } from 'zod';
+import { type AlertChannel, AlertsSettingsSchema } from '../contracts/alerts.ts';
 import { MillraceError, type Problem } from '../contracts/errors.ts';
 
 export type LogLevel = 'trace' | 'debug' | 'info' | 'warn' | 'error';
@@ -110,6 +111,7 @@ export interface MillraceConfig {
   /** By name; `cpu` and `gpu` are always there. */
   readonly pools: Readonly<Record<string, PoolConfig>>;
   readonly schedules: { readonly catchupWindowSeconds: number | undefined; readonly timeZone: string };
+  readonly alerts: { readonly channels: readonly AlertChannel[] };
   /** The pool that this worker process serves, when it is one. */
   readonly pool: string | undefined;
 }
@@ -173,6 +175,7 @@ const SettingsSchema = z.strictObject({
   pipelines: z.string().min(1).optional(),
   pools: z.record(poolName, z.strictObject({ slots: z.int().min(1).max(9999).optional(), gpu: z.boolean().optional() })).optional(),
   artifacts: z.string().min(1).optional(),
+  alerts: AlertsSettingsSchema.optional(),
   schedules: z.strictObject({ catchupWindowSeconds: z.number().min(10).optional(), timeZone: z.string().min(1).optional() }).optional(),
 });
 
@@ -361,6 +364,7 @@ export function loadConfig(options: LoadConfigOptions = {}): MillraceConfig {
     artifacts: Object.freeze(artifacts),
     pools: Object.freeze(pools),
     schedules: Object.freeze({ catchupWindowSeconds: settings.schedules?.catchupWindowSeconds, timeZone: settings.schedules?.timeZone ?? 'UTC' }),
+    alerts: Object.freeze({ channels: Object.freeze(settings.alerts?.channels ?? []) }),
     pool: values.MILLRACE_POOL,
   });
 }

@@ -1,3 +1,5 @@
+import type { AlertChannelSettings } from '../contracts/alerts.ts';
+
 /** One worker pool: a task queue `millrace-<name>` and the processes that poll it. */
 export interface PoolSettings {
   /** Activities at once. Default: the number of cores for a CPU pool, of devices for a GPU pool. */
@@ -14,6 +16,8 @@ export interface ProjectSettings {
   readonly pools?: Readonly<Record<string, PoolSettings>>;
   /** Where artifacts are kept: a `file://` address. Default `<home>/artifacts`. `MILLRACE_ARTIFACTS` wins. */
   readonly artifacts?: string;
+  /** Where people are told that something waits for them. Default: nowhere. */
+  readonly alerts?: { readonly channels: readonly AlertChannelSettings[] };
   /** Defaults for schedules that a pipeline or the command line makes. */
   readonly schedules?: {
     /** How late a missed start may still be made up for, in seconds. Default: one interval of the schedule, so that a stack left down does not flood on `up`. */

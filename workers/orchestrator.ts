@@ -4,8 +4,10 @@ import type { Worker } from '@temporalio/worker';
 import { announceReady } from '../config/ready.ts';
 import { describeError, MillraceError } from '../contracts/errors.ts';
 import { prepareNamespace } from '../stack/temporal-namespace.ts';
+import { deliverDue, spreadAlerts } from './alert-delivery.ts';
 import { proveStart, setCurrentBuild } from './deployment.ts';
 import { createBuildWorker, ensureControllers } from './hosting.ts';
+import { feedBack, tellAnswered } from './label-answers.ts';
 import { buildProject } from './project-build.ts';
 import { reconcile } from './reconciler.ts';
 import { runWorkerProcess, type WorkerProcess } from './worker-process.ts';
@@ -18,6 +20,8 @@ import { runWorkerProcess, type WorkerProcess } from './worker-process.ts';
  * 2. A broken edit changes nothing: the build before stays current, and the log says what is wrong.
  */
 const RECONCILE_EVERY_MS = 10_000;
+const ANSWERS_EVERY_MS = 1_000;
+const ALERTS_EVERY_MS = 1_000;
 const BUILD_IDLE_LOOK_MS = 60_000;
 const SETTLE_MS = 300;
 
@@ -72,6 +76,19 @@ await runWorkerProcess('orchestrator', async (context) => {
       }
     }),
   ];
+  const delivery = { store: deps.store, channels: config.alerts.channels, apiUrl: config.urls.api, env: process.env, log };
+  background.push(
+    every(ANSWERS_EVERY_MS, stopped, log, async () => {
+      await tellAnswered(deps);
+      await feedBack(deps);
+    }),
+    every(ALERTS_EVERY_MS, stopped, log, () => spreadAlerts(delivery)),
+    ...config.alerts.channels.map((channel) =>
+      every(ALERTS_EVERY_MS, stopped, log, async () => {
+        await deliverDue(delivery, channel);
+      }),
+    ),
+  );
   if (process.env['MILLRACE_WATCH'] === '1') {
     background.push(
       onChange(config.pipelinesFolder, stopped, async () => {

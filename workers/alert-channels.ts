@@ -1,0 +1,119 @@
+import { createHmac } from 'node:crypto';
+import { createTransport } from 'nodemailer';
+import type { AlertChannel, AlertMessage } from '../contracts/alerts.ts';
+
+type Environment = Readonly<Record<string, string | undefined>>;
+
+export interface AlertToSend {
+  /** The same for each attempt: a receiver that saw it may drop it. */
+  readonly key: string;
+  readonly message: AlertMessage;
+  /** Where the API answers, without a slash at the end. */
+  readonly apiUrl: string;
+}
+
+/** A channel did not take a message; `message` names no secret. */
+export class ChannelFailure extends Error {
+  override readonly name = 'ChannelFailure';
+}
+
+/**
+ * Sends one message through one channel; resolves when the receiver has taken it.
+ * @throws ChannelFailure within the channel's time
+ */
+export async function sendAlert(channel: AlertChannel, alert: AlertToSend, env: Environment): Promise<void> {
+  const secret = (variable: string): string => {
+    const value = env[variable];
+    if (!value) throw new ChannelFailure(`The variable ${variable} is not set where the orchestrator runs.`);
+    return value;
+  };
+  if (channel.kind === 'webhook') {
+    const body = JSON.stringify({ key: alert.key, ...alert.message, look: `${alert.apiUrl}${alert.message.look}` });
+    const timestamp = String(Math.floor(Date.now() / 1000));
+    const signed = channel.secretVariable === undefined ? {} : { 'x-millrace-signature': signature(secret(channel.secretVariable), timestamp, body) };
+    return post(channel.url, body, { 'idempotency-key': alert.key, 'x-millrace-timestamp': timestamp, ...signed }, channel.timeoutMs);
+  }
+  if (channel.kind === 'slack') {
+    const url = secret(channel.urlVariable);
+    if (!/^https?:\/\//.test(url)) throw new ChannelFailure(`The variable ${channel.urlVariable} holds no address.`);
+    return post(url, JSON.stringify({ text: slackText(alert) }), {}, channel.timeoutMs);
+  }
+  return mail(channel, alert, channel.passwordVariable === undefined ? undefined : secret(channel.passwordVariable));
+}
+
+/** What a webhook's receiver computes to know that a message is ours and fresh: `v1=` and the HMAC-SHA256, hex, of `timestamp.body`. */
+export const signature = (secret: string, timestamp: string, body: string): string =>
+  `v1=${createHmac('sha256', secret).update(`${timestamp}.${body}`).digest('hex')}`;
+
+async function post(url: string, body: string, headers: Readonly<Record<string, string>>, timeoutMs: number): Promise<void> {
+  let status: number;
+  try {
+    const answer = await fetch(url, {
+      method: 'POST',
+      body,
+      headers: { 'content-type': 'application/json', ...headers },
+      redirect: 'error',
+      signal: AbortSignal.timeout(timeoutMs),
+    });
+    status = answer.status;
+    // the answer's text is of no use, and may be endless
+    await answer.body?.cancel();
+  } catch (error) {
+    throw new ChannelFailure(
+      error instanceof Error && error.name === 'TimeoutError' ? `No answer within ${String(timeoutMs)} ms.` : 'The receiver could not be reached.',
+    );
+  }
+  if (status < 200 || status >= 300) throw new ChannelFailure(`The receiver answered ${String(status)}.`);
+}
+
+const lines = ({ message, apiUrl }: AlertToSend): readonly string[] => [
+  message.what,
+  `Since ${message.since}${message.until === null ? '' : `, until ${message.until}`}.`,
+  `Look: ${apiUrl}${message.look}`,
+  `Answer: ${message.command}`,
+];
+
+/** Slack's marks are text here. */
+const slackText = (alert: AlertToSend): string =>
+  lines(alert)
+    .map((line) => line.replaceAll('&', '&amp;').replaceAll('<', '&lt;').replaceAll('>', '&gt;'))
+    .join('\n');
+
+async function mail(channel: AlertChannel & { kind: 'email' }, alert: AlertToSend, password: string | undefined): Promise<void> {
+  const { hostname, port, protocol } = new URL(channel.smtp);
+  const secure = protocol === 'smtps:';
+  const transport = createTransport({
+    host: hostname,
+    port: port === '' ? (secure ? 465 : 587) : Number(port),
+    secure,
+    ...(channel.user === undefined ? {} : { auth: { user: channel.user, pass: password ?? '' } }),
+    connectionTimeout: channel.timeoutMs,
+    greetingTimeout: channel.timeoutMs,
+    socketTimeout: channel.timeoutMs,
+  });
+  let timer: NodeJS.Timeout | undefined;
+  try {
+    const sent = transport.sendMail({
+      from: channel.from,
+      to: [...channel.to],
+      subject: `Millrace: ${alert.message.what}`.slice(0, 200),
+      text: `${lines(alert).join('\n')}\n`,
+      messageId: `<${alert.key.replaceAll(/[^a-zA-Z0-9.-]/g, '.')}@millrace>`,
+    });
+    // each of nodemailer's own limits is for one silence: a server that drips would be waited for
+    const late = new Promise<never>((_, reject) => {
+      timer = setTimeout(() => {
+        reject(new ChannelFailure(`The mail server did not take it within ${String(channel.timeoutMs)} ms.`));
+      }, channel.timeoutMs);
+    });
+    await Promise.race([sent, late]);
+  } catch (error) {
+    if (error instanceof ChannelFailure) throw error;
+    const code =
+      error instanceof Error && 'responseCode' in error && typeof error.responseCode === 'number' ? ` It answered ${String(error.responseCode)}.` : '';
+    throw new ChannelFailure(`The mail server did not take the message.${code}`);
+  } finally {
+    clearTimeout(timer);
+    transport.close();
+  }
+}
