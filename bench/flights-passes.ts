@@ -18,7 +18,7 @@ export interface Pass {
   readonly failed: number;
 }
 
-export type PassMode = 'ingest' | 'profile+30' | 'profile+10' | 'duckdb';
+export type PassMode = 'ingest' | 'profile+30' | 'profile+10' | '10' | 'duckdb';
 
 /** @throws Error when the pass failed, or found other than `rows` rows or an expectation that does not hold */
 export async function passOver(mode: PassMode, source: string, folder: string, rows: number): Promise<Pass> {

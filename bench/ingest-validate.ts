@@ -53,12 +53,19 @@ async function run({ quick, emit }: BenchmarkOptions): Promise<void> {
       const { stdout } = await execute(python, ['-c', GREAT_EXPECTATIONS_SCRIPT, snapshot, String(rows), join(folder, 'airports.json')]);
       return checked(JSON.parse(stdout.trim().split('\n').at(-1) ?? '') as Pass, 'great_expectations', rows);
     };
-    const passes: Record<'thirty' | 'duckdb' | 'ten' | 'greatExpectations', Pass[]> = { thirty: [], duckdb: [], ten: [], greatExpectations: [] };
+    const passes: Record<'thirty' | 'duckdb' | 'ten' | 'tenProfiled' | 'greatExpectations', Pass[]> = {
+      thirty: [],
+      duckdb: [],
+      ten: [],
+      tenProfiled: [],
+      greatExpectations: [],
+    };
     // Taking turns, so that what else the machine does falls on all of them.
     for (let turn = 0; turn < (quick ? 2 : REPETITIONS); turn++) {
       passes.thirty.push(await passOver('profile+30', path, folder, rows));
       passes.duckdb.push(await passOver('duckdb', path, folder, rows));
-      passes.ten.push(await passOver('profile+10', path, folder, rows));
+      passes.ten.push(await passOver('10', path, folder, rows));
+      passes.tenProfiled.push(await passOver('profile+10', path, folder, rows));
       passes.greatExpectations.push(await greatExpectations());
     }
     const figure = (
@@ -84,10 +91,12 @@ async function run({ quick, emit }: BenchmarkOptions): Promise<void> {
     };
     const beside = [
       { ours: passes.thirty, theirs: passes.duckdb, peer: 'duckdb', variant: 'profile + 30', bar: DUCKDB_BAR },
-      { ours: passes.ten, theirs: passes.greatExpectations, peer: 'great_expectations', variant: 'profile + 10', bar: GREAT_EXPECTATIONS_BAR },
-    ] as const;
+      { ours: passes.ten, theirs: passes.greatExpectations, peer: 'great_expectations', variant: 'the same 10', bar: GREAT_EXPECTATIONS_BAR },
+      // what a user of ours gets who asks for the ten: Great Expectations makes no profile
+      { ours: passes.tenProfiled, theirs: passes.greatExpectations, peer: 'great_expectations', variant: 'profile + 10' },
+    ];
     for (const { bar, ...pair } of beside) {
-      figure('seconds', 's', ({ seconds }) => seconds, { ...pair, bar });
+      figure('seconds', 's', ({ seconds }) => seconds, bar === undefined ? pair : { ...pair, bar });
       figure('cpu_seconds', 's', ({ cpuSeconds }) => cpuSeconds, pair);
       figure('peak_mib', 'MiB', ({ peakMib }) => peakMib, pair);
     }
