@@ -5,6 +5,7 @@ import type { Program } from './command.ts';
 import { addEndpointsCommands } from './endpoints-commands.ts';
 import { tellFailure } from './failure.ts';
 import { addInitCommand } from './init-command.ts';
+import { addLabelCommands } from './label-commands.ts';
 import { addPredictCommand } from './predict-command.ts';
 import { addQuickstartCommand } from './quickstart-command.ts';
 import { addRetrainingCommands } from './retraining-commands.ts';
@@ -40,6 +41,7 @@ export function createProgram(terminal: Terminal, exit: (code: number) => void):
   addModelsCommands(program);
   addEndpointsCommands(program);
   addPredictCommand(program);
+  addLabelCommands(program);
   addRetrainingCommands(program);
   addScheduleCommands(program);
   root.addHelpText(

@@ -48,7 +48,8 @@ export function dawidSkene(patterns: readonly VotePattern[], classes: number, op
   let posteriors = used.map(({ votes }) => shares(votes, classes));
   let last = Number.NEGATIVE_INFINITY;
   let iterations = 0;
-  while (iterations < maxIterations && rows > 0) {
+  const most = rows > 0 ? maxIterations : 0;
+  while (iterations < most) {
     iterations += 1;
     // how often each voter says what, given the class
     const priors = new Array<number>(classes).fill(0);

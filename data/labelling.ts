@@ -21,7 +21,7 @@ import {
   type PeoplesAnswers,
 } from '../contracts/labels.ts';
 import type { DatasetManifest } from '../contracts/references.ts';
-import { call, col, type RowTransform } from '../contracts/row-transforms.ts';
+import { call, type RowTransform } from '../contracts/row-transforms.ts';
 import type { ArtifactPort } from './artifact-port.ts';
 import { datasetFiles, pickColumns, type StoredDataset, storeManifest, writeSnapshot } from './dataset.ts';
 import { type DuckDb, type DuckDbOptions, type SqlRow, toCount, toText, withDuckDb } from './duckdb.ts';
