@@ -1,15 +1,114 @@
 /** docs/data.md, run: each pipeline of the page on real servers. One `describe` a section of the page. */
-import { beforeAll, describe, expect, it } from 'vitest';
+import { createServer } from 'node:http';
+import { mkdir, writeFile } from 'node:fs/promises';
+import type { AddressInfo } from 'node:net';
+import { join } from 'node:path';
+import pg from 'pg';
+import { beforeAll, describe, expect, it, vi } from 'vitest';
 import type { DatasetRef } from '../../contracts/references.ts';
+import type { FeedbackRecord, PredictionRecord } from '../../contracts/routes.ts';
 import { loadManifest } from '../../data/dataset.ts';
+import { withDuckDb } from '../../data/duckdb.ts';
 import type { TestEnvironment } from '../../testing/index.ts';
+import { emptyDatabase } from '../support/database.ts';
 import { guideProject } from '../support/guide-project.ts';
-import { openEnvironment } from './test-project.ts';
+import { failureOf, openEnvironment, PATIENCE_MS } from './test-project.ts';
 
-let env: TestEnvironment;
+let env: TestEnvironment & { readonly project: string };
 beforeAll(async () => {
   env = await openEnvironment({ project: await guideProject('docs/data.md') });
 }, 180_000);
+
+describe('Sources', () => {
+  it('from elsewhere come by http, from Postgres, from an iterator and from the logs of predictions', async () => {
+    const orders = 'id,total\n1,10.5\n2,20\n';
+    const asked: string[] = [];
+    const server = createServer((request, response) => {
+      asked.push(`${request.method ?? ''} ${request.url ?? ''} ${request.headers.authorization ?? ''}`.trim());
+      if (request.url?.startsWith('/shops') === true) {
+        response.end(JSON.stringify(request.url.endsWith('=1') ? [{ name: 'North', opened: '2020-02-29' }] : []));
+        return;
+      }
+      response.writeHead(200, { etag: '"1"', 'content-length': String(orders.length) });
+      response.end(request.method === 'HEAD' ? undefined : orders);
+    });
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+    try {
+      const databaseUrl = await emptyDatabase();
+      const client = new pg.Client({ connectionString: databaseUrl });
+      await client.connect();
+      await client.query("CREATE TABLE customers (id int, city text); INSERT INTO customers VALUES (1, 'Zürich'), (2, 'Oslo')");
+      await client.end();
+      vi.stubEnv('SOURCE_DATABASE_URL', databaseUrl);
+      vi.stubEnv('SOURCE_TOKEN', 'Bearer Secret7');
+      const params = { server: `http://127.0.0.1:${(server.address() as AddressInfo).port}` };
+      const first = (await env.run('sales', params)) as unknown as Readonly<Record<'orders' | 'customers' | 'shops', DatasetRef>> & { readonly runId: string };
+      expect([first.orders.rows, first.customers.rows, first.shops.rows]).toEqual([2, 2, 1]);
+      expect((await loadManifest(env.deps.artifacts, first.shops)).columns).toEqual([
+        { name: 'opened', type: 'date' },
+        { name: 'name', type: 'string' },
+      ]);
+      expect(asked.filter((line) => line.startsWith('GET /orders'))).toEqual(['GET /orders.csv Bearer Secret7']);
+      const second = (await env.run('sales', params)) as unknown as typeof first;
+      expect(second).toEqual({ ...first, runId: second.runId });
+      // the file was not read again, the others were
+      expect(asked.filter((line) => line.startsWith('GET /orders'))).toHaveLength(1);
+      expect(asked.filter((line) => line.startsWith('GET /shops?page=1'))).toHaveLength(2);
+      const stages = await env.deps.store.stages.list(second.runId);
+      expect(stages.map(({ name, cachedFrom }) => [name, cachedFrom !== null])).toEqual([
+        ['ingest', true],
+        ['ingest-2', false],
+        ['ingest-3', false],
+      ]);
+      expect(JSON.stringify(stages)).not.toMatch(/Secret7|postgres:\/\//);
+    } finally {
+      vi.unstubAllEnvs();
+      server.closeAllConnections();
+      server.close();
+    }
+    const log = async (kind: string, record: PredictionRecord | FeedbackRecord): Promise<void> => {
+      const folder = join(env.deps.config.home, kind, 'sales');
+      await mkdir(folder, { recursive: true });
+      await writeFile(join(folder, '2026-01-01T00-a.jsonl'), `${JSON.stringify(record)}\n`);
+    };
+    await log('predictions', {
+      requestId: 'r1',
+      row: 0,
+      at: '2026-01-01T00:00:00.000Z',
+      model: 'sales',
+      version: 1,
+      challenger: false,
+      inputs: { city: 'Oslo' },
+      output: [7.5],
+      latencyMs: 1,
+    });
+    await log('feedback', { requestId: 'r1', row: 0, label: 8, at: '2026-01-02T00:00:00.000Z' });
+    const { answers } = (await env.run('answered')) as unknown as { readonly answers: DatasetRef };
+    expect((await loadManifest(env.deps.artifacts, answers)).columns.map(({ name }) => name).join(' ')).toBe(
+      'city prediction label requestId row at model version labelledAt',
+    );
+  });
+});
+
+describe('Incremental ingest', () => {
+  it('adds the file that is new, keeps the one that was read, and is cached where nothing is new', async () => {
+    const run = async (): Promise<{ readonly visits: DatasetRef; readonly runId: string }> =>
+      (await env.run('daily')) as unknown as { visits: DatasetRef; runId: string };
+    const first = await run();
+    await writeFile(join(env.project, 'data', 'days', '2026-01-02.csv'), 'visitor,seconds\nC1,5\n');
+    const second = await run();
+    expect([first.visits.rows, second.visits.rows]).toEqual([2, 3]);
+    const [before, after] = [await loadManifest(env.deps.artifacts, first.visits), await loadManifest(env.deps.artifacts, second.visits)];
+    expect(after.parents).toEqual([first.visits.id]);
+    expect(after.files[0]).toEqual(before.files[0]);
+    const third = await run();
+    expect(third.visits).toEqual(second.visits);
+    const fourth = await run();
+    expect((await env.deps.store.stages.list(fourth.runId))[0]?.cachedFrom).toMatchObject({ runId: third.runId });
+    await writeFile(join(env.project, 'data', 'days', '2026-01-01.csv'), 'visitor,seconds\nA7,13\n');
+    expect(await failureOf(await env.start('daily'))).toMatchObject({ code: 'SOURCE_MALFORMED', problems: [{ file: 'data/days/2026-01-01.csv' }] });
+  });
+});
 
 describe('Steps of your own', () => {
   it('make a column that is served by its counterpart, and one that is not', async () => {
@@ -18,5 +117,52 @@ describe('Steps of your own', () => {
     expect(manifest.columns.map(({ name }) => name)).toEqual(['origin', 'destination', 'distance', 'kilometres', 'rank']);
     expect(manifest.transforms).toMatchObject([{ kind: 'set', column: 'kilometres' }]);
     expect(manifest.unserved).toEqual({ rank: 'the step addRank' });
+  });
+});
+
+describe('Labels', () => {
+  it('come from functions that agree, then from people, and keep who gave them', async () => {
+    const { labels } = env.deps.store;
+    const run = await env.start('messages');
+    const asked = await vi.waitFor(
+      async () => {
+        const queue = (await labels.list()).find(({ name }) => name === 'messages');
+        expect(queue?.waiting).toBe(1);
+        return queue;
+      },
+      { timeout: PATIENCE_MS, interval: 200 },
+    );
+    // row 4, where two functions conflict, and rows 3 and 5, on which none votes
+    expect(asked).toMatchObject({ open: 3, labellers: 2, question: 'Is this message spam?' });
+    const answers: Readonly<Record<string, readonly [string, string]>> = {
+      'Winner of the meeting quiz': ['ham', 'ham'],
+      'Lunch tomorrow?': ['ham', 'ham'],
+      'Cheap watches': ['spam', 'spam'],
+    };
+    for (const [person, by] of ['ada', 'ben'].entries()) {
+      for (let item = await labels.next('messages', by); item !== null; item = await labels.next('messages', by))
+        await labels.answer('messages', { item: item.id, by, label: answers[String(item.shown['text'])]?.[person] ?? null });
+    }
+    const { labelled } = (await run.result()) as unknown as { labelled: DatasetRef };
+    const manifest = await loadManifest(env.deps.artifacts, labelled);
+    expect(manifest.unserved).toMatchObject({ kind: 'label' });
+    const rows = await withDuckDb({}, async (db) =>
+      db.rows(`SELECT id, kind, kind_by, kind_at IS NOT NULL AS timed FROM read_parquet('${await env.deps.artifacts.pathOf(manifest.files[0]?.sha256 ?? '')}')`),
+    );
+    expect(rows.map((row) => [Number(row['id']), row['kind'], row['kind_by'], row['timed']])).toEqual([
+      [1, 'ham', 'functions', false],
+      [2, 'spam', 'functions', false],
+      [3, 'ham', 'ada, ben', true],
+      [4, 'ham', 'ada, ben', true],
+      [5, 'spam', 'ada, ben', true],
+      [6, 'ham', null, false],
+    ]);
+    const stages = (await run.progress()).stages;
+    expect(stages.map(({ name }) => name)).toEqual(['ingest', 'label-functions', 'label-people', 'label']);
+    expect(stages[1]?.summary).toContain('5 of 6 rows without a label, functions label 2, 1 in conflict: money 20 %');
+
+    // the same rows again: nobody is asked, and the bytes are the same
+    const again = (await env.run('messages')) as unknown as { labelled: DatasetRef };
+    expect(again.labelled).toEqual(labelled);
   });
 });
