@@ -353,7 +353,7 @@ export async function labelDataset(options: LabelDatasetOptions): Promise<Labell
   if (taken.length > 0)
     throw new MillraceError('COLUMN_TYPE', `The columns ${taken.map(({ name }) => name).join(', ')} are there already.`, { fix: 'Drop or rename them first.' });
   return withDuckDb(options, async (db) => {
-    await db.run('CREATE TEMPORARY TABLE millrace_people (key VARCHAR, label VARCHAR, people VARCHAR, at VARCHAR)');
+    await db.run('CREATE TEMPORARY TABLE millrace_people (key VARCHAR, label VARCHAR, people VARCHAR, answered VARCHAR)');
     const appender = await db.connection.createAppender('millrace_people');
     for (const item of answers?.items ?? []) {
       if (item.label === null) continue;
@@ -388,7 +388,7 @@ export async function labelDataset(options: LabelDatasetOptions): Promise<Labell
       ...(authors
         ? [
             `CASE ${how} WHEN 'people' THEN p.people WHEN 'functions' THEN 'functions' END AS ${identifier(`${column}_by`)}`,
-            `CAST(p.at AS TIMESTAMP) AS ${identifier(`${column}_at`)}`,
+            `CAST(p.answered AS TIMESTAMP) AS ${identifier(`${column}_at`)}`,
           ]
         : []),
     ];
