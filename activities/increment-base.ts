@@ -8,7 +8,10 @@ import type { ActivityDependencies } from './dependencies.ts';
 const PAGE = 200;
 
 /** The newest snapshot that an incremental ingest may go on from: of the same name and settings, and with its manifest still there. */
-export async function incrementBase(input: IngestInput, { store, artifacts }: ActivityDependencies): Promise<IncrementBase | undefined> {
+export async function incrementBase(
+  input: IngestInput,
+  { store, artifacts }: Pick<ActivityDependencies, 'store' | 'artifacts'>,
+): Promise<IncrementBase | undefined> {
   if (input.increment === undefined) return undefined;
   const settings = incrementSettings(input);
   const manifestOf = async (id: string): Promise<DatasetManifest | undefined> => {

@@ -92,19 +92,20 @@ async function take(from: AsyncIterator<SourceRow> | Iterator<SourceRow>): Promi
   const begun = Date.now();
   let characters = 0;
   while (rows.length < BATCH_ROWS && characters < BATCH_CHARACTERS && (rows.length === 0 || Date.now() - begun < BATCH_MS)) {
-    const { done, value } = await usersCode(call.step, async () => from.next());
-    if (done === true) break;
-    const row: unknown = value;
-    if (row === null || typeof row !== 'object' || Array.isArray(row))
+    const next = await usersCode(call.step, async () => from.next());
+    if (next.done === true) break;
+    const row: SourceRow = next.value;
+    if (!isRow(row))
       throw new MillraceError('SOURCE_MALFORMED', `Row ${rowNumber + rows.length + 1} of the step ${call.step} is not an object.`, {
         fix: 'Yield one object a row, its keys the columns.',
       });
-    rows.push(value);
-    for (const cell of Object.values(value)) characters += typeof cell === 'string' ? cell.length : 8;
+    rows.push(row);
+    for (const cell of Object.values(row)) characters += typeof cell === 'string' ? cell.length : 8;
   }
   return rows;
 }
 
+const isRow = (value: unknown): boolean => value !== null && typeof value === 'object' && !Array.isArray(value);
 const isMissing = (value: unknown): boolean => value === null || value === undefined || (typeof value === 'number' && !Number.isFinite(value));
 
 function columnsOf(rows: readonly SourceRow[]): readonly Column[] {

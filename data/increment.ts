@@ -15,7 +15,7 @@ import { canonicalJson } from '../contracts/canonical-json.ts';
 import type { Column } from '../contracts/columns.ts';
 import { MillraceError, type Problem } from '../contracts/errors.ts';
 import type { DatasetManifest, Increment } from '../contracts/references.ts';
-import { type FileSource, isFileSource, type Source } from '../contracts/source.ts';
+import { isFileSource, type Source } from '../contracts/source.ts';
 import type { IngestInput } from '../contracts/stages.ts';
 import { columnsMissing } from './dataset.ts';
 import { type DuckDb, toCount } from './duckdb.ts';
@@ -44,6 +44,8 @@ export function incrementSettings(input: Pick<IngestInput, 'source' | 'pii' | 't
 export interface NewFiles {
   readonly files: readonly FoundFile[];
   readonly close: () => void;
+  /** Labels of files that were read and are there no more. */
+  readonly gone: readonly string[];
   /** All files that are read with these. */
   readonly read: Extract<Increment, { by: 'files' }>['files'];
 }
@@ -69,6 +71,7 @@ export async function newFiles(source: Source, base: IncrementBase | undefined, 
     const read = new Map(known);
     there.forEach(({ file }, index) => read.set(file.label, identities[index] ?? ''));
     return {
+      gone: [...known.keys()].filter((label) => !found.some(({ file }) => file.label === label)),
       files: there.filter(({ file }) => !known.has(file.label)),
       close,
       read: [...read].map(([label, identity]) => ({ label, identity })).sort((a, b) => (a.label < b.label ? -1 : 1)),
@@ -147,21 +150,31 @@ export async function rowsAbove(db: DuckDb, relation: SourceRelation, column: st
   };
 }
 
-/** The source with the types that its base has: a few rows may look like another type than all did. */
-export function typedAsBase(source: FileSource, base: IncrementBase): FileSource {
-  if (source.format !== 'csv' && source.format !== 'jsonl') return source;
-  return { ...source, types: Object.fromEntries(base.manifest.rawColumns.map(({ name, type }) => [name, type])) };
+/**
+ * The source with the types that its base has: a few rows of CSV may look like another type than all did. Values of JSON
+ * say themselves what they are, and a few objects need not have every key.
+ */
+export function typedAsBase(source: Source, base: IncrementBase): Source {
+  if (source.format === 'csv' || source.format === 'tsv')
+    return { ...source, types: Object.fromEntries(base.manifest.rawColumns.map(({ name, type }) => [name, type])) };
+  if (source.format !== 'json' && source.format !== 'jsonl') return source;
+  const { types: _ofAll, ...rest } = source;
+  return rest;
 }
+
+/** Sources of which a row need not name every column. */
+const SPARSE: ReadonlySet<Source['format']> = new Set(['json', 'jsonl', 'predictions']);
 
 /**
  * New rows in the columns and types of the base.
  * @throws MillraceError COLUMN_MISSING where columns came or went, COLUMN_TYPE where a value does not fit
  */
-export async function alignedToBase(db: DuckDb, relation: SourceRelation, base: IncrementBase): Promise<SourceRelation> {
+export async function alignedToBase(db: DuckDb, relation: SourceRelation, base: IncrementBase, format: Source['format']): Promise<SourceRelation> {
   const { rawColumns } = base.manifest;
   const gone = rawColumns.filter(({ name }) => !relation.columns.some((column) => column.name === name)).map(({ name }) => name);
   const come = relation.columns.filter(({ name }) => !rawColumns.some((column) => column.name === name)).map(({ name }) => name);
-  if (gone.length + come.length > 0) throw columnsDiffer(gone, come);
+  const nulls = new Set(SPARSE.has(format) ? gone : []);
+  if (come.length > 0 || (gone.length > 0 && nulls.size === 0)) throw columnsDiffer(nulls.size > 0 ? [] : gone, come);
   const different = rawColumns.flatMap((column): (Column & { readonly from: string })[] => {
     const now = relation.columns.find(({ name }) => name === column.name);
     return now === undefined || now.type === column.type ? [] : [{ ...column, from: now.type }];
@@ -182,9 +195,11 @@ export async function alignedToBase(db: DuckDb, relation: SourceRelation, base: 
         fix: 'Correct the source; or give the dataset another name, and all is read again.',
       });
   }
-  const list = rawColumns.map((column) =>
-    different.some(({ name }) => name === column.name) ? `${cast(column)} AS ${identifier(column.name)}` : identifier(column.name),
-  );
+  const list = rawColumns.map((column) => {
+    const name = identifier(column.name);
+    if (nulls.has(column.name)) return `CAST(NULL AS ${DUCKDB_TYPE[column.type]}) AS ${name}`;
+    return different.some((other) => other.name === column.name) ? `${cast(column)} AS ${name}` : name;
+  });
   return { sql: `(SELECT ${list.join(', ')} FROM ${relation.sql})`, columns: rawColumns };
 }
 

@@ -1,7 +1,7 @@
 import { MillraceError } from '../contracts/errors.ts';
 import type { RowTransform } from '../contracts/row-transforms.ts';
 import type { DatasetManifest, Increment } from '../contracts/references.ts';
-import { isFileSource, type Source } from '../contracts/source.ts';
+import type { Source } from '../contracts/source.ts';
 import type { ArtifactPort } from './artifact-port.ts';
 import { type StoredDataset, storeManifest, writeSnapshot } from './dataset.ts';
 import { type DuckDb, DuckDbFailure, type DuckDbOptions, toCount, withDuckDb } from './duckdb.ts';
@@ -67,10 +67,10 @@ export async function ingestSource(options: IngestOptions): Promise<IngestedData
     const { rule, base } = options.increment ?? {};
     const found = rule?.by === 'files' ? await newFiles(options.source, base, options, options.signal) : undefined;
     try {
-      if (base !== undefined && found?.files.length === 0) return { ...unchanged(options, base), notes: [] };
+      if (base !== undefined && found?.files.length === 0) return { ...unchanged(options, base), notes: goneNotes(found) };
       const opened = await openIncrement(db, options, found);
       try {
-        return { ...(await ingestOpened(db, opened, options, found)), notes: opened.notes };
+        return { ...(await ingestOpened(db, opened, options, found)), notes: [...opened.notes, ...goneNotes(found)] };
       } catch (error) {
         // A file that is written to while it is read looks damaged: that it changed is the better news.
         if (error instanceof DuckDbFailure) await opened.refuseChanged();
@@ -91,18 +91,26 @@ async function openIncrement(db: DuckDb, options: IngestOptions, found: NewFiles
   const above = aboveWatermark(rule, base);
   const how = { ...options, ...(found === undefined ? {} : { files: found.files }), ...(above === undefined ? {} : { above }) };
   if (base === undefined) return openAnySource(db, source, options, how);
-  const opened = await openAnySource(db, isFileSource(source) ? typedAsBase(source, base) : source, options, how).catch((error: unknown) => {
+  const opened = await openAnySource(db, typedAsBase(source, base), options, how).catch((error: unknown) => {
     // Types were stated of the base's columns.
     const gone = error instanceof MillraceError && error.code === 'COLUMN_MISSING' ? error.problems.flatMap(({ found: name }) => name ?? []) : [];
     throw gone.length > 0 ? columnsDiffer(gone, []) : error;
   });
   try {
-    return { ...opened, ...(await alignedToBase(db, opened, base)) };
+    return { ...opened, ...(await alignedToBase(db, opened, base, source.format)) };
   } catch (error) {
     const explained = await opened.explain(error);
     await opened.close();
     throw explained;
   }
+}
+
+function goneNotes(found: NewFiles | undefined): readonly string[] {
+  const [first, ...others] = found?.gone ?? [];
+  if (first === undefined) return [];
+  return [
+    `${first}${others.length === 0 ? '' : ` and ${others.length} more files`} that ${others.length === 0 ? 'was' : 'were'} read before ${others.length === 0 ? 'is' : 'are'} gone`,
+  ];
 }
 
 /** The base itself, where nothing is new. */

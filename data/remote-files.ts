@@ -110,7 +110,7 @@ export async function spoolFiles(
       onFetch?.(file.label);
       const path = await artifacts.temporaryFile('.part');
       spooled.push(path);
-      const { sizeBytes, packing } = await file.download(path, room);
+      const { sizeBytes, packing } = await watched(path, file.label, onFetch, () => file.download(path, room));
       room -= sizeBytes;
       const named = await artifacts.temporaryFile(spoolSuffix(file.relativePath, packing));
       spooled.push(named);
@@ -122,5 +122,27 @@ export async function spoolFiles(
     await remove();
     signal?.throwIfAborted();
     throw error instanceof MillraceError ? error : new MillraceError('INTERNAL', 'A source could not be fetched.', { cause: error });
+  }
+}
+
+const WATCH_MS = 2_000;
+const MIB = 1_048_576;
+
+/** Tells how much of a file has come, while more comes: a long download is not a hanging one. */
+async function watched<T>(path: string, label: string, onFetch: ((what: string) => void) | undefined, work: () => Promise<T>): Promise<T> {
+  let bytes = 0;
+  const timer = setInterval(() => {
+    void stat(path).then(
+      ({ size }) => {
+        if (size !== bytes) onFetch?.(`${label}, ${Math.round(size / MIB).toLocaleString('en')} MiB`);
+        bytes = size;
+      },
+      () => undefined,
+    );
+  }, WATCH_MS);
+  try {
+    return await work();
+  } finally {
+    clearInterval(timer);
   }
 }

@@ -8,8 +8,9 @@
  */
 import { createWriteStream } from 'node:fs';
 import { stat } from 'node:fs/promises';
-import { Readable, Transform } from 'node:stream';
+import { type Readable, Transform } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
+import type * as Sdk from '@aws-sdk/client-s3';
 import type { S3Client } from '@aws-sdk/client-s3';
 import { MillraceError } from '../contracts/errors.ts';
 import {
@@ -33,7 +34,7 @@ interface ObjectPlace {
 }
 
 /** The SDK is large: it is loaded when an object is asked for. */
-const sdk = (): Promise<typeof import('@aws-sdk/client-s3')> => import('@aws-sdk/client-s3');
+const sdk = (): Promise<typeof Sdk> => import('@aws-sdk/client-s3');
 
 async function connect({ s3 = {}, silenceMs = SILENCE_MS }: RemoteOptions): Promise<S3Client> {
   const { S3Client } = await sdk();

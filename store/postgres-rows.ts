@@ -60,7 +60,7 @@ export async function openPostgresRows(query: PostgresQuery): Promise<RowStream>
     application_name: 'millrace',
     // every value as the text that the server sends
     types: { getTypeParser: () => (value: string) => value },
-  } as pg.ClientConfig);
+  });
   // A connection that breaks is told by the query that is under way.
   client.on('error', () => undefined);
   const own = query.query.replace(/(?:\s|;)+$/, '');

@@ -16,7 +16,7 @@ let server: S3Server | undefined;
 /** Why the test cannot run here; undefined when it can. */
 let missing: string | undefined;
 let artifacts: FileArtifacts;
-let client: S3Client;
+let client: S3Client | undefined;
 let access: SourceAccess;
 
 beforeAll(async () => {
@@ -49,7 +49,7 @@ afterAll(async () => {
   await artifacts.remove();
 });
 
-const put = (key: string, body: string | Buffer): Promise<unknown> => client.send(new PutObjectCommand({ Bucket: 'lake', Key: key, Body: body }));
+const put = async (key: string, body: string | Buffer): Promise<unknown> => client?.send(new PutObjectCommand({ Bucket: 'lake', Key: key, Body: body }));
 const csv = (path: string): Source => ({ format: 'csv', path });
 const ingest = (path: string, more: Partial<SourceAccess> = {}): Promise<IngestedDataset> =>
   ingestSource({ source: csv(path), name: 'data', artifacts, ...access, ...more });
@@ -104,7 +104,7 @@ describe('a source on S3', () => {
     await put('swapped.csv', 'n\n2\n');
     const path = await artifacts.temporaryFile('.csv');
     expect((await refused(files[0]!.download(path, 1_000))).message).toContain('changed while it was read');
-    await client.send(new DeleteObjectCommand({ Bucket: 'lake', Key: 'swapped.csv' }));
+    await client?.send(new DeleteObjectCommand({ Bucket: 'lake', Key: 'swapped.csv' }));
     expect(await refused(files[0]!.download(path, 1_000))).toMatchObject({ code: 'SOURCE_NOT_FOUND' });
     close();
   });

@@ -4,6 +4,7 @@ import { sourceSettings } from '../../config/source-settings.ts';
 import { MillraceError } from '../../contracts/errors.ts';
 import { type Source, SourceSchema } from '../../contracts/source.ts';
 import { withDuckDb } from '../../data/duckdb.ts';
+import { type IncrementRule, incrementSettings } from '../../data/increment.ts';
 import { type IngestedDataset, ingestSource, type IngestOptions } from '../../data/ingest.ts';
 import { parquetRelation } from '../../data/sql-text.ts';
 import { openPostgresRows } from '../../store/postgres-rows.ts';
@@ -51,6 +52,47 @@ async function refused(work: Promise<unknown>): Promise<MillraceError> {
   expect(error).toBeInstanceOf(MillraceError);
   return error as MillraceError;
 }
+
+describe('an increment of a query', () => {
+  const ingestFrom = (from: Source, rule: IncrementRule, last?: IngestedDataset): Promise<IngestedDataset> =>
+    ingest(from, {
+      increment: {
+        rule,
+        settings: incrementSettings({ source: from, pii: {}, transforms: [], golden: undefined, increment: rule }),
+        ...(last === undefined ? {} : { base: { id: last.ref.id, manifest: last.manifest, golden: null } }),
+      },
+    });
+
+  it.each([
+    ['id', 'bigint', ['9007199254740993', '9007199254740994']],
+    ['at', 'timestamptz', ['2026-01-01 01:00:00.000001+01', '2026-01-01 00:00:00.000002+00']],
+    ['day', 'date', ['2026-01-01', '2026-01-02']],
+    ['price', 'numeric', ['0.1', '0.2']],
+  ])('asks for greater values of %s only, and adds them', async (column, type, [one, two]) => {
+    const table = `grows_${column}`;
+    await client.query(`CREATE TABLE ${table} (${column} ${type}, n int)`);
+    await client.query(`INSERT INTO ${table} VALUES ($1, 1)`, [one]);
+    const query = source(`SELECT * FROM ${table} -- all of it`);
+    const rule = { by: 'watermark', column } as const;
+    const first = await ingestFrom(query, rule);
+    expect((await ingestFrom(query, rule, first)).ref).toEqual(first.ref);
+    await client.query(`INSERT INTO ${table} VALUES ($1, 2)`, [two]);
+    const second = await ingestFrom(query, rule, first);
+    expect(second.added).toBe(1);
+    expect((await rowsOf(second)).map(({ n }) => n)).toEqual(['1', '2']);
+    expect((await ingestFrom(query, rule, second)).ref).toEqual(second.ref);
+    // what was read is not asked for again: that it is gone is not seen
+    await client.query(`DELETE FROM ${table} WHERE n = 1`);
+    expect((await ingestFrom(query, rule, second)).ref).toEqual(second.ref);
+    await client.query(`INSERT INTO ${table} VALUES (NULL, 3)`);
+    expect(await refused(ingestFrom(query, rule, second))).toMatchObject({ code: 'SOURCE_MALFORMED', problems: [{ column, found: '1 rows' }] });
+  });
+
+  it('names a column that the query does not give', async () => {
+    await client.query('CREATE TABLE plain (n int); INSERT INTO plain VALUES (1)');
+    expect(await refused(ingestFrom(source('SELECT n FROM plain'), { by: 'watermark', column: 'none' }))).toMatchObject({ code: 'COLUMN_MISSING' });
+  });
+});
 
 describe('a query', () => {
   it('gives its rows in its order, each column in the type that Millrace has for it', async () => {

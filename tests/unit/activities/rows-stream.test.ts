@@ -150,7 +150,7 @@ describe('an iterator of rows', () => {
     const stop = new AbortController();
     const heard: string[] = [];
     const work = ingest('slow', { mark }, { signal: stop.signal, onFetch: (what) => heard.push(what) }).catch((error: unknown) => error);
-    await vi.waitUntil(() => heard.includes('page 1'));
+    await vi.waitUntil(() => heard.includes('page 1'), { timeout: 20_000 });
     stop.abort(new Error('stopped'));
     expect(await work).toMatchObject({ message: 'stopped' });
     expect(await readFile(mark, 'utf8')).toBe('cleaned up');

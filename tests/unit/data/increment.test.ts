@@ -83,7 +83,7 @@ describe('an increment by files', () => {
     const first = await ingest(days, FILES);
     expect((await ingest(days, FILES, first)).ref).toEqual(first.ref);
     await rm(join(folder, 'days/1.csv'));
-    expect(await ingest(days, FILES, first)).toMatchObject({ ref: first.ref, added: 0 });
+    expect(await ingest(days, FILES, first)).toMatchObject({ ref: first.ref, added: 0, notes: ['days/1.csv that was read before is gone'] });
   });
 
   it('twice gives one snapshot, and files that come in another order give the same rows', async () => {
@@ -128,6 +128,26 @@ describe('an increment by files', () => {
     expect(await refused(ingest(days, FILES, second))).toMatchObject({ code: 'COLUMN_MISSING', problems: [{ column: 'more' }] });
     await file('days/3.csv', 'id,code\nthree,x\n');
     expect(await refused(ingest(days, FILES, second))).toMatchObject({ code: 'SOURCE_MALFORMED', problems: [{ file: 'days/3.csv', column: 'id', row: 2 }] });
+  });
+
+  it('takes a key that new objects do not have for missing', async () => {
+    const lines: Source = { format: 'jsonl', path: 'days/*.jsonl', types: { code: 'string' } };
+    await file('days/1.jsonl', '{"id":1,"code":7,"when":"2026-01-01T00:00:00"}\n');
+    const first = await ingest(lines, FILES);
+    await file('days/2.jsonl', '{"id":2.0}\n{"id":3,"code":8}\n');
+    const second = await ingest(lines, FILES, first);
+    const paths = await Promise.all(second.manifest.files.map(({ sha256 }) => artifacts.pathOf(sha256)));
+    await withDuckDb({}, async (db) =>
+      expect(await db.rows(`SELECT id, code, "when" IS NULL AS missing FROM ${parquetRelation(paths)}`)).toEqual([
+        { id: 1n, code: '7', missing: false },
+        { id: 2n, code: null, missing: true },
+        { id: 3n, code: '8', missing: true },
+      ]),
+    );
+    await file('days/3.jsonl', '{"id":2.5}\n');
+    expect(await refused(ingest(lines, FILES, second))).toMatchObject({ code: 'COLUMN_TYPE', problems: [{ column: 'id' }] });
+    await file('days/3.jsonl', '{"id":4,"more":1}\n');
+    expect(await refused(ingest(lines, FILES, second))).toMatchObject({ code: 'COLUMN_MISSING', problems: [{ column: 'more' }] });
   });
 
   it('needs a source of files', async () => {
