@@ -21,6 +21,12 @@ function parameters(shape: z.ZodObject, where: 'path' | 'query'): unknown[] {
   }));
 }
 
+/** The JSON Schema of a body, without the line that names its dialect: the document has one for all. */
+function bodySchema(body: z.ZodObject): unknown {
+  const { $schema: _dialect, ...schema } = z.toJSONSchema(body, { io: 'input' });
+  return schema;
+}
+
 /** The OpenAPI document of `/api/v1`, made from the table of what it answers. */
 export function openApiDocument(resources: readonly Resource[], version: string): unknown {
   const paths: Record<string, Record<string, unknown>> = {};
@@ -37,7 +43,7 @@ export function openApiDocument(resources: readonly Resource[], version: string)
         operationId: `${method}${name}`,
         summary: resource.summary,
         parameters: [...parameters(resource.params, 'path'), ...parameters(resource.query, 'query')],
-        ...(body === undefined ? {} : { requestBody: { required: true, content: { 'application/json': { schema: z.toJSONSchema(body, { io: 'input' }) } } } }),
+        ...(body === undefined ? {} : { requestBody: { required: true, content: { 'application/json': { schema: bodySchema(body) } } } }),
         responses: {
           '200': {
             description: resource.summary,
