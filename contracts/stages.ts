@@ -28,7 +28,7 @@ export const ValidateInputSchema = z.object({
   dataset: DatasetRefSchema,
   expectations: ExpectationsSchema,
   /** Put rows that fail a row-wise expectation of severity `fail` into a snapshot of their own and go on with the others. */
-  quarantine: z.boolean().default(false),
+  quarantine: z.union([z.boolean(), z.object({ /** Largest share of the rows that may be put aside. */ atMost: z.number().gt(0).lte(1) })]).default(false),
 });
 
 export const CleanInputSchema = z.object({ dataset: DatasetRefSchema, transforms: z.array(RowTransformSchema).min(1) });

@@ -1,26 +1,34 @@
 /** Checks expectations: all that look at single rows or at figures of a column in one pass, each column's repeats in one more. */
-import type { DuckDBValue } from '@duckdb/node-api';
 import type { Column } from '../contracts/columns.ts';
 import { MillraceError, type Problem } from '../contracts/errors.ts';
 import type { Expectation, ExpectationResult, Expectations, ValidationResult } from '../contracts/expectations.ts';
 import type { Profile } from '../contracts/profile.ts';
-import { type ColumnScan, createColumnScan, isComputable } from './column-scan.ts';
-import { type DuckDb, type DuckDbOptions, DuckDbFailure, toCount, toNumber, withDuckDb } from './duckdb.ts';
+import { type ColumnScan, createColumnScan } from './column-scan.ts';
+import { type DuckDb, type DuckDbOptions, DuckDbFailure, toCount, toNumber, toText, withDuckDb } from './duckdb.ts';
+import {
+  type CheckAccess,
+  type CheckContext,
+  type Conclude,
+  figure,
+  inRange,
+  MASKED,
+  type Outcome,
+  SAMPLE_CHARACTERS,
+  SAMPLE_ROWS,
+  sampleOf,
+  settled,
+  tolerated,
+} from './expectation-check.ts';
+import { columnsOf, wrongType } from './expectation-types.ts';
 import { finishProfile, planProfile } from './profile.ts';
+import { planComparison } from './reference-tests.ts';
 import { numberedRelation, ROW_NUMBER, type RankedFile } from './row-rank.ts';
-import { parseTimestamp } from './row-text.ts';
-import { identifier, numberLiteral, parquetRelation, textLiteral } from './sql-text.ts';
+import { comparable, notEvaluable, type RowRule, rowRuleOf, scalarSql } from './row-rules.ts';
+import { identifier, parquetRelation } from './sql-text.ts';
 
-const SAMPLE_ROWS = 5;
-const SAMPLE_CHARACTERS = 60;
 const HOUR_MS = 3_600_000;
-/** Sets of more values than this are joined with. */
-const JOINED_VALUES = 8;
 
-export interface CheckOptions extends DuckDbOptions {
-  /** What `freshness` counts from. Default: now. */
-  readonly now?: Date;
-}
+export type CheckOptions = DuckDbOptions & CheckAccess;
 
 /** Checks all expectations. What cannot be checked (a missing column, a type that does not fit) is a result that failed, not an error. */
 export async function checkExpectations(
@@ -31,7 +39,7 @@ export async function checkExpectations(
 ): Promise<ValidationResult> {
   return withDuckDb(options, async (db) => {
     const scan = createColumnScan(parquetRelation(files.map(({ path }) => path)));
-    const check = await planCheck(db, scan, files, columns, expectations, options.now ?? new Date());
+    const check = await planCheck(db, scan, files, columns, expectations, options);
     return check.finish(await scan.run(db));
   });
 }
@@ -46,7 +54,7 @@ export async function profileAndCheck(
   return withDuckDb(options, async (db) => {
     const scan = createColumnScan(parquetRelation(files.map(({ path }) => path)));
     const plan = planProfile(scan, columns);
-    const check = await planCheck(db, scan, files, columns, expectations, options.now ?? new Date());
+    const check = await planCheck(db, scan, files, columns, expectations, options);
     const values = await scan.run(db);
     return { profile: await finishProfile(db, files, plan, values), validation: await check.finish(values) };
   });
@@ -57,37 +65,44 @@ export function expectationsFailed(validation: ValidationResult, dataset: string
   const failed = validation.results.filter(({ success, severity }) => !success && severity === 'fail');
   const problems = failed.map(({ expectation, column, message, sample }): Problem => {
     const [first] = sample;
-    const path = column === null ? expectation.kind : `${column}.${expectation.kind}`;
-    return { path, message, ...(column === null ? {} : { column }), ...(first === undefined ? {} : { found: first.value, row: first.row }) };
+    return {
+      path: pathOf(expectation),
+      message,
+      ...(column === null ? {} : { column }),
+      ...(first === undefined ? {} : { found: first.value, row: first.row }),
+    };
   });
   return new MillraceError('EXPECTATIONS_FAILED', `${failed.length} of ${validation.results.length} expectations of ${dataset} do not hold.`, { problems });
 }
 
-type Outcome = Pick<ExpectationResult, 'success' | 'message'> & Partial<Pick<ExpectationResult, 'checked' | 'failing' | 'fraction' | 'observed' | 'sample'>>;
+/** What an expectation is called in errors and in quarantined rows: `delay.between`, `rowCount`. */
+export const pathOf = (expectation: Expectation): string =>
+  'column' in expectation ? `${expectation.column}.${expectation.kind}` : expectation.kind === 'customSql' ? `customSql.${expectation.name}` : expectation.kind;
 
-interface Context {
-  readonly db: DuckDb;
-  readonly scan: ColumnScan;
-  readonly files: readonly RankedFile[];
-  readonly relation: string;
-  readonly columns: readonly Column[];
-  readonly now: Date;
+interface PlannedCheck {
+  readonly expectation: Expectation;
+  readonly conclude: Conclude;
+  /** Of one that looks at one row at a time. */
+  readonly rule?: RowRule;
 }
-type Conclude = (values: readonly DuckDBValue[]) => Outcome | Promise<Outcome>;
 
-async function planCheck(
+export async function planCheck(
   db: DuckDb,
   scan: ColumnScan,
   files: readonly RankedFile[],
   columns: readonly Column[],
   { expectations }: Expectations,
-  now: Date,
-): Promise<{ readonly finish: (values: readonly DuckDBValue[]) => Promise<ValidationResult> }> {
-  const context: Context = { db, scan, files, relation: parquetRelation(files.map(({ path }) => path)), columns, now };
+  access: CheckAccess,
+): Promise<{
+  readonly checks: readonly PlannedCheck[];
+  readonly finish: (values: Awaited<ReturnType<ColumnScan['run']>>) => Promise<ValidationResult>;
+}> {
+  const context: CheckContext = { db, scan, files, relation: parquetRelation(files.map(({ path }) => path)), columns, access };
   const rowsPlace = scan.add('count(*)');
-  const checks: { readonly expectation: Expectation; readonly conclude: Conclude }[] = [];
-  for (const expectation of expectations) checks.push({ expectation, conclude: await planOne(expectation, context) });
+  const checks: PlannedCheck[] = [];
+  for (const expectation of expectations) checks.push({ expectation, ...(await planOne(expectation, context)) });
   return {
+    checks,
     async finish(values) {
       const results: ExpectationResult[] = [];
       for (const { expectation, conclude } of checks) {
@@ -111,36 +126,28 @@ async function planCheck(
   };
 }
 
-const settled =
-  (outcome: Outcome): Conclude =>
-  () =>
-    outcome;
-
-async function planOne(expectation: Expectation, context: Context): Promise<Conclude> {
-  const { columns, scan } = context;
-  const named =
-    'column' in expectation
-      ? [expectation.column]
-      : expectation.kind === 'uniqueTogether'
-        ? expectation.columns
-        : expectation.kind === 'compareColumns'
-          ? [expectation.left, expectation.right]
-          : [];
-  const missing = named.filter((name) => !columns.some((column) => column.name === name));
+async function planOne(expectation: Expectation, context: CheckContext): Promise<Omit<PlannedCheck, 'expectation'>> {
+  const { columns } = context;
+  const missing = columnsOf(expectation).filter((name) => !columns.some((column) => column.name === name));
   if (missing.length > 0) {
-    return settled({
-      success: false,
-      message: `There is no column ${missing.join(', ')}. The columns are: ${columns.map(({ name }) => name).join(', ')}.`,
-      observed: 'missing',
-    });
+    const there = columns.map(({ name }) => name).join(', ');
+    return { conclude: settled({ success: false, message: `There is no column ${missing.join(', ')}. The columns are: ${there}.`, observed: 'missing' }) };
   }
-  const column = columns.find(({ name }) => name === named[0]) ?? { name: '', type: 'string' };
+  const column = columns.find(({ name }) => name === columnsOf(expectation)[0]) ?? { name: '', type: 'string' };
   const wrong = wrongType(expectation, columns);
-  if (wrong !== undefined) return settled({ success: false, message: wrong, observed: column.type });
+  if (wrong !== undefined) return { conclude: settled({ success: false, message: wrong, observed: column.type }) };
+  const rule = await rowRuleOf(expectation, context);
+  if (typeof rule === 'string') return { conclude: settled({ success: false, message: rule }) };
+  if (rule !== undefined && 'mostly' in expectation)
+    return { rule, conclude: rule.alone === true ? planAlone(expectation, rule, context) : planRows(expectation, context, rule) };
+  return { conclude: await planWhole(expectation, column, context) };
+}
+
+/** Expectations of a column or of the table as a whole. */
+function planWhole(expectation: Expectation, column: Column, context: CheckContext): Conclude | Promise<Conclude> {
+  const { columns, scan, access } = context;
   const name = identifier(column.name);
   switch (expectation.kind) {
-    case 'notNull':
-      return planRows(expectation, context, { bad: `${name} IS NULL`, checked: 'count(*)', shown: 'NULL', wanted: `${column.name} is never missing` });
     case 'nullFractionAtMost': {
       const [rows, present] = [scan.add('count(*)'), scan.add(`count(${name})`)];
       return (values) => {
@@ -153,68 +160,13 @@ async function planOne(expectation: Expectation, context: Context): Promise<Conc
         };
       };
     }
-    case 'inSet':
-    case 'notInSet': {
-      const list = expectation.values.map((value) => scalarSql(value, column)).join(', ');
-      // DuckDB compares with each literal of a list in turn; of many it makes a hash join only when they are rows
-      const inside = `${comparable(column)} IN (${expectation.values.length > JOINED_VALUES ? `SELECT unnest([${list}])` : list})`;
-      return planRows(expectation, context, {
-        bad: expectation.kind === 'inSet' ? `NOT (${inside})` : inside,
-        checked: `count(${name})`,
-        shown: name,
-        wanted: `${column.name} is ${expectation.kind === 'inSet' ? '' : 'not '}one of ${listed(expectation.values.map(String))}`,
-      });
-    }
-    case 'between':
-      return planRows(expectation, context, {
-        bad: outside(comparable(column), expectation.min, expectation.max, numberSql),
-        checked: `count(${name})`,
-        shown: name,
-        wanted: `${column.name} lies ${rangeText(expectation)}`,
-      });
-    case 'dateBetween': {
-      const [from, to] = [expectation.from, expectation.to].map((text) => (text === null ? null : parseTimestamp(text)));
-      if (from === undefined || to === undefined || (from === null && expectation.from !== null) || (to === null && expectation.to !== null)) {
-        return settled({ success: false, message: 'from and to have to be ISO dates, such as 2001-01-31 or 2001-01-31T12:00:00Z.' });
-      }
-      const bad = outside(`CAST(${name} AS TIMESTAMP)`, from, to, (ms) => `epoch_ms(${ms})`);
-      return planRows(expectation, context, {
-        bad,
-        checked: `count(${name})`,
-        shown: name,
-        wanted: `${column.name} lies ${rangeText({ min: expectation.from, max: expectation.to })}`,
-      });
-    }
-    case 'lengthBetween':
-      return planRows(expectation, context, {
-        bad: outside(`length(${name})`, expectation.min, expectation.max, String),
-        checked: `count(${name})`,
-        shown: name,
-        wanted: `${column.name} has a length ${rangeText(expectation)}`,
-      });
-    case 'matches': {
-      const bad = `NOT regexp_matches(${name}, ${textLiteral(expectation.pattern)})`;
-      if (!(await isComputable(context.db, context.relation, bad)))
-        return settled({ success: false, message: `The pattern ${expectation.pattern} is not one that RE2 reads.` });
-      return planRows(expectation, context, { bad, checked: `count(${name})`, shown: name, wanted: `${column.name} matches ${expectation.pattern}` });
-    }
-    case 'compareColumns': {
-      const [left, right] = [identifier(expectation.left), identifier(expectation.right)];
-      return planRows(expectation, context, {
-        bad: `NOT (${left} ${expectation.is} ${right})`,
-        checked: `count(*) FILTER (WHERE ${left} IS NOT NULL AND ${right} IS NOT NULL)`,
-        shown: `concat(${left}, ' ', ${textLiteral(expectation.is)}, ' ', ${right})`,
-        wanted: `${expectation.left} ${expectation.is} ${expectation.right}`,
-      });
-    }
-    case 'customSql':
-      return planCustom(expectation, context);
     case 'unique':
       return planUnique(expectation, [column.name], context);
     case 'uniqueTogether':
       return planUnique(expectation, expectation.columns, context);
     case 'increasing':
-      return planIncreasing(expectation, column, context);
+    case 'decreasing':
+      return planMonotone(expectation, column, context);
     case 'type': {
       const wanted = typeof expectation.type === 'string' ? [expectation.type] : expectation.type;
       return settled({
@@ -223,6 +175,10 @@ async function planOne(expectation: Expectation, context: Context): Promise<Conc
         message: `${column.name} is of type ${column.type}; ${wanted.join(' or ')} is wanted.`,
       });
     }
+    case 'minBetween':
+      return planFigure(expectation, column, scan.add(`min(${name})`), 'least value');
+    case 'maxBetween':
+      return planFigure(expectation, column, scan.add(`max(${name})`), 'greatest value');
     case 'meanBetween':
       return planFigure(expectation, column, scan.add(`avg(${name})`), 'mean');
     case 'sumBetween':
@@ -231,19 +187,52 @@ async function planOne(expectation: Expectation, context: Context): Promise<Conc
       return planFigure(expectation, column, scan.add(`stddev_samp(${name})`), 'standard deviation');
     case 'quantileBetween':
       return planFigure(expectation, column, scan.add(`quantile_disc(${comparable(column)}, ${expectation.q})`), `quantile ${expectation.q}`);
-    case 'distinctBetween': {
-      const { db, relation } = context;
+    case 'distinctBetween':
+      return async () => inRange((await distinctCounts(context, name)).distinct, expectation, `${column.name} has # different values`);
+    case 'distinctFractionBetween':
       return async () => {
-        const { n } = await db.row(`SELECT count(*) AS n FROM (SELECT DISTINCT ${name} AS v FROM ${relation} WHERE ${name} IS NOT NULL)`);
-        return inRange(toCount(n), expectation, `${column.name} has # different values`);
+        const { distinct, present } = await distinctCounts(context, name);
+        return inRange(present === 0 ? null : distinct / present, expectation, `The share of different values of ${column.name} is #`);
       };
-    }
+    case 'distinctInclude':
+      return async () => {
+        const wanted = expectation.values.map((value, index) => `(${scalarSql(value, column)}, ${index})`).join(', ');
+        const value = comparable(column);
+        const found = await context.db.rows(
+          `SELECT i FROM (VALUES ${wanted}) AS w(v, i) WHERE NOT (v IN (SELECT ${value} FROM ${context.relation} WHERE ${name} IS NOT NULL)) ORDER BY i`,
+        );
+        const absent = found.map(({ i }) => String(expectation.values[toCount(i)]));
+        return {
+          success: absent.length === 0,
+          message: absent.length === 0 ? `All wanted values of ${column.name} occur.` : `${column.name} is never ${absent.join(', ')}.`,
+        };
+      };
+    case 'mostCommonIn':
+      return async () => {
+        const value = comparable(column);
+        const counted = `SELECT ${value} AS v, count(*) AS n FROM ${context.relation} WHERE ${name} IS NOT NULL GROUP BY ALL`;
+        const wanted = expectation.values.map((wish) => scalarSql(wish, column)).join(', ');
+        const rows = await context.db.rows(
+          `SELECT v, v IN (${wanted}) AS ok FROM (${counted}) WHERE n = (SELECT max(n) FROM (${counted})) ORDER BY v LIMIT ${SAMPLE_ROWS}`,
+        );
+        const shown = access.masked?.has(column.name) === true ? MASKED : rows.map(({ v }) => (toText(v ?? null) ?? '').slice(0, SAMPLE_CHARACTERS)).join(', ');
+        return {
+          success: rows.length > 0 && rows.every(({ ok }) => ok === true),
+          observed: shown,
+          message:
+            rows.length === 0 ? `${column.name} has no values.` : `${column.name} is most often ${shown}; wanted is one of ${expectation.values.join(', ')}.`,
+        };
+      };
+    case 'psiAtMost':
+    case 'kolmogorovSmirnov':
+    case 'chiSquare':
+      return planComparison(expectation, column, context);
     case 'freshness': {
       const place = scan.add(`epoch_us(CAST(max(${name}) AS TIMESTAMP)) / 1000.0::DOUBLE`);
       return (values) => {
         const latest = toNumber(values[place]);
         if (latest === null) return { success: false, message: `${column.name} has no instant.` };
-        const ageHours = (context.now.getTime() - latest) / HOUR_MS;
+        const ageHours = ((access.now ?? new Date()).getTime() - latest) / HOUR_MS;
         return {
           success: ageHours <= expectation.maxAgeHours,
           observed: new Date(latest).toISOString(),
@@ -271,97 +260,20 @@ async function planOne(expectation: Expectation, context: Context): Promise<Conc
         observed: columns.map((there) => there.name).join(', '),
       });
     }
+    case 'columnCount':
+      return settled(inRange(columns.length, expectation, 'There are # columns'));
     case 'rowCount': {
       const place = scan.add('count(*)');
       return (values) => inRange(toCount(values[place]), expectation, 'There are # rows');
     }
-  }
-}
-
-const NUMERIC: readonly Column['type'][] = ['number', 'integer', 'boolean'];
-const TIMED: readonly Column['type'][] = ['timestamp', 'date'];
-
-/** Why a column's type does not go with an expectation. */
-function wrongType(expectation: Expectation, columns: readonly Column[]): string | undefined {
-  const typeOf = (name: string): Column['type'] | undefined => columns.find((column) => column.name === name)?.type;
-  const needs = (name: string, types: readonly Column['type'][]): string | undefined => {
-    const found = typeOf(name);
-    return found === undefined || types.includes(found)
-      ? undefined
-      : `${expectation.kind} is for columns of type ${types.join(', ')}; ${name} is of type ${found}.`;
-  };
-  switch (expectation.kind) {
-    case 'between':
-    case 'meanBetween':
-    case 'sumBetween':
-    case 'standardDeviationBetween':
-    case 'quantileBetween':
-      return needs(expectation.column, ['number', 'integer']);
-    case 'dateBetween':
-    case 'freshness':
-      return needs(expectation.column, TIMED);
-    case 'lengthBetween':
-    case 'matches':
-      return needs(expectation.column, ['string']);
-    case 'inSet':
-    case 'notInSet': {
-      const kind = typeof expectation.values[0];
-      if (expectation.values.some((value) => typeof value !== kind)) return `The values of ${expectation.kind} have to be of one type.`;
-      return kind === 'boolean'
-        ? needs(expectation.column, ['boolean'])
-        : kind === 'number'
-          ? needs(expectation.column, ['number', 'integer'])
-          : needs(expectation.column, ['string', ...TIMED]);
-    }
-    case 'compareColumns': {
-      const [left, right] = [typeOf(expectation.left), typeOf(expectation.right)];
-      const family = (found: Column['type'] | undefined): string =>
-        found === undefined || found === 'string' ? 'text' : TIMED.includes(found) ? 'time' : NUMERIC.includes(found) ? 'number' : 'text';
-      return family(left) === family(right)
-        ? undefined
-        : `${expectation.left} is of type ${left ?? ''} and ${expectation.right} of type ${right ?? ''}: they cannot be compared.`;
-    }
     default:
-      return undefined;
+      throw new MillraceError('INTERNAL', `The expectation ${expectation.kind} is about rows.`);
   }
 }
 
-/** Dates are compared by their ISO text, everything else as it is. */
-const comparable = ({ name, type }: Column): string =>
-  type === 'date'
-    ? `strftime(${identifier(name)}, '%Y-%m-%d')`
-    : type === 'timestamp'
-      ? `strftime(${identifier(name)}, '%Y-%m-%dT%H:%M:%S.%gZ')`
-      : identifier(name);
-
-function scalarSql(value: string | number | boolean, { type }: Column): string {
-  if (typeof value === 'number') return numberSql(value);
-  if (typeof value === 'boolean') return String(value);
-  if (type !== 'timestamp') return textLiteral(value);
-  const ms = parseTimestamp(value);
-  return textLiteral(ms === null ? value : new Date(ms).toISOString());
-}
-
-/** A whole number stays one, so that DuckDB compares integers as integers and skips what Parquet's statistics rule out. */
-const numberSql = (value: number): string => (Number.isSafeInteger(value) ? String(value) : numberLiteral(value));
-
-function outside(value: string, min: number | null, max: number | null, literal: (bound: number) => string): string {
-  const parts = [min === null ? '' : `${value} < ${literal(min)}`, max === null ? '' : `${value} > ${literal(max)}`].filter(Boolean);
-  return parts.length === 0 ? 'false' : `(${parts.join(' OR ')})`;
-}
-
-interface RowRule {
-  /** True for a row that fails; null and false pass. */
-  readonly bad: string;
-  /** Aggregate: how many values are looked at. */
-  readonly checked: string;
-  /** What a sample shows of a failing row. */
-  readonly shown: string;
-  readonly wanted: string;
-}
 type Tolerant = Expectation & { readonly mostly: number };
 
-function planRows(expectation: Tolerant, context: Context, { bad, checked, shown, wanted }: RowRule): Conclude {
+function planRows(expectation: Tolerant, context: CheckContext, { bad, checked, shown, shows, wanted }: RowRule): Conclude {
   const [checkedPlace, failingPlace] = [context.scan.add(checked), context.scan.add(`count(*) FILTER (WHERE ${bad})`)];
   return async (values) => {
     const failing = toCount(values[failingPlace]);
@@ -371,36 +283,22 @@ function planRows(expectation: Tolerant, context: Context, { bad, checked, shown
       context.files,
       context.columns.map(({ name }) => name),
     );
-    return { ...outcome, sample: await sampleOf(context.db, `SELECT ${ROW_NUMBER} AS row, ${shown} AS value FROM ${numbered} WHERE ${bad}`) };
+    const value = shows.some((name) => context.access.masked?.has(name) === true) ? `'${MASKED}'` : shown;
+    return { ...outcome, sample: await sampleOf(context.db, `SELECT ${ROW_NUMBER} AS row, ${value} AS value FROM ${numbered} WHERE ${bad}`) };
   };
 }
 
-async function sampleOf(db: DuckDb, sql: string): Promise<{ row: number; value: string }[]> {
-  const rows = await db.rows(`SELECT row, CAST(value AS VARCHAR) AS value FROM (${sql}) ORDER BY row LIMIT ${SAMPLE_ROWS}`);
-  return rows.map(({ row, value }) => {
-    const text = typeof value === 'string' ? value : 'null';
-    return { row: toCount(row), value: text.length > SAMPLE_CHARACTERS ? `${text.slice(0, SAMPLE_CHARACTERS)}…` : text };
-  });
-}
-
-function tolerated({ mostly }: { readonly mostly: number }, checked: number, failing: number, wanted: string): Outcome {
-  const fraction = checked === 0 ? 0 : failing / checked;
-  // In counts and not in shares: 1 − 1/1000 is not 0.999 in binary.
-  const success = failing <= Math.floor((1 - mostly) * checked + 1e-9);
-  const tolerance = mostly === 1 ? '' : ` (for a share of ${mostly})`;
-  return {
-    success,
-    checked,
-    failing,
-    fraction,
-    message: `It is wanted that ${wanted}${tolerance}: ${failing === 0 ? 'all' : `${failing} of`} ${checked} ${failing === 0 ? 'do' : 'do not'}.`,
+function planAlone(expectation: Tolerant, rule: RowRule, context: CheckContext): Conclude {
+  return async () => {
+    const own = createColumnScan(context.relation);
+    const conclude = planRows(expectation, { ...context, scan: own }, rule);
+    try {
+      return await conclude(await own.run(context.db));
+    } catch (error) {
+      if (error instanceof DuckDbFailure) return { success: false, message: notEvaluable(rule.wanted, context.columns) };
+      throw error;
+    }
   };
-}
-
-function inRange(observed: number | null, { min, max }: { readonly min: number | null; readonly max: number | null }, said: string): Outcome {
-  if (observed === null) return { success: false, message: `${said.replace('#', 'no')}: there are no values.` };
-  const success = (min === null || observed >= min) && (max === null || observed <= max);
-  return { success, observed, message: `${said.replace('#', figure(observed))}; wanted is ${rangeText({ min, max })}.` };
 }
 
 const planFigure =
@@ -408,38 +306,21 @@ const planFigure =
   (values) =>
     inRange(toNumber(values[place]), range, `The ${what} of ${column.name} is #`);
 
-async function planCustom(expectation: Expectation & { kind: 'customSql' }, context: Context): Promise<Conclude> {
-  const condition = `CAST((${expectation.sql}\n) AS BOOLEAN)`;
-  const unusable: Outcome = {
-    success: false,
-    message: `The SQL of ${expectation.name} cannot be evaluated: it has to be a boolean expression over the columns ${context.columns.map(({ name }) => name).join(', ')}.`,
-  };
-  if (!(await isComputable(context.db, context.relation, condition))) return settled(unusable);
-  // In a pass of its own: a person's SQL may fail on a row, and must not take the other expectations with it.
-  return async () => {
-    const own = createColumnScan(context.relation);
-    const conclude = planRows(
-      expectation,
-      { ...context, scan: own },
-      { bad: `NOT ${condition}`, checked: `count(${condition})`, shown: textLiteral(expectation.name), wanted: expectation.name },
-    );
-    try {
-      return await conclude(await own.run(context.db));
-    } catch (error) {
-      if (error instanceof DuckDbFailure) return unusable;
-      throw error;
-    }
-  };
+async function distinctCounts({ db, relation }: CheckContext, name: string): Promise<{ readonly distinct: number; readonly present: number }> {
+  const row = await db.row(
+    `SELECT count(*) AS d, sum(n) AS n FROM (SELECT ${name} AS v, count(*) AS n FROM ${relation} WHERE ${name} IS NOT NULL GROUP BY ALL)`,
+  );
+  return { distinct: toCount(row['d']), present: toCount(row['n'] ?? 0) };
 }
 
-function planUnique(expectation: Tolerant, names: readonly string[], { db, relation }: Context): Conclude {
+function planUnique(expectation: Tolerant, names: readonly string[], { db, relation, access }: CheckContext): Conclude {
   const list = names.map(identifier).join(', ');
   const present = names.map((name) => `${identifier(name)} IS NOT NULL`).join(' AND ');
   const groups = `SELECT ${list}, count(*) AS n FROM ${relation} WHERE ${present} GROUP BY ALL`;
-  return async () => {
+  return async (): Promise<Outcome> => {
     const { checked, failing } = await db.row(`SELECT sum(n) AS checked, sum(n) FILTER (WHERE n > 1) AS failing FROM (${groups})`);
     const outcome = tolerated(expectation, toCount(checked), toCount(failing), `no value of ${names.join(', ')} occurs twice`);
-    if (toCount(failing) === 0) return outcome;
+    if (toCount(failing) === 0 || names.some((name) => access.masked?.has(name) === true)) return outcome;
     const shown = names.map((name) => `CAST(${identifier(name)} AS VARCHAR)`).join(" || ', ' || ");
     const repeats = await db.rows(
       `SELECT ${shown} || ' (' || n || ' times)' AS value FROM (${groups}) WHERE n > 1 ORDER BY n DESC, value LIMIT ${SAMPLE_ROWS}`,
@@ -448,20 +329,20 @@ function planUnique(expectation: Tolerant, names: readonly string[], { db, relat
   };
 }
 
-function planIncreasing(expectation: Expectation & { kind: 'increasing' }, column: Column, { db, files }: Context): Conclude {
+function planMonotone(expectation: Expectation & { kind: 'increasing' | 'decreasing' }, column: Column, { db, files, access }: CheckContext): Conclude {
   const name = identifier(column.name);
   const present = `(SELECT ${ROW_NUMBER}, ${name} AS v FROM ${numberedRelation(files, [column.name])} WHERE ${name} IS NOT NULL)`;
   const stepped = `(SELECT ${ROW_NUMBER} AS row, v, lag(v) OVER () AS before FROM ${present})`;
-  const bad = `v ${expectation.strictly ? '<=' : '<'} before`;
+  const bad = `v ${expectation.kind === 'increasing' ? '<' : '>'}${expectation.strictly ? '=' : ''} before`;
+  const value = access.masked?.has(column.name) === true ? `'${MASKED}'` : 'v';
   return async () => {
     const { checked, failing } = await db.row(`SELECT count(*) AS checked, count(*) FILTER (WHERE ${bad}) AS failing FROM ${stepped}`);
-    const outcome = tolerated(expectation, toCount(checked), toCount(failing), `${column.name} increases from row to row`);
-    return toCount(failing) === 0 ? outcome : { ...outcome, sample: await sampleOf(db, `SELECT row, v AS value FROM ${stepped} WHERE ${bad}`) };
+    const outcome = tolerated(
+      expectation,
+      toCount(checked),
+      toCount(failing),
+      `${column.name} ${expectation.kind === 'increasing' ? 'increases' : 'decreases'} from row to row`,
+    );
+    return toCount(failing) === 0 ? outcome : { ...outcome, sample: await sampleOf(db, `SELECT row, ${value} AS value FROM ${stepped} WHERE ${bad}`) };
   };
 }
-
-const figure = (value: number): string => (Number.isInteger(value) ? String(value) : String(Number(value.toPrecision(6))));
-const rangeText = ({ min, max }: { readonly min: number | string | null; readonly max: number | string | null }): string =>
-  min === null ? (max === null ? 'anywhere' : `at most at ${max}`) : max === null ? `at least at ${min}` : `between ${min} and ${max}`;
-const listed = (values: readonly string[]): string =>
-  values.length > 10 ? `${values.slice(0, 10).join(', ')} and ${values.length - 10} more` : values.join(', ');

@@ -1,9 +1,10 @@
 import type { Expectations, ValidationResult } from '../contracts/expectations.ts';
 import type { Profile } from '../contracts/profile.ts';
-import type { DatasetManifest } from '../contracts/references.ts';
+import { type DatasetManifest, DatasetRefSchema } from '../contracts/references.ts';
 import type { ArtifactPort } from './artifact-port.ts';
-import { datasetFiles, type StoredDataset, storeManifest } from './dataset.ts';
+import { datasetFiles, loadManifest, type StoredDataset, storeManifest } from './dataset.ts';
 import { type CheckOptions, profileAndCheck } from './expectations.ts';
+import { quarantineRows } from './quarantine.ts';
 
 export interface ValidateOptions extends CheckOptions {
   readonly manifest: DatasetManifest;
@@ -11,6 +12,8 @@ export interface ValidateOptions extends CheckOptions {
   readonly id: string;
   readonly expectations: Expectations;
   readonly artifacts: ArtifactPort;
+  /** Put failing rows aside, at most this share of them (0–1). Default: they fail the validation. */
+  readonly quarantineAtMost?: number;
 }
 
 export interface ValidatedDataset extends StoredDataset {
@@ -18,17 +21,33 @@ export interface ValidatedDataset extends StoredDataset {
   readonly validation: ValidationResult;
   /** SHA-256 of the validation in the artifact store. */
   readonly report: string;
+  /** The rows that were put aside; null where there are none. */
+  readonly quarantined: StoredDataset | null;
 }
 
 /**
- * Checks expectations and profiles the dataset in one pass. The result is the same data with its profile. Whether a
- * failed expectation stops anything is the caller's matter: see `expectationsFailed`.
+ * Checks expectations and profiles the dataset in one pass. The result is the same data with its profile, without the
+ * rows that were put aside. Whether a failed expectation stops anything is the caller's matter: see `expectationsFailed`.
+ * @throws MillraceError EXPECTATIONS_FAILED where more rows would be put aside than may be
  */
 export async function validateDataset(options: ValidateOptions): Promise<ValidatedDataset> {
-  const { manifest, id, expectations, artifacts } = options;
-  const files = await datasetFiles(artifacts, manifest);
-  const { profile, validation } = await profileAndCheck(files, manifest.columns, expectations, options);
+  const { id, expectations, artifacts, quarantineAtMost } = options;
+  const access: CheckOptions = {
+    masked: new Set(Object.keys(options.manifest.sensitive)),
+    openDataset: async (ref) => {
+      const manifest = await loadManifest(artifacts, DatasetRefSchema.parse(ref));
+      return { manifest, files: await datasetFiles(artifacts, manifest) };
+    },
+    ...options,
+  };
+  const aside = quarantineAtMost === undefined ? undefined : await quarantineRows({ ...options, ...access, atMost: quarantineAtMost });
+  const manifest = aside?.kept.manifest ?? options.manifest;
+  const { profile, validation: found } = await profileAndCheck(await datasetFiles(artifacts, manifest), manifest.columns, expectations, access);
+  const validation: ValidationResult =
+    aside === undefined
+      ? found
+      : { ...found, quarantine: { dataset: aside.quarantined.ref.id, rows: aside.quarantined.ref.rows, results: aside.validation.results } };
   const [storedProfile, storedReport] = [await artifacts.putJson(profile), await artifacts.putJson(validation)];
   const stored = await storeManifest(artifacts, { ...manifest, profile: storedProfile.sha256, parents: [id] });
-  return { ...stored, profile, validation, report: storedReport.sha256 };
+  return { ...stored, profile, validation, report: storedReport.sha256, quarantined: aside?.quarantined ?? null };
 }

@@ -20,7 +20,9 @@ export function ingest(
 }
 
 /**
- * Checks every expectation in one scan and returns the dataset when all of severity `fail` hold.
+ * Checks every expectation in one scan and returns the dataset when all of severity `fail` hold. With `quarantine`, rows
+ * that fail one that looks at single rows are put into a snapshot of their own, `NAME-quarantine`, and the dataset that
+ * is returned holds the others; `{ atMost: 0.1 }` fails where more than a tenth of the rows would go.
  *
  * @throws EXPECTATIONS_FAILED with every expectation that does not hold.
  */
