@@ -85,12 +85,13 @@ export async function until(condition: () => Promise<boolean>): Promise<void> {
   while (!(await condition())) await sleep(LOOK_EVERY_MS);
 }
 
-export async function startFaultStack(): Promise<FaultStack> {
+/** Default project: tests/e2e/fault-project, whose pipeline the stack's own methods start. */
+export async function startFaultStack(project = 'fault-project'): Promise<FaultStack> {
   const home = mkdtempSync(join(tmpdir(), 'millrace-faults-'));
   const ports = await Promise.all(Object.values(PORT_VARIABLES).map(async ({ variable }) => [variable, String(await freePort())] as const));
   const inherited = Object.fromEntries(Object.entries(process.env).filter(([name]) => !/^(MILLRACE_(?!CACHE)|TEMPORAL_(?!CLI)|DATABASE_URL)/.test(name)));
   const config = loadConfig({
-    cwd: join(packageRoot, 'tests', 'e2e', 'fault-project'),
+    cwd: join(packageRoot, 'tests', 'e2e', project),
     env: { ...inherited, MILLRACE_HOME: home, ...Object.fromEntries(ports) },
   });
 
