@@ -254,7 +254,7 @@ describe('the tables', () => {
 
   test('of the API has every resource', () => {
     const listed = rowsUnder(textOf('docs/operating.md'), '## API').map(([cell = '']) => codeIn(cell));
-    expect(listed.filter((path) => path !== '').sort()).toEqual(RESOURCES.map(({ path }) => path).sort());
+    expect(listed.filter((path) => path !== '').sort()).toEqual(RESOURCES.map(({ method, path }) => (method === 'post' ? `POST ${path}` : path)).sort());
   });
 
   test('of benchmarks has every benchmark', () => {

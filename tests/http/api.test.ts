@@ -115,15 +115,16 @@ describe('the API', () => {
     const document = body as unknown as {
       openapi: string;
       info: { version: string };
-      paths: Record<string, { get: { operationId: string; parameters: { in: string; name: string; schema: object }[] } }>;
+      paths: Record<string, Record<string, { operationId: string; parameters: { in: string; name: string; schema: object }[] }>>;
       components: { schemas: Record<string, object> };
     };
     expect(document).toMatchObject({ openapi: '3.1.0', info: { version: '1.2.3' } });
-    expect(Object.keys(document.paths)).toEqual(RESOURCES.map((r) => `/api/v1${r.path}`));
-    const operations = Object.values(document.paths).map((path) => path.get);
+    expect(Object.keys(document.paths)).toEqual([...new Set(RESOURCES.map((r) => `/api/v1${r.path}`))]);
+    const operations = Object.values(document.paths).flatMap((methods) => Object.values(methods));
     expect(new Set(operations.map((o) => o.operationId)).size).toBe(RESOURCES.length);
-    for (const [path, { get: operation }] of Object.entries(document.paths))
-      expect(operation.parameters.filter((p) => p.in === 'path').map((p) => `{${p.name}}`)).toEqual(path.match(/\{\w+\}/g) ?? []);
+    for (const [path, methods] of Object.entries(document.paths))
+      for (const operation of Object.values(methods))
+        expect(operation.parameters.filter((p) => p.in === 'path').map((p) => `{${p.name}}`)).toEqual(path.match(/\{\w+\}/g) ?? []);
 
     // The answers are what the document says they are.
     const ajv = new Ajv({ strict: false, validateFormats: false });
