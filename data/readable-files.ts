@@ -15,7 +15,9 @@ import { createGunzip } from 'node:zlib';
 import type { Encoding } from '../contracts/source.ts';
 import type { ArtifactPort } from './artifact-port.ts';
 import { type DuckDb, DuckDbFailure } from './duckdb.ts';
+import { createQuoteScan } from './quote-scan.ts';
 import { malformed } from './source-errors.ts';
+import { isWholeZstd } from './zstd-frames.ts';
 import type { SourceFile } from './source-files.ts';
 import { textLiteral } from './sql-text.ts';
 import { createDecoder, createSingleByteCensus, createUtf8Scan, encodingByHead, type ExactEncoding } from './text-encoding.ts';
@@ -28,6 +30,8 @@ export interface ReadableOptions {
   readonly maxUnpackedBytes?: number;
   /** The column that a place lies in: of the first line, and the line of the place up to it. */
   readonly columnOf?: (firstLine: string, upToPlace: string) => string | undefined;
+  /** Files that begin with a byte order mark are written anew without it. */
+  readonly withoutMark?: boolean;
   readonly signal?: AbortSignal;
 }
 
@@ -73,11 +77,11 @@ export async function readableFiles(db: DuckDb, files: readonly SourceFile[], op
       options.signal?.throwIfAborted();
       const read: Read = () => bytesOf(db, file, options);
       const encoding = await encodingOf(read, file, options);
-      if (encoding === 'utf-8') {
+      if (encoding === 'utf-8' && !(options.withoutMark === true && startsWithMark(await firstBytes(read, MARK.length)))) {
         readable.push(file);
         continue;
       }
-      if (options.encoding === undefined) found.set(encoding, [...(found.get(encoding) ?? []), file.label]);
+      if (options.encoding === undefined && encoding !== 'utf-8') found.set(encoding, [...(found.get(encoding) ?? []), file.label]);
       const path = await options.artifacts.temporaryFile('.txt');
       spooled.push(path);
       await transcode(read, file, encoding, path, options);
@@ -93,6 +97,9 @@ export async function readableFiles(db: DuckDb, files: readonly SourceFile[], op
     throw error;
   }
 }
+
+const MARK = Buffer.from('\ufeff');
+const startsWithMark = (head: Buffer): boolean => head.subarray(0, MARK.length).equals(MARK);
 
 /** The text of one small file, in any encoding, packed or not. */
 export async function readText(db: DuckDb, file: SourceFile, options: ReadableOptions): Promise<{ readonly text: string; readonly encoding: ExactEncoding }> {
@@ -149,6 +156,42 @@ export async function findLongRow(
   return undefined;
 }
 
+/** One line of a file, counted from 1; undefined where it has fewer, or the line is longer than 1 MiB. */
+export async function lineAt(db: DuckDb, file: SourceFile, options: ReadableOptions, row: number): Promise<string | undefined> {
+  let line = 1;
+  const kept: Buffer[] = [];
+  let keptBytes = 0;
+  const text = (): string | undefined => (keptBytes > MOST_OF_A_LINE ? undefined : Buffer.concat(kept).toString('utf8'));
+  for await (const chunk of bytesOf(db, file, options)) {
+    let from = 0;
+    for (let end = chunk.indexOf(10); line <= row; end = chunk.indexOf(10, from)) {
+      if (line === row) {
+        const part = chunk.subarray(from, end === -1 ? chunk.length : end);
+        if (keptBytes <= MOST_OF_A_LINE) kept.push(Buffer.from(part));
+        keptBytes += part.length;
+        if (end !== -1) return text();
+      }
+      if (end === -1) break;
+      line++;
+      from = end + 1;
+    }
+  }
+  return line === row ? text() : undefined;
+}
+
+/**
+ * DuckDB, reading by one thread, ends with the file where a quote was left open, and leaves out all that the quote holds.
+ * @throws MillraceError SOURCE_MALFORMED where the field begins that does not end
+ */
+export async function refuseOpenQuote(db: DuckDb, file: SourceFile, options: ReadableOptions, delimiter: string): Promise<void> {
+  const read: Read = () => bytesOf(db, file, options);
+  const scan = createQuoteScan(delimiter);
+  for await (const chunk of read()) scan.take(chunk);
+  const open = scan.open();
+  if (open !== undefined)
+    throw await malformedAt(read, file, options, open, 'A quoted field does not end', 'Close the quote, or double quotes that belong to the text.');
+}
+
 async function firstBytes(read: Read, most: number): Promise<Buffer> {
   const chunks: Buffer[] = [];
   let bytes = 0;
@@ -193,6 +236,7 @@ async function* bytesOf(db: DuckDb, file: SourceFile, options: ReadableOptions):
     for await (const chunk of createReadStream(file.path, { highWaterMark: CHUNK_BYTES, ...signal })) yield chunk as Buffer;
     return;
   }
+  if (packing === 'zstd') await refuseTornZstd(file);
   const most = options.maxUnpackedBytes ?? Math.max(LEAST_UNPACKED_BYTES, file.sizeBytes * MOST_RATIO);
   let bytes = 0;
   for await (const chunk of packing === 'gzip' ? gunzipped(file, signal) : zstdLines(db, file)) {
@@ -205,6 +249,11 @@ async function* bytesOf(db: DuckDb, file: SourceFile, options: ReadableOptions):
     }
     yield chunk;
   }
+}
+
+/** DuckDB takes a zstd file that is cut off for one that ends there. */
+async function refuseTornZstd(file: SourceFile): Promise<void> {
+  if (!(await isWholeZstd(file.path))) throw malformed('The zstd file is cut off or damaged', { file: file.label, fix: 'Fetch it again.' });
 }
 
 async function* gunzipped(file: SourceFile, signal: { readonly signal?: AbortSignal }): AsyncGenerator<Buffer> {
@@ -226,7 +275,7 @@ async function* gunzipped(file: SourceFile, signal: { readonly signal?: AbortSig
 
 /** DuckDB unpacks zstd, Node 20 does not: the file as its lines, each a row of one column that nothing ends but the line. */
 async function* zstdLines(db: DuckDb, file: SourceFile): AsyncGenerator<Buffer> {
-  const lines = `read_csv(${textLiteral(file.path)}, auto_detect = false, columns = {'line': 'VARCHAR'}, delim = ${textLiteral('\u0001')}, quote = '', escape = '', header = false, comment = '', nullstr = ${textLiteral('\u0001')}, null_padding = true, strict_mode = false, max_line_size = 16777216, parallel = false)`;
+  const lines = `read_csv(${textLiteral(file.path)}, auto_detect = false, columns = {'line': 'VARCHAR'}, delim = ${textLiteral('\u0001')}, quote = '', escape = '', header = false, comment = '', nullstr = ${textLiteral('\u0002')}, null_padding = true, strict_mode = false, max_line_size = 16777216, parallel = false)`;
   try {
     for await (const chunk of db.chunks(`SELECT line FROM ${lines}`)) {
       yield Buffer.from(

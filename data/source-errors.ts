@@ -32,6 +32,9 @@ export function malformed(message: string, place: MalformedPlace): MillraceError
   });
 }
 
+/** What is said of a value whose type is not that of its column. */
+export const OTHER_TYPE = /^A value is not of the type that earlier rows had/;
+
 interface Reading {
   readonly pattern: RegExp;
   readonly say: (match: RegExpExecArray) => { readonly message: string; readonly column?: string; readonly found?: string; readonly fix?: string };

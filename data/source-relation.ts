@@ -5,8 +5,8 @@ import { MillraceError, type Problem } from '../contracts/errors.ts';
 import type { FileSource } from '../contracts/source.ts';
 import type { ArtifactPort } from './artifact-port.ts';
 import type { DuckDb } from './duckdb.ts';
-import { findLongRow, headOf, type ReadableFiles, type ReadableOptions, readableFiles, readText } from './readable-files.ts';
-import { isTooLong, malformed, sourceError } from './source-errors.ts';
+import { findLongRow, headOf, lineAt, type ReadableFiles, type ReadableOptions, readableFiles, readText, refuseOpenQuote } from './readable-files.ts';
+import { isTooLong, malformed, OTHER_TYPE, sourceError } from './source-errors.ts';
 import type { SourceFile } from './source-files.ts';
 import { canonicalColumn, columnTypeOf, DUCKDB_TYPE, identifier, listLiteral, textLiteral } from './sql-text.ts';
 
@@ -86,6 +86,8 @@ function readingOf(source: TextSource, { artifacts, signal }: OpenFilesOptions):
     ...(maxUnpackedBytes === undefined ? {} : { maxUnpackedBytes }),
     ...(signal === undefined ? {} : { signal }),
     ...(source.format === 'csv' || source.format === 'tsv' ? { columnOf: columnAt(source) } : {}),
+    // DuckDB takes a byte order mark before an array for something that is no JSON.
+    ...(source.format === 'json' || source.format === 'jsonl' ? { withoutMark: true } : {}),
   };
 }
 
@@ -93,8 +95,8 @@ const columnAt =
   (source: CsvSource) =>
   (firstLine: string, upToPlace: string): string | undefined => {
     const delimiter = delimiterOf(source) ?? likelyDelimiter(firstLine);
-    const names = typeof source.header === 'object' ? source.header : source.header === false ? undefined : firstRecord(firstLine, delimiter);
-    return names?.[firstRecord(upToPlace, delimiter).length - 1];
+    const names = typeof source.header === 'object' ? source.header : source.header === false ? undefined : firstRecord(firstLine, delimiter).fields;
+    return names?.[firstRecord(upToPlace, delimiter).fields.length - 1];
   };
 
 const delimiterOf = (source: CsvSource): string | undefined => (source.format === 'tsv' ? '\t' : source.delimiter);
@@ -102,7 +104,8 @@ const maxRowBytes = (source: RowsOfText): number =>
   source.maxRowBytes ?? (source.format === 'csv' || source.format === 'tsv' ? MAX_CSV_ROW_BYTES : MAX_JSON_OBJECT_BYTES);
 
 /** DuckDB tells of a row that is too long, but not always of which: the files are looked through for it. */
-function explainer(db: DuckDb, source: RowsOfText, { files }: ReadableFiles, reading: ReadableOptions): (error: unknown) => Promise<unknown> {
+function explainer(db: DuckDb, source: RowsOfText, readable: ReadableFiles, reading: ReadableOptions): (error: unknown) => Promise<unknown> {
+  const { files } = readable;
   return async (error) => {
     if (isTooLong(error)) {
       const separated = source.format === 'csv' || source.format === 'tsv';
@@ -120,8 +123,40 @@ function explainer(db: DuckDb, source: RowsOfText, { files }: ReadableFiles, rea
         });
       }
     }
-    return sourceError(error, files);
+    const explained = sourceError(error, files);
+    return source.format === 'jsonl' ? withJsonColumn(db, explained, readable, reading) : explained;
   };
+}
+
+/** DuckDB names the line that has a value of another type, not the column: the line is held against the columns' types. */
+async function withJsonColumn(db: DuckDb, error: unknown, { files }: ReadableFiles, reading: ReadableOptions): Promise<unknown> {
+  if (!(error instanceof MillraceError) || error.code !== 'SOURCE_MALFORMED') return error;
+  const [problem] = error.problems;
+  const file = files.find(({ label }) => label === problem?.file);
+  if (problem?.row === undefined || problem.column !== undefined || file === undefined || !OTHER_TYPE.test(problem.message)) return error;
+  const line = await lineAt(db, file, reading, problem.row);
+  const types = await describe(db, `read_json(${textLiteral(file.path)}, format = 'newline_delimited', records = true, sample_size = ${SAMPLE_ROWS})`);
+  const column = line === undefined ? undefined : misfit(line, types);
+  if (column === undefined) return error;
+  const { message, row, found, fix } = problem;
+  return malformed(message, { file: file.label, row, column, ...(found === undefined ? {} : { found }), ...(fix === undefined ? {} : { fix }) });
+}
+
+function misfit(line: string, types: readonly { readonly name: string; readonly type: string }[]): string | undefined {
+  let object: Readonly<Record<string, unknown>>;
+  try {
+    object = JSON.parse(line) as Readonly<Record<string, unknown>>;
+  } catch {
+    return undefined;
+  }
+  return types.find(({ name, type }) => {
+    const value = object[name];
+    if (value === null || value === undefined) return false;
+    const wanted = columnTypeOf(type);
+    if (wanted === 'number' || wanted === 'integer')
+      return typeof value !== 'number' && !(typeof value === 'string' && Number.isFinite(Number(value)) && value.trim() !== '');
+    return wanted === 'boolean' && typeof value !== 'boolean';
+  })?.name;
 }
 
 const pathList = (files: readonly SourceFile[]): string => listLiteral(files.map(({ path }) => textLiteral(path)));
@@ -191,11 +226,12 @@ async function refuseDuplicateParquetColumns(db: DuckDb, files: readonly SourceF
   refuseDuplicates(names, file);
 }
 
-/** The fields of the first record, with quotes taken off; undefined where it does not end in what was read. */
-function firstRecord(head: string, delimiter: string): readonly string[] {
+/** The fields of the first record, with quotes taken off, and how its line ends. */
+function firstRecord(head: string, delimiter: string): { readonly fields: readonly string[]; readonly lineEnd: '\n' | '\r\n' | '\r' } {
   const fields: string[] = [];
   let field = '';
   let quoted = false;
+  let lineEnd: '\n' | '\r\n' | '\r' = '\n';
   for (let i = 0; i < head.length; i++) {
     const sign = head.charAt(i);
     if (quoted) {
@@ -208,15 +244,17 @@ function firstRecord(head: string, delimiter: string): readonly string[] {
     else if (sign === delimiter) {
       fields.push(field);
       field = '';
-    } else if (sign === '\n' || sign === '\r') break;
-    else field += sign;
+    } else if (sign === '\n' || sign === '\r') {
+      lineEnd = sign === '\n' ? '\n' : head.charAt(i + 1) === '\n' ? '\r\n' : '\r';
+      break;
+    } else field += sign;
   }
-  return [...fields, field];
+  return { fields: [...fields, field], lineEnd };
 }
 
 const DELIMITERS = [',', '\t', ';', '|'] as const;
 const likelyDelimiter = (head: string): string =>
-  DELIMITERS.reduce<string>((best, delimiter) => (firstRecord(head, delimiter).length > firstRecord(head, best).length ? delimiter : best), ',');
+  DELIMITERS.reduce<string>((best, delimiter) => (firstRecord(head, delimiter).fields.length > firstRecord(head, best).fields.length ? delimiter : best), ',');
 
 async function openCsv(db: DuckDb, source: CsvSource, files: readonly SourceFile[], reading: ReadableOptions): Promise<SourceRelation> {
   const [first] = files;
@@ -224,10 +262,16 @@ async function openCsv(db: DuckDb, source: CsvSource, files: readonly SourceFile
   const delimiter = delimiterOf(source) ?? likelyDelimiter(head);
   const named = typeof source.header === 'object' ? source.header : undefined;
   const header = typeof source.header === 'object' ? false : (source.header ?? true);
-  if (first !== undefined) refuseDuplicates(named ?? (header ? firstRecord(head, delimiter) : []), first);
-  const dialect = `delim = ${textLiteral(delimiter)}, quote = '"', escape = '"', strict_mode = true, null_padding = false, max_line_size = ${maxRowBytes(source)}`;
+  const { fields: names, lineEnd } = firstRecord(head, delimiter);
+  if (first !== undefined) refuseDuplicates(named ?? (header ? names.map((name) => name.trim()) : []), first);
+  for (const file of files) await refuseOpenQuote(db, file, reading, delimiter);
+  // In parallel, DuckDB 1.5 loses rows: a thread that begins in the middle of the file takes a row that does not fit for
+  // the end of the one before, and leaves it out without a word.
+  const dialect = `parallel = false, delim = ${textLiteral(delimiter)}, quote = '"', escape = '"', strict_mode = true, null_padding = false, max_line_size = ${maxRowBytes(source)}`;
   const options = [
     `${dialect}, header = ${String(header)}, skip = 0, comment = '', sample_size = ${SAMPLE_ROWS}`,
+    // Line ends in the header's names would be taken for those of the file.
+    ...(header && lineEnd === '\n' && names.some((name) => name.includes('\r')) ? ["new_line = '\\n'"] : []),
     ...(named === undefined ? [] : [`names = ${listLiteral(named.map(textLiteral))}`]),
     ...(source.nullValues === undefined ? [] : [`nullstr = ${listLiteral(['', ...source.nullValues.filter((value) => value !== '')].map(textLiteral))}`]),
   ];
@@ -236,7 +280,7 @@ async function openCsv(db: DuckDb, source: CsvSource, files: readonly SourceFile
     return await canonicalRelation(db, await withTypes(db, plain, source.types));
   } catch (error) {
     if (error instanceof MillraceError) throw error;
-    await diagnoseCsv(db, files, firstRecord(head, delimiter).length, dialect);
+    await diagnoseCsv(db, files, names.length, dialect);
     throw error;
   }
 }
@@ -301,7 +345,7 @@ async function openJson(db: DuckDb, source: JsonSource, files: readonly SourceFi
 
 async function isBlank(db: DuckDb, files: readonly SourceFile[], reading: ReadableOptions): Promise<boolean> {
   for (const file of files) {
-    if ((await headOf(db, file, reading)).trim() !== '') return false;
+    if (!/^\s*(?:\[\s*\]\s*)?$/.test(await headOf(db, file, reading))) return false;
   }
   return true;
 }
