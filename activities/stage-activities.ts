@@ -234,16 +234,21 @@ async function takeOver(
   return resultOf(hit.output, true, hit.fromRunId);
 }
 
-/** Whether every artifact that the output names, and every file of the datasets it names, is in the store. */
+/**
+ * Whether every artifact that the output names, and every file of the datasets it names, is in the store; from then on
+ * they count as used, so that retention leaves them to this run. A dataset that retention has marked is not there.
+ */
 async function artifactsAreThere(deps: ActivityDependencies, output: unknown): Promise<boolean> {
-  const names = new Set(JSON.stringify(output).match(/(?<=")[0-9a-f]{64}(?=")/g));
+  const names = [...new Set(JSON.stringify(output).match(/(?<=")[0-9a-f]{64}(?=")/g))];
   for (const name of names) {
-    if (!(await deps.artifacts.has(name))) return false;
+    if (!(await deps.artifacts.keep(name))) return false;
     const inner = await deps.artifacts.getJson(name).catch(() => undefined); // only manifests are JSON
-    const files = inner !== null && typeof inner === 'object' && 'files' in inner && Array.isArray(inner.files) ? (inner.files as { sha256: string }[]) : [];
-    for (const file of files) if (!(await deps.artifacts.has(file.sha256))) return false;
+    if (inner === null || typeof inner !== 'object') continue;
+    const files = 'files' in inner && Array.isArray(inner.files) ? (inner.files as { sha256: string }[]).map(({ sha256 }) => sha256) : [];
+    const profile = 'profile' in inner && typeof inner.profile === 'string' ? [inner.profile] : [];
+    for (const part of [...files, ...profile]) if (!(await deps.artifacts.keep(part))) return false;
   }
-  return true;
+  return !(await deps.store.datasets.anyCollected(names));
 }
 
 export const STAGE_KINDS = Object.keys(stages) as StageKind[];

@@ -1,6 +1,6 @@
 import { createHash, randomUUID } from 'node:crypto';
 import { createReadStream } from 'node:fs';
-import { type FileHandle, link, mkdir, open, readdir, readFile, rename, rm, stat } from 'node:fs/promises';
+import { type FileHandle, link, mkdir, open, readdir, readFile, rename, rm, stat, utimes } from 'node:fs/promises';
 import { dirname, join, resolve, sep } from 'node:path';
 import { canonicalJson } from '../contracts/canonical-json.ts';
 import { MillraceError } from '../contracts/errors.ts';
@@ -15,6 +15,8 @@ import { MillraceError } from '../contracts/errors.ts';
  * 3. Nothing is handed out unchecked: a file's hash is computed when it is first asked for, and again whenever its inode,
  *    size or time of change is another one.
  * 4. A failed write leaves nothing under a final name, and no temporary file.
+ * 5. A file's time of change is when it was last put or kept, to an hour. Removing looks at it once more after the file
+ *    has left its name, and gives back what was used meanwhile: whoever finds a file after its removal began, finds nothing.
  */
 export interface Artifacts {
   /** The folder in which everything lies. */
@@ -35,6 +37,12 @@ export interface Artifacts {
   getBytes(sha256: string): Promise<Buffer>;
   /** Whether an artifact is there and what it should be. */
   has(sha256: string): Promise<boolean>;
+  /** As `has`; and what is there counts as used now. Retention leaves alone what was used of late. */
+  keep(sha256: string): Promise<boolean>;
+  /** Every artifact, unchecked. */
+  list(): AsyncGenerator<ListedArtifact>;
+  /** Removes an artifact unless it was used at or after an instant (ms). Whether it was removed. */
+  remove(sha256: string, usedBeforeMs: number): Promise<boolean>;
   /** A path for a new file on the same disk as the artifacts, which `putFile` can then move. Nothing is made there yet. */
   temporaryFile(suffix: string): Promise<string>;
   /** Removes temporary files that were not touched for so long, and says how many: what killed attempts left. */
@@ -46,7 +54,14 @@ export interface StoredArtifact {
   readonly sizeBytes: number;
 }
 
+export interface ListedArtifact extends StoredArtifact {
+  /** When it was last put or kept, to an hour. */
+  readonly usedAtMs: number;
+}
+
 const CHUNK_BYTES = 1 << 20;
+/** Use within so long of the last one is not noted again: a new time of change makes every process hash the file anew. */
+const USE_NOTED_EVERY_MS = 3_600_000;
 const READ_ONLY = 0o444;
 const SHA256 = /^[0-9a-f]{64}$/;
 
@@ -125,15 +140,38 @@ export function createArtifacts(options: { readonly root: string }): Artifacts {
     }
   };
 
+  /** Notes that an artifact, just checked, is used. */
+  const noteUse = async (sha256: string): Promise<void> => {
+    const path = finalPath(sha256);
+    const now = new Date();
+    if (now.getTime() - (await stat(path)).mtimeMs < USE_NOTED_EVERY_MS) return;
+    try {
+      await utimes(path, now, now);
+    } catch (error) {
+      // Somebody else's file, or a disk that cannot be written: nothing can be removed there either.
+      if (codeOf(error) === 'EPERM' || codeOf(error) === 'EACCES' || codeOf(error) === 'EROFS') return;
+      throw error;
+    }
+    checked.set(sha256, await identity(path));
+  };
+
+  const keep = async (sha256: string): Promise<boolean> => {
+    try {
+      await verify(sha256);
+      await noteUse(sha256);
+      return true;
+    } catch (error) {
+      if (codeOf(error) === 'ENOENT') return false;
+      if (error instanceof MillraceError && (error.code === 'ARTIFACT_MISSING' || error.code === 'ARTIFACT_CORRUPT')) return false;
+      throw fromDisk(error, 'keeping');
+    }
+  };
+
   /** Gives a whole, synced temporary file its final name. */
   const adopt = async (temporary: string, stored: StoredArtifact): Promise<StoredArtifact> => {
     const path = finalPath(stored.sha256);
     // A good copy is there: it stays, with its identity. A damaged one is replaced by this good one.
-    const there = await verify(stored.sha256).then(
-      () => true,
-      () => false,
-    );
-    if (there) {
+    if (await keep(stored.sha256).catch(() => false)) {
       await rm(temporary, { force: true });
       return stored;
     }
@@ -235,6 +273,35 @@ export function createArtifacts(options: { readonly root: string }): Artifacts {
       } catch (error) {
         if (error instanceof MillraceError && (error.code === 'ARTIFACT_MISSING' || error.code === 'ARTIFACT_CORRUPT')) return false;
         throw error;
+      }
+    },
+    keep,
+    async *list() {
+      for (const folder of (await readdir(join(root, 'sha256')).catch(() => [])).sort()) {
+        for (const rest of (await readdir(join(root, 'sha256', folder)).catch(() => [])).sort()) {
+          if (!SHA256.test(folder + rest)) continue;
+          const found = await stat(finalPath(folder + rest)).catch(() => undefined);
+          if (found?.isFile() === true) yield { sha256: folder + rest, sizeBytes: found.size, usedAtMs: found.mtimeMs };
+        }
+      }
+    },
+    async remove(sha256, usedBeforeMs) {
+      const path = finalPath(sha256);
+      const aside = newTemporary('.collected');
+      try {
+        if ((await stat(path)).mtimeMs >= usedBeforeMs) return false;
+        await mkdir(temporaryFolder, { recursive: true });
+        await rename(path, aside);
+        if ((await stat(aside)).mtimeMs >= usedBeforeMs) {
+          await rename(aside, path);
+          return false;
+        }
+        await rm(aside, { force: true });
+        checked.delete(sha256);
+        return true;
+      } catch (error) {
+        if (codeOf(error) === 'ENOENT') return false;
+        throw fromDisk(error, 'removing');
       }
     },
     async temporaryFile(suffix) {
