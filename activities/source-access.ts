@@ -14,6 +14,7 @@ export function sourceAccess(deps: ActivityDependencies, call: Pick<StageCall, '
   return {
     projectFolder: config.projectFolder,
     home: config.home,
+    spoolBytes: config.spoolBytes,
     ...settings,
     postgres: ({ query, connection }, options) => openPostgresRows({ connectionString: settings.secret(connection), variable: connection, query, ...options }),
     rows: async ({ pipeline, step, parameters }, { above = null, ...options }) =>

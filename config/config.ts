@@ -98,6 +98,8 @@ export interface MillraceConfig {
   /** The state folder. */
   readonly home: string;
   readonly cacheFolder: string;
+  /** Most bytes that the files of one source may take while they are fetched. */
+  readonly spoolBytes: number;
   /** Where the API and the prediction server listen. */
   readonly host: string;
   readonly adminToken: string | undefined;
@@ -112,6 +114,7 @@ export interface MillraceConfig {
   readonly pools: Readonly<Record<string, PoolConfig>>;
   readonly schedules: { readonly catchupWindowSeconds: number | undefined; readonly timeZone: string };
   readonly alerts: { readonly channels: readonly AlertChannel[] };
+  readonly retention: { readonly datasets: { readonly keepLast: number; readonly olderThan: string } };
   /** The pool that this worker process serves, when it is one. */
   readonly pool: string | undefined;
 }
@@ -163,6 +166,12 @@ const EnvironmentSchema = z.object({
   MILLRACE_LOG_LEVEL: z.enum(['trace', 'debug', 'info', 'warn', 'error'], { error: 'must be trace, debug, info, warn or error' }).optional(),
   MILLRACE_CPU_SLOTS: slots,
   MILLRACE_GPU_SLOTS: slots,
+  MILLRACE_SPOOL_GIB: z
+    .string()
+    .regex(/^\d{1,7}(?:\.\d{1,6})?$/, 'must be a number of gigabytes')
+    .transform(Number)
+    .refine((value) => value > 0, 'must be more than 0')
+    .optional(),
   MILLRACE_POOL: text,
   DATABASE_URL: z
     .string()
@@ -176,6 +185,19 @@ const SettingsSchema = z.strictObject({
   pools: z.record(poolName, z.strictObject({ slots: z.int().min(1).max(9999).optional(), gpu: z.boolean().optional() })).optional(),
   artifacts: z.string().min(1).optional(),
   alerts: AlertsSettingsSchema.optional(),
+  retention: z
+    .strictObject({
+      datasets: z
+        .strictObject({
+          keepLast: z.int().min(1).optional(),
+          olderThan: z
+            .string()
+            .regex(/^\d+(?:\.\d+)? ?(?:h|hours?|d|days?)$/, 'must be hours or days, like 90 days')
+            .optional(),
+        })
+        .optional(),
+    })
+    .optional(),
   schedules: z.strictObject({ catchupWindowSeconds: z.number().min(10).optional(), timeZone: z.string().min(1).optional() }).optional(),
 });
 
@@ -352,6 +374,7 @@ export function loadConfig(options: LoadConfigOptions = {}): MillraceConfig {
     pipelinesFolder: isAbsolute(pipelines) ? pipelines : join(projectFolder, pipelines),
     home,
     cacheFolder: resolve(projectFolder, values.MILLRACE_CACHE ?? join(homedir(), '.cache', 'millrace')),
+    spoolBytes: (values.MILLRACE_SPOOL_GIB ?? 64) * 1024 ** 3,
     host,
     adminToken: values.MILLRACE_ADMIN_TOKEN,
     logLevel: values.MILLRACE_LOG_LEVEL ?? 'info',
@@ -365,6 +388,9 @@ export function loadConfig(options: LoadConfigOptions = {}): MillraceConfig {
     pools: Object.freeze(pools),
     schedules: Object.freeze({ catchupWindowSeconds: settings.schedules?.catchupWindowSeconds, timeZone: settings.schedules?.timeZone ?? 'UTC' }),
     alerts: Object.freeze({ channels: Object.freeze(settings.alerts?.channels ?? []) }),
+    retention: Object.freeze({
+      datasets: Object.freeze({ keepLast: settings.retention?.datasets?.keepLast ?? 3, olderThan: settings.retention?.datasets?.olderThan ?? '90 days' }),
+    }),
     pool: values.MILLRACE_POOL,
   });
 }

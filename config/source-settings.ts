@@ -7,17 +7,14 @@ export interface SourceSettings {
   /** The value of a variable that a source names. @throws MillraceError SOURCE_NOT_FOUND where it is not set */
   readonly secret: (variable: string) => string;
   readonly s3: { readonly endpoint?: string; readonly region?: string };
-  readonly spoolBytes?: number;
 }
-
-const GIB = 1024 ** 3;
 
 /**
  * Reads the settings. Sources may name variables that begin with `SOURCE_` and no others: a source may come from whoever
  * starts a run, and must not be able to send the project's own secrets somewhere.
  */
 export function sourceSettings(env: Environment = process.env): SourceSettings {
-  const { S3_ENDPOINT: endpoint, AWS_REGION: region = env['AWS_DEFAULT_REGION'], MILLRACE_SPOOL_GIB: spool } = env;
+  const { S3_ENDPOINT: endpoint, AWS_REGION: region = env['AWS_DEFAULT_REGION'] } = env;
   return {
     secret: (variable) => {
       const value = variable.startsWith('SOURCE_') ? env[variable] : undefined;
@@ -29,6 +26,5 @@ export function sourceSettings(env: Environment = process.env): SourceSettings {
       });
     },
     s3: { ...(endpoint ? { endpoint } : {}), ...(region ? { region } : {}) },
-    ...(spool && Number(spool) > 0 ? { spoolBytes: Number(spool) * GIB } : {}),
   };
 }

@@ -103,8 +103,17 @@ function lengthOf({ headers, statusCode }: IncomingMessage): string | undefined 
   return statusCode === 206 ? /\/(\d+)$/.exec(headers['content-range'] ?? '')?.[1] : headers['content-length'];
 }
 
+function decoded(pathname: string): string {
+  try {
+    return decodeURIComponent(pathname);
+  } catch {
+    return pathname;
+  }
+}
+
 /** Finds out about a file without reading it. @throws MillraceError SOURCE_NOT_FOUND, SOURCE_UNAVAILABLE */
 export async function findHttpFile(address: string, options: RemoteOptions): Promise<RemoteFile> {
+  if (!URL.canParse(address)) throw notFound(address.replace(/[?#].*$/s, ''), 'It is no address.');
   const url = new URL(address);
   url.hash = '';
   const label = `${url.origin}${url.pathname}`;
@@ -124,7 +133,7 @@ export async function findHttpFile(address: string, options: RemoteOptions): Pro
   const identity = validatorOf(response, lengthOf(response));
   return {
     label,
-    relativePath: posix.basename(decodeURIComponent(url.pathname)) || url.host,
+    relativePath: posix.basename(decoded(url.pathname)) || url.host,
     identity,
     download: (path, room) => download(url, path, room, identity, asked),
   };

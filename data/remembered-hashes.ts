@@ -18,6 +18,7 @@ import type { SourceFile } from './source-files.ts';
 const FILES_AT_ONCE = 16;
 const CHUNK_BYTES = 1 << 20;
 const SETTLED_MS = 2_000;
+const MOST_REMEMBERED = 200_000;
 
 const MemorySchema = z.record(z.string(), z.object({ identity: z.string(), sha256: z.string() }));
 type Memory = z.infer<typeof MemorySchema>;
@@ -54,14 +55,19 @@ export async function hashFiles(files: readonly SourceFile[], home: string | und
       )),
     );
   }
-  if (path !== undefined && read > 0) await remember(path, after);
+  if (path !== undefined && read > 0) await remember(path, merged(before, after));
   return hashes;
 }
 
-/** Sources have a memory each, named by the files that they begin and end with. */
+/** Sources of one folder share a memory: what another one remembers there stays, as long as it is not too much. */
+function merged(before: Memory, after: Memory): Memory {
+  return Object.keys(before).length + Object.keys(after).length > MOST_REMEMBERED ? after : { ...before, ...after };
+}
+
+/** A memory is named by the folder of the first file, so that it stays when files are added. */
 function keyOf(files: readonly SourceFile[]): string {
   return createHash('sha256')
-    .update(`${dirname(files[0]?.path ?? '')}\n${files.length === 1 ? (files[0]?.path ?? '') : ''}`)
+    .update(dirname(files[0]?.path ?? ''))
     .digest('hex')
     .slice(0, 32);
 }

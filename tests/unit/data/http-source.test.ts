@@ -200,6 +200,15 @@ describe('a source by http', () => {
     }
   });
 
+  it('may have an odd name, and must be an address', async () => {
+    serveFile('/100%.csv', 'n\n1\n');
+    expect((await ingest(csv(`${origin}/100%.csv`))).ref.rows).toBe(1);
+    expect(await refused(ingest(csv('https://?signature=Secret7')))).toMatchObject({
+      code: 'SOURCE_NOT_FOUND',
+      message: 'The source https:// cannot be read: It is no address.',
+    });
+  });
+
   it('larger than the room for fetched files is refused before it is there', async () => {
     serveFile('/rows.csv', ROWS);
     const error = await refused(ingest(csv(`${origin}/rows.csv`), { spoolBytes: 1_000 }));
