@@ -147,7 +147,9 @@ describe('Labels', () => {
     const manifest = await loadManifest(env.deps.artifacts, labelled);
     expect(manifest.unserved).toMatchObject({ kind: 'label' });
     const rows = await withDuckDb({}, async (db) =>
-      db.rows(`SELECT id, kind, kind_by, kind_at IS NOT NULL AS timed FROM read_parquet('${await env.deps.artifacts.pathOf(manifest.files[0]?.sha256 ?? '')}')`),
+      db.rows(
+        `SELECT id, kind, kind_by, kind_at IS NOT NULL AS timed FROM read_parquet('${await env.deps.artifacts.pathOf(manifest.files[0]?.sha256 ?? '')}')`,
+      ),
     );
     expect(rows.map((row) => [Number(row['id']), row['kind'], row['kind_by'], row['timed']])).toEqual([
       [1, 'ham', 'functions', false],
@@ -164,5 +166,33 @@ describe('Labels', () => {
     // the same rows again: nobody is asked, and the bytes are the same
     const again = (await env.run('messages')) as unknown as { labelled: DatasetRef };
     expect(again.labelled).toEqual(labelled);
+  });
+});
+
+describe('Splits and leaks', () => {
+  type Parts = Readonly<Record<'train' | 'validation' | 'test', DatasetRef>>;
+
+  it('keep a golden set for the test, and make folds of the rest', async () => {
+    const { known, parts, folds } = (await env.run('penguins')) as unknown as {
+      readonly known: DatasetRef;
+      readonly parts: Parts;
+      readonly folds: readonly { readonly train: DatasetRef; readonly validation: DatasetRef }[];
+    };
+    const golden = (await loadManifest(env.deps.artifacts, known)).golden ?? '';
+    const reserved = await loadManifest(env.deps.artifacts, { id: golden });
+    expect([reserved.name, known.rows + reserved.rows]).toEqual(['penguins-golden', 344]);
+    expect((await loadManifest(env.deps.artifacts, parts.test)).files).toEqual(reserved.files);
+    expect(parts.train.rows + parts.validation.rows).toBe(known.rows);
+    expect(folds.map(({ train, validation }) => train.rows + validation.rows)).toEqual(Array(4).fill(known.rows));
+    expect(folds.reduce((sum, { validation }) => sum + validation.rows, 0)).toBe(known.rows);
+  });
+
+  it('end a run whose parts share groups, and not one that is split by them', async () => {
+    const report = await failureOf(await env.start('visits', { by: 'random' }));
+    expect(report.code).toBe('SPLIT_LEAKS');
+    expect(report.problems[0]).toMatchObject({ path: 'split.groups', column: 'patient' });
+    const parts = (await env.run('visits')) as unknown as Parts;
+    expect(parts.train.rows % 3).toBe(0);
+    expect(parts.train.rows + parts.validation.rows + parts.test.rows).toBe(12);
   });
 });
