@@ -74,6 +74,19 @@ describe('bad data ends a run at the first attempt, with nothing registered', ()
     });
   });
 
+  it('when a value far down is of another type, with its place, and no temporary file is left', async () => {
+    const report = await failing({ source: await csv('late.csv', `distance,carrier,late\n${'1,AA,yes\n'.repeat(30_000)}far,AA,no\n`) });
+    expect(report).toMatchObject({ code: 'SOURCE_MALFORMED', problems: [{ file: 'data/late.csv', row: 30_002, column: 'distance', found: 'xxx' }] });
+    expect(await readdir(join(env.deps.config.artifacts.folder, 'tmp'))).toEqual([]);
+  });
+
+  it('when the file is in two encodings, with the first sign that is not of the first', async () => {
+    await writeFile(join(env.project, 'data', 'mixed.csv'), Buffer.from('distance,carrier,late\n1,\xc3\x84,yes\n2,\xc4,no\n', 'latin1'));
+    const report = await failing({ source: 'data/mixed.csv' });
+    expect(report).toMatchObject({ code: 'SOURCE_MALFORMED', problems: [{ file: 'data/mixed.csv', row: 3, column: 'carrier' }] });
+    expect(await readdir(join(env.deps.config.artifacts.folder, 'tmp'))).toEqual([]);
+  });
+
   it('when the target has one class', async () => {
     expect((await failing({ source: await csv('one-class.csv', flightsCsv(300).replaceAll(',no', ',yes')) })).code).toBe('TARGET_ONE_CLASS');
   });
