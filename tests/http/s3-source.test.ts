@@ -1,3 +1,4 @@
+import { type AddressInfo, connect, createServer } from 'node:net';
 import { gzipSync } from 'node:zlib';
 import { DeleteObjectCommand, CreateBucketCommand, PutObjectCommand, S3Client } from '@aws-sdk/client-s3';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
@@ -84,6 +85,38 @@ describe('a source on S3', () => {
     const [packed, plain] = [await ingest('s3://lake/large.csv.gz'), await ingest('s3://lake/large.csv')];
     expect(packed.ref).toEqual(plain.ref);
     expect(plain.ref.rows).toBe(2_500_000);
+  });
+
+  test('goes on in the middle when the connection breaks', async (context) => {
+    context.skip(missing !== undefined, missing);
+    await put('long.csv', `n\n${Array.from({ length: 600_000 }, (_, n) => n).join('\n')}\n`);
+    const target = new URL(server?.endpoint ?? '');
+    const received: number[] = [];
+    const proxy = createServer((near) => {
+      const far = connect(Number(target.port), target.hostname);
+      const at = received.push(0) - 1;
+      far.on('data', (data) => {
+        received[at] = (received[at] ?? 0) + data.length;
+        near.write(data);
+        // the connections that carry the first two parts of the object break
+        if ((received[at] ?? 0) > 1_000_000 && received.filter((bytes) => bytes > 1_000_000).length <= 2) near.destroy();
+      });
+      near.on('data', (data) => far.write(data));
+      for (const [one, other] of [
+        [near, far],
+        [far, near],
+      ] as const)
+        one.on('close', () => other.destroy()).on('error', () => undefined);
+    });
+    await new Promise<void>((resolve) => proxy.listen(0, '127.0.0.1', resolve));
+    try {
+      const numbers = await numbersOf(await ingest('s3://lake/long.csv', { s3: { endpoint: `http://127.0.0.1:${(proxy.address() as AddressInfo).port}` } }));
+      expect(numbers).toHaveLength(600_000);
+      expect(numbers.every((value, n) => value === n)).toBe(true);
+      expect(received.filter((bytes) => bytes > 1_000_000).length).toBeGreaterThan(2);
+    } finally {
+      proxy.close();
+    }
   });
 
   test('that did not change has the same fingerprint, and one that did has another', async (context) => {
