@@ -1,4 +1,5 @@
 import { MillraceError } from '../contracts/errors.ts';
+import type { PersonalDataRule } from '../contracts/personal-data.ts';
 import type { RowTransform } from '../contracts/row-transforms.ts';
 import type { DatasetManifest, Increment } from '../contracts/references.ts';
 import type { Source } from '../contracts/source.ts';
@@ -20,6 +21,7 @@ import {
   typedAsBase,
 } from './increment.ts';
 import { type OpenedSource, openAnySource } from './open-source.ts';
+import { planPersonalData } from './personal-data.ts';
 import type { SourceAccess } from './source-access.ts';
 import type { SourceRelation } from './source-relation.ts';
 import { identifier } from './sql-text.ts';
@@ -28,6 +30,8 @@ export interface IngestOptions extends DuckDbOptions, SourceAccess {
   readonly source: Source;
   /** The dataset's name. */
   readonly name: string;
+  /** Personal columns of the source, and what is done to them before all else. Default: none. */
+  readonly pii?: Readonly<Record<string, PersonalDataRule>>;
   /** Applied in order, in the same pass that writes the snapshot: what they hash or drop is never on disk. */
   readonly transforms?: readonly RowTransform[];
   readonly artifacts: ArtifactPort;
@@ -123,8 +127,11 @@ function unchanged({ name }: IngestOptions, { id, manifest, golden }: IncrementB
 }
 
 async function ingestOpened(db: DuckDb, source: OpenedSource, options: IngestOptions, found: NewFiles | undefined): Promise<Ingested> {
-  const { name, transforms = [], artifacts, hashKey, sampleRows, seed = 0, increment } = options;
+  const { name, artifacts, hashKey, sampleRows, seed = 0, increment } = options;
   const { columns: rawColumns } = source;
+  const watermark = increment?.rule.by === 'watermark' ? increment.rule.column : undefined;
+  const personal = planPersonalData(options.pii ?? {}, rawColumns, options.transforms ?? [], watermark);
+  const transforms = [...personal.transforms, ...(options.transforms ?? [])];
   const base = increment?.base;
   if (hashKey !== undefined) await bindHashKey(db, hashKey);
   const above = increment?.rule.by === 'watermark' ? await rowsAbove(db, source, increment.rule.column, base) : undefined;
@@ -161,6 +168,7 @@ async function ingestOpened(db: DuckDb, source: OpenedSource, options: IngestOpt
           columns: rawColumns,
           transforms,
           name,
+          sensitive: personal.sensitive,
           ...(before ? { before } : {}),
         });
   if (reserved !== undefined && reservedRows === null)
@@ -177,10 +185,11 @@ async function ingestOpened(db: DuckDb, source: OpenedSource, options: IngestOpt
     rows: parts.reduce((sum, part) => sum + part.rows, 0),
     columns: columns.map((column) => ({ name: column.name, type: column.type })),
     files: parts,
-    transforms: [...transforms],
+    transforms,
     rawColumns: rawColumns.map((column) => ({ name: column.name, type: column.type })),
     profile: null,
     parents: base === undefined ? [] : [base.id],
+    sensitive: personal.sensitive,
     golden: golden?.ref.id ?? null,
     ...(increment === undefined ? {} : { increment: incrementOf(increment, above?.value ?? null, found) }),
   });

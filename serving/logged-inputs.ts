@@ -2,9 +2,10 @@
  * Which of a request's values may stand in the prediction log.
  *
  * Invariants:
- * 1. A raw column that any transform hashes is never logged as it came, whatever it is called in between.
- * 2. In its place stands the hashed column that the graph takes, when nothing but hashes of it went in.
+ * 1. A raw column that any transform hashes or masks is never logged as it came, whatever it is called in between.
+ * 2. In its place stands the hashed column that the graph takes, when nothing but hashes or masks of it went in.
  */
+import { maskedValueOf } from '../contracts/personal-data.ts';
 import type { Expression } from '../contracts/row-transforms.ts';
 import type { Signature } from '../contracts/signature.ts';
 
@@ -26,7 +27,7 @@ export interface LoggedInputs {
 interface Origin {
   /** Raw columns whose text can be seen in the value. */
   readonly plain: ReadonlySet<string>;
-  /** Raw columns that went in through a hash. */
+  /** Raw columns that went in through a hash or a mask. */
   readonly hashed: ReadonlySet<string>;
 }
 
@@ -36,18 +37,21 @@ const union = (origins: readonly Origin[]): Origin => ({
   hashed: new Set(origins.flatMap((o) => [...o.hashed])),
 });
 
+const hiddenOrigin = ({ plain, hashed }: Origin): Origin => ({ plain: new Set(), hashed: new Set([...plain, ...hashed]) });
+
 function originOf(expression: Expression, columns: ReadonlyMap<string, Origin>): Origin {
   switch (expression.op) {
     case 'column':
       return columns.get(expression.name) ?? NOTHING;
     case 'literal':
       return NOTHING;
-    case 'call':
+    case 'call': {
+      const masked = maskedValueOf(expression);
+      if (masked !== undefined) return hiddenOrigin(originOf(masked, columns));
       return union(expression.args.map((arg) => originOf(arg, columns)));
-    case 'hash': {
-      const inner = originOf(expression.value, columns);
-      return { plain: new Set(), hashed: new Set([...inner.plain, ...inner.hashed]) };
     }
+    case 'hash':
+      return hiddenOrigin(originOf(expression.value, columns));
   }
 }
 

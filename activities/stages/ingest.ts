@@ -20,11 +20,12 @@ export const ingestStage = defineStage({
     ...(input.increment === undefined ? {} : { base: (await incrementBase(input, deps))?.id ?? null }),
   }),
   run: async (input, { call, deps, signal, progress }) => {
-    const { source, name, transforms, golden: rule, increment, owner } = input;
+    const { source, name, pii, transforms, golden: rule, increment, owner } = input;
     const base = await incrementBase(input, deps);
     const { ref, manifest, golden, added, notes } = await ingestSource({
       source,
       name,
+      pii,
       transforms,
       ...(rule === undefined ? {} : { golden: rule }),
       ...(increment === undefined ? {} : { increment: { rule: increment, settings: incrementSettings(input), ...(base === undefined ? {} : { base }) } }),
