@@ -1,3 +1,3 @@
-import { defineConfig } from 'millrace/config';
+import type { ProjectSettings } from '../../../config/define-config.ts';
 
-export default defineConfig({ alerts: { channels: [{ kind: 'slack', urlVariable: 'LABEL_TEST_ALERTS' }] } });
+export default { alerts: { channels: [{ kind: 'slack', urlVariable: 'LABEL_TEST_ALERTS' }] } } satisfies ProjectSettings;
