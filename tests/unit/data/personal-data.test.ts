@@ -56,13 +56,13 @@ describe('personal columns', () => {
   });
 
   it('leave no value in any file of the artifacts, nor in any column of the snapshots, golden rows included', async () => {
-    const stored = await ingest({ golden: { fraction: 0.5, by: ['id'], seed: 7 } });
+    const stored = await ingest({ golden: { fraction: 0.5, by: ['id'], seed: 4 } });
     expect(stored.golden?.manifest.sensitive).toEqual({ email: 'hash', phone: 'mask' });
     const shown = JSON.stringify(
       [stored, await rowsOf(stored), stored.golden === null ? [] : await rowsOf({ ...stored, ...stored.golden })],
       (_, value: unknown) => (typeof value === 'bigint' ? String(value) : value),
     );
-    const root = join(await artifacts.pathOf(stored.ref.id), '..', '..');
+    const root = artifacts.folder;
     const files = (await readdir(root, { recursive: true, withFileTypes: true })).filter((entry) => entry.isFile());
     expect(files.length).toBeGreaterThan(2);
     for (const entry of files) {
