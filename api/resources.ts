@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { MillraceError } from '../contracts/errors.ts';
-import { NameSchema, RunIdSchema } from '../contracts/ids.ts';
+import { NameSchema, RunIdSchema, Sha256Schema } from '../contracts/ids.ts';
 import { APPROVAL_STATUSES, RUN_STATUSES, VERSION_STATUSES } from '../store/schema.ts';
 import { LABEL_RESOURCES } from './label-resources.ts';
 import { afterName, afterNumber, limit, page, type Resource, resource } from './resource.ts';
@@ -47,13 +47,39 @@ export const RESOURCES: readonly Resource[] = [
     summary: 'Datasets, newest first.',
     answers: 'page',
     params: {},
-    query: { name: z.string().min(1).max(200).optional(), limit, after: afterNumber },
-    read: async (store, { name, limit: size, after }) =>
+    query: {
+      name: z.string().min(1).max(200).optional(),
+      kind: z.string().min(1).max(40).optional().describe('What made it: ingest, split, clean, golden, …'),
+      owner: z.string().min(1).max(200).optional(),
+      limit,
+      after: afterNumber,
+    },
+    read: async (store, { name, kind, owner, limit: size, after }) =>
       page(
-        await store.datasets.list({ limit: size + 1, ...(name === undefined ? {} : { name }), ...(after === undefined ? {} : { before: after }) }),
+        await store.datasets.list({
+          limit: size + 1,
+          ...(name === undefined ? {} : { name }),
+          ...(kind === undefined ? {} : { kind }),
+          ...(owner === undefined ? {} : { owner }),
+          ...(after === undefined ? {} : { before: after }),
+        }),
         size,
         (dataset) => dataset.seq,
       ),
+  }),
+  resource('/datasets/{dataset}', {
+    summary: 'A dataset, with the owner that it has or inherits.',
+    answers: 'object',
+    params: { dataset: Sha256Schema },
+    query: {},
+    read: async (store, { dataset }) => ({ ...(await store.datasets.get(dataset)), owner: await store.datasets.owner(dataset) }),
+  }),
+  resource('/datasets/{dataset}/lineage', {
+    summary: 'What a dataset was made from, what was made of it, and the model versions that were trained on that.',
+    answers: 'object',
+    params: { dataset: Sha256Schema },
+    query: {},
+    read: async (store, { dataset }) => store.datasets.lineage((await store.datasets.get(dataset)).id),
   }),
   resource('/models', {
     summary: 'Models by name, each with its aliases.',

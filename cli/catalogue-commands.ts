@@ -1,12 +1,10 @@
 import { MillraceError } from '../contracts/errors.ts';
-import type { DatasetRecord } from '../store/datasets.ts';
-import type { Store } from '../store/store.ts';
 import { withClients } from './clients.ts';
 import { addCommand, addGroup, invocationOf, print, type Program } from './command.ts';
 import { parseCount } from './duration.ts';
 import { nearestName } from './parameters.ts';
 import { type KnownPipeline, newestBuild, requirePipeline } from './pipelines.ts';
-import { renderFields, renderTable, showBytes, showMetrics } from './table.ts';
+import { renderFields, renderTable, showMetrics } from './table.ts';
 
 interface Common {
   readonly json?: boolean;
@@ -70,76 +68,6 @@ export function addPipelinesCommands(program: Program): void {
           '\n',
           describeParameters(pipeline),
           `\nStart it: millrace run ${name}\n`,
-        ].join(''),
-      );
-    });
-  });
-}
-
-/** A dataset by its hash, the first six or more digits of it, or its name (then the newest of that name). */
-async function findDataset(store: Store, text: string): Promise<DatasetRecord> {
-  if (/^[0-9a-f]{64}$/.test(text)) return store.datasets.get(text);
-  if (/^[0-9a-f]{6,63}$/.test(text)) {
-    const fitting = (await store.datasets.list({ limit: 1_000 })).filter((d) => d.id.startsWith(text));
-    const [only, another] = fitting;
-    if (only !== undefined && another === undefined) return only;
-    if (another !== undefined) throw new MillraceError('INVALID_REQUEST', `${text} fits ${fitting.length} datasets.`, { fix: 'Give more digits.' });
-  }
-  const [newest] = await store.datasets.list({ name: text, limit: 1 });
-  if (newest !== undefined) return newest;
-  throw new MillraceError('NOT_FOUND', `There is no dataset ${text}.`, {
-    fix: 'Give a hash, six or more digits of its beginning, or a name; see `millrace datasets list`.',
-  });
-}
-
-export function addDatasetsCommands(program: Program): void {
-  const datasets = addGroup(program, 'datasets', 'the snapshots that runs have made');
-  addCommand(program, datasets, 'list', 'the datasets, newest first')
-    .option('--name <name>', 'of this name only')
-    .option(...LIMIT)
-    .action(async (options: Common & { name?: string; limit: string }) => {
-      const limit = parseCount('--limit', options.limit);
-      const invocation = invocationOf(program, options);
-      await withClients(async (clients) => {
-        const found = await (await clients.store()).datasets.list({ limit, ...(options.name === undefined ? {} : { name: options.name }) });
-        print(invocation, found, () =>
-          found.length === 0
-            ? 'There are no datasets yet.\n'
-            : renderTable(
-                ['dataset', 'name', 'rows', 'columns', 'size', 'made by', 'made at'],
-                found.map((d) => [
-                  d.id.slice(0, 16),
-                  d.name,
-                  String(d.rows),
-                  String(d.columns.length),
-                  showBytes(d.sizeBytes),
-                  `${d.runId?.slice(0, 12) ?? ''} ${d.stage ?? ''}`,
-                  d.createdAt,
-                ]),
-              ),
-        );
-      });
-    });
-  addCommand(program, datasets, 'show <dataset>', 'a dataset: its columns and where it came from').action(async (text: string, options: Common) => {
-    const invocation = invocationOf(program, options);
-    await withClients(async (clients) => {
-      const dataset = await findDataset(await clients.store(), text);
-      print(invocation, dataset, () =>
-        [
-          renderFields([
-            ['dataset', dataset.id],
-            ['name', dataset.name],
-            ['rows', dataset.rows],
-            ['size', showBytes(dataset.sizeBytes)],
-            ['source', dataset.source === null ? null : JSON.stringify(dataset.source)],
-            ['made by', dataset.runId === null ? null : `run ${dataset.runId}, stage ${dataset.stage ?? ''}`],
-            ['made at', dataset.createdAt],
-          ]),
-          '\n',
-          renderTable(
-            ['column', 'type'],
-            dataset.columns.map((c) => [c.name, c.type]),
-          ),
         ].join(''),
       );
     });

@@ -4,8 +4,6 @@ import type { Store } from '../store/store.ts';
 
 const FULL_ID = /^[0-9a-f]{32}$/;
 const PREFIX = /^[0-9a-f]{6,31}$/;
-/** How far back a shortened id is looked for. */
-const PREFIX_RUNS = 1_000;
 
 /**
  * A run by its id, the first six or more digits of it, or its workflow id (then its newest execution).
@@ -17,7 +15,7 @@ export async function findRun(store: Store, text: string): Promise<RunRecord> {
   const ofWorkflow = await store.runs.findByWorkflow(text);
   if (ofWorkflow !== null) return ofWorkflow;
   if (PREFIX.test(text)) {
-    const fitting = (await store.runs.list({ limit: PREFIX_RUNS })).filter((run) => run.id.startsWith(text));
+    const fitting = await store.runs.findByPrefix(text);
     const [only, another] = fitting;
     if (only !== undefined && another === undefined) return only;
     if (another !== undefined) {

@@ -18,6 +18,15 @@ export interface ProjectSettings {
   readonly artifacts?: string;
   /** Where people are told that something waits for them. Default: nowhere. */
   readonly alerts?: { readonly channels: readonly AlertChannelSettings[] };
+  /** What `millrace datasets gc` takes when it is told nothing else. */
+  readonly retention?: {
+    readonly datasets?: {
+      /** The newest of each name that stay. Default 3. */
+      readonly keepLast?: number;
+      /** Older ones go when they were not used for so long: `90 days`. Default 90 days. */
+      readonly olderThan?: string;
+    };
+  };
   /** Defaults for schedules that a pipeline or the command line makes. */
   readonly schedules?: {
     /** How late a missed start may still be made up for, in seconds. Default: one interval of the schedule, so that a stack left down does not flood on `up`. */

@@ -49,9 +49,9 @@ export async function queryDataset(files: readonly RankedFile[], query: string, 
       const bounded = `SELECT * FROM (\n${query.replace(/;\s*$/, '')}\n) LIMIT ${limit + 1}`;
       const described = await db.rows(`DESCRIBE ${bounded}`);
       const columns = described.map((row) => ({ name: String(row['column_name']), type: String(row['column_type']) }));
-      const list = columns.map(({ name, type }, index) => `${cellOf(`c${index}`, type)} AS ${identifier(`c${index}`)}`);
+      const list = columns.map(({ type }, index) => `${cellOf(`c${index}`, type)} AS ${identifier(`c${index}`)}`);
       const found = await db.rows(`SELECT ${list.join(', ')} FROM (${bounded}) AS t(${columns.map((_, index) => `c${index}`).join(', ')})`);
-      const rows = found.slice(0, limit).map((row) => columns.map((_, index) => toCell(row[`c${index}`])));
+      const rows = found.slice(0, limit).map((row) => columns.map(({ type }, index) => toCell(row[`c${index}`], type)));
       return { columns, rows, cut: found.length > limit };
     });
   } catch (error) {
@@ -81,7 +81,7 @@ export async function sampleDataset(
     const found = await db.rows(
       `SELECT ${list.join(', ')} FROM ${numbered} WHERE ${identifier(ROW_NUMBER)} IN (${drawn.join(', ')}) ORDER BY ${identifier(ROW_NUMBER)}`,
     );
-    return { columns, rows: found.map((row) => columns.map((_, index) => toCell(row[`c${index}`]))), cut: total > options.rows };
+    return { columns, rows: found.map((row) => columns.map(({ type }, index) => toCell(row[`c${index}`], type))), cut: total > options.rows };
   });
 }
 
@@ -106,17 +106,20 @@ function leastRanked(total: number, wanted: number, seed: number): readonly numb
 
 const NUMBERS = /^(?:TINYINT|SMALLINT|INTEGER|UTINYINT|USMALLINT|UINTEGER|FLOAT|DOUBLE|BOOLEAN)$/;
 
+const INTEGERS = /^(?:BIGINT|UBIGINT|HUGEINT|UHUGEINT)$/;
+
 /** A value in a form that JSON has. Decimals become doubles; what has no such form becomes text. */
 function cellOf(value: string, type: string): string {
   if (NUMBERS.test(type)) return value;
   if (/^DECIMAL/.test(type)) return `CAST(${value} AS DOUBLE)`;
-  if (/^(?:BIGINT|UBIGINT|HUGEINT|UHUGEINT)$/.test(type)) return `CAST(${value} AS VARCHAR)`;
+  if (INTEGERS.test(type)) return `CAST(${value} AS VARCHAR)`;
   return `left(CAST(${value} AS VARCHAR), ${MOST_CELL_CHARACTERS})`;
 }
 
-function toCell(value: unknown): Cell {
+function toCell(value: unknown, type: string): Cell {
   if (typeof value === 'number') return Number.isFinite(value) ? value : String(value);
-  return typeof value === 'string' || typeof value === 'boolean' ? value : null;
+  if (typeof value === 'string') return INTEGERS.test(type) && Number.isSafeInteger(Number(value)) ? Number(value) : value;
+  return typeof value === 'boolean' ? value : null;
 }
 
 const refused = (message: string): MillraceError =>

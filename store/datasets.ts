@@ -1,4 +1,4 @@
-import { and, asc, desc, eq, inArray, isNotNull, isNull, like, lt, sql } from 'drizzle-orm';
+import { and, asc, desc, eq, gte, inArray, isNotNull, isNull, lt, sql } from 'drizzle-orm';
 import { MillraceError } from '../contracts/errors.ts';
 import { type Database, onlyRow } from './database.ts';
 import { listLiveRoots, type LiveRoots } from './live-roots.ts';
@@ -68,7 +68,7 @@ export function createDatasetsStore({ orm }: Database) {
         const fitting = await orm
           .select()
           .from(datasets)
-          .where(like(datasets.id, `${text}%`))
+          .where(and(gte(datasets.id, text), lt(datasets.id, `${text}g`)))
           .orderBy(desc(datasets.seq))
           .limit(20);
         const [only, another] = fitting;

@@ -40,7 +40,6 @@ const ROOTS = [
   },
   // What any run has made: models that were not registered, evaluations, what steps gave back.
   { keeps: 'mentioned', query: sql`select concat_ws(' ', input::text, output::text) as t from stages` },
-  { keeps: 'mentioned', query: sql`select concat_ws(' ', id, profile, report) as t from datasets where collected_at is null` },
 ] as const;
 
 export const HASHES = /(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])/g;

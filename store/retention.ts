@@ -95,7 +95,10 @@ export async function sweepArtifacts(
   const before = Math.min(startedMs - graceMs, state.oldestWorkMs ?? startedMs);
   const there = await listAll(artifacts);
   const collected = new Set([...(await store.datasets.collectedIds()), ...without.map(({ id }) => id)]);
-  const { all, kept } = await reach(artifacts, there, state.roots, collected);
+  // Datasets that stay, with what their stages have to tell.
+  const staying = (await store.datasets.listUncollected()).filter(({ id }) => !collected.has(id));
+  const mentioned = [...state.roots.mentioned, ...staying.flatMap(({ id, profile, report }) => [id, profile ?? id, report ?? id])];
+  const { all, kept } = await reach(artifacts, there, { ...state.roots, mentioned }, collected);
   // Marked while a run was taking it over: it is whole, and stays.
   if (dryRun !== true) await store.datasets.unmarkCollected([...collected].filter((id) => kept.has(id) && there.has(id)));
   let files = 0;

@@ -1,4 +1,4 @@
-import { and, asc, count, desc, eq, inArray, isNull, lt, ne, sql } from 'drizzle-orm';
+import { and, asc, count, desc, eq, gte, inArray, isNull, lt, ne, sql } from 'drizzle-orm';
 import { type ErrorReport, MillraceError } from '../contracts/errors.ts';
 import type { Trigger } from '../contracts/run.ts';
 import { callFunction, type Database, storable } from './database.ts';
@@ -99,6 +99,19 @@ export function createRunsStore({ orm, pool }: Database) {
         .orderBy(desc(runs.seq))
         .limit(1);
       return run ?? null;
+    },
+
+    /** Runs whose ids begin with these hex digits, newest first, at most 100. */
+    async findByPrefix(digits: string): Promise<readonly RunRecord[]> {
+      return (
+        orm
+          .select()
+          .from(runs)
+          // Above every hex digit, so that the index of the key finds them.
+          .where(and(eq(runs.lifecycleStage, 'active'), gte(runs.id, digits), lt(runs.id, `${digits}g`)))
+          .orderBy(desc(runs.seq))
+          .limit(100)
+      );
     },
 
     /** Newest first. */
