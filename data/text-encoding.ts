@@ -6,8 +6,8 @@ import type { Encoding } from '../contracts/source.ts';
 export type ExactEncoding = Exclude<Encoding, 'utf-16'>;
 
 const UTF16_SAMPLE_BYTES = 4096;
-/** Latin text in UTF-16 has a NUL in nearly every second byte; one in five leaves room for other scripts' words among it. */
-const UTF16_LEAST_SHARE = 0.2;
+/** Latin text in UTF-16 has a NUL in every second byte; that two in five are enough leaves room for words of other scripts. */
+const UTF16_LEAST_SHARE = 0.4;
 
 /** What the first bytes say for certain: a byte order mark, or the NULs that UTF-16 puts on one side of Latin text. */
 export function encodingByHead(head: Buffer): ExactEncoding | undefined {

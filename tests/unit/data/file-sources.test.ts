@@ -1,4 +1,3 @@
-import { execFileSync } from 'node:child_process';
 import { appendFile, mkdir, mkdtemp, readdir, readFile, rm, symlink, truncate, unlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -12,6 +11,7 @@ import { type SqlRow, withDuckDb } from '../../../data/duckdb.ts';
 import { type IngestedDataset, ingestSource } from '../../../data/ingest.ts';
 import { parquetRelation } from '../../../data/sql-text.ts';
 import { createFileArtifacts, type FileArtifacts } from '../../support/file-artifacts.ts';
+import { zstdFrame } from '../../support/zstd-frame.ts';
 
 let artifacts: FileArtifacts;
 let folder: string;
@@ -43,7 +43,6 @@ async function refused(source: SourceInput, more: Ingest = {}): Promise<Millrace
   expect(said).not.toMatch(/millrace-files|millrace-artifacts|LINE 1|Invalid Input Error|CSV Error|read_csv/);
   return error as MillraceError;
 }
-const packZstd = (bytes: string | Buffer): Buffer => execFileSync('zstd', ['-q', '-c'], { input: bytes, maxBuffer: 1 << 30 });
 
 describe('files of every format', () => {
   const table = [
@@ -64,7 +63,7 @@ describe('files of every format', () => {
     const bytes: Record<string, Buffer> = {
       [name]: Buffer.from(text),
       [`${name}.gz`]: gzipSync(text),
-      [`${name}.zst`]: packZstd(text),
+      [`${name}.zst`]: zstdFrame(text),
       [`bom-${name}`]: Buffer.from(`\ufeff${text}`),
       [`latin1-${name}`]: Buffer.from(text, 'latin1'),
       [`latin1-${name}.gz`]: gzipSync(Buffer.from(text, 'latin1')),
@@ -97,7 +96,7 @@ describe('files of every format', () => {
     await mkdir(join(folder, 'mail'));
     await file('mail/1.txt', 'plain café');
     await file('mail/2.txt.gz', gzipSync('packed\ntext\n'));
-    await file('mail/3.txt.zst', packZstd('packed\nbetter\n'));
+    await file('mail/3.txt.zst', zstdFrame('packed\nbetter\n'));
     await file('mail/4.txt', Buffer.from('“café”', 'utf16le'));
     await file('mail/5.txt', Buffer.from([0x93, 0x63, 0x61, 0x66, 0xe9, 0x94]));
     await file('mail/6.txt', '');
@@ -182,7 +181,7 @@ describe('bad files', () => {
     {
       what: 'a NUL byte in a zstd file',
       source: { format: 'jsonl', path: 'a.jsonl.zst' },
-      content: () => packZstd('{"a":"x"}\n{"a":"\0"}\n'),
+      content: () => zstdFrame('{"a":"x"}\n{"a":"\0"}\n'),
       code: 'SOURCE_MALFORMED',
       place: { file: 'a.jsonl.zst', row: 2 },
     },
@@ -213,7 +212,7 @@ describe('bad files', () => {
     {
       what: 'latin-1 in a zstd file',
       source: { format: 'csv', path: 'a.csv.zst' },
-      content: () => packZstd(Buffer.from('id,name\n2,caf\xe9\n', 'latin1')),
+      content: () => zstdFrame(Buffer.from('id,name\n2,caf\xe9\n', 'latin1')),
       code: 'SOURCE_MALFORMED',
       place: { file: 'a.csv.zst' },
       says: /not UTF-8/,
@@ -251,7 +250,7 @@ describe('bad files', () => {
     {
       what: 'a zstd bomb',
       source: { format: 'text', path: 'a.txt.zst', maxUnpackedBytes: 1_000_000 },
-      content: () => packZstd('boom\n'.repeat(1_000_000)),
+      content: () => zstdFrame('boom\n'.repeat(1_000_000)),
       code: 'SOURCE_MALFORMED',
       place: { file: 'a.txt.zst' },
       says: /unpacks to more than 1,000,000/,
@@ -275,7 +274,7 @@ describe('bad files', () => {
     {
       what: 'a zstd file that is damaged',
       source: { format: 'csv', path: 'a.csv.zst' },
-      content: () => packZstd(`a,b\n${Array.from({ length: 5000 }, (_, at) => `${at},${at * 7919}`).join('\n')}\n`).subarray(0, 9000),
+      content: () => zstdFrame(`a,b\n${Array.from({ length: 5000 }, (_, at) => `${at},${at * 7919}`).join('\n')}\n`).subarray(0, 9000),
       code: 'SOURCE_MALFORMED',
       place: { file: 'a.csv.zst' },
     },
