@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { rename } from '../../../contracts/row-transforms.ts';
+import type { Signature } from '../../../contracts/signature.ts';
 import { withDuckDb } from '../../../data/duckdb.ts';
 import { type IngestedDataset, ingestSource } from '../../../data/ingest.ts';
 import { planLoggedInputs } from '../../../serving/logged-inputs.ts';
@@ -96,7 +97,7 @@ describe('personal columns', () => {
       transforms: manifest.transforms.slice(0, 2),
       graph: { numbers: ['amount'], dates: [], strings: ['email', 'phone'] },
     };
-    const logged = planLoggedInputs(signature as Parameters<typeof planLoggedInputs>[0]);
+    const logged = planLoggedInputs(signature as unknown as Signature);
     expect(logged.raw).toEqual(['id', 'amount']);
     expect(logged.transformed.map(({ name }) => name)).toEqual(['email', 'phone']);
   });
