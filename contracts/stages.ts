@@ -161,7 +161,8 @@ export type StageKind =
   | 'monitor'
   | 'step'
   | 'labelFunctions'
-  | 'label';
+  | 'label'
+  | 'trainingSet';
 
 /** What every stage activity receives. */
 export interface StageCall<Input = unknown> {

@@ -10,6 +10,7 @@ export { predictions, SourceSchema } from '../contracts/source.ts';
 export { approval, type ApprovalOptions } from './approval.ts';
 export { definePipeline, type Pipeline, type PipelineOptions } from './define-pipeline.ts';
 export { type Duration, durationMs } from './duration.ts';
+export { featureView, type FeatureViewOptions, over, trainingSet } from './feature-view.ts';
 export { label, type LabelOptions, type PeopleOptions } from './label.ts';
 export { onRollback, type StageOptions } from './run.ts';
 export {

@@ -14,6 +14,7 @@ import { selectStage } from './select.ts';
 import { splitStage } from './split.ts';
 import { stepStage } from './step.ts';
 import { trainStage } from './train.ts';
+import { trainingSetStage } from './training-set.ts';
 import { validateStage } from './validate.ts';
 
 /** Every kind of stage, by the name under which runs record it. */
@@ -34,4 +35,5 @@ export const stages = {
   step: stepStage,
   labelFunctions: labelFunctionsStage,
   label: labelStage,
+  trainingSet: trainingSetStage,
 } as const satisfies Record<StageKind, unknown>;

@@ -196,3 +196,21 @@ describe('Splits and leaks', () => {
     expect(parts.train.rows + parts.validation.rows + parts.test.rows).toBe(12);
   });
 });
+
+describe('Features', () => {
+  it('are those of each label’s instant', async () => {
+    const { training } = (await env.run('spending')) as unknown as { readonly training: DatasetRef };
+    const manifest = await loadManifest(env.deps.artifacts, training);
+    expect(manifest.columns.map(({ name }) => name)).toEqual(['customer', 'at', 'churned', 'last_amount', 'last_cents', 'orders_7d', 'mean_7d']);
+    const path = await env.deps.artifacts.pathOf(manifest.files[0]?.sha256 ?? '');
+    const rows = await withDuckDb({}, (db) =>
+      db.rows(`SELECT customer, last_amount::DOUBLE AS a, last_cents AS c, orders_7d::INTEGER AS n, mean_7d AS m FROM read_parquet('${path}')`),
+    );
+    expect(rows.map((row) => Object.values(row))).toEqual([
+      ['c1', 20, 2000, 2, 15],
+      ['c1', 60, 6000, 2, 40],
+      ['c3', null, null, 0, null],
+      ['c2', null, null, 0, null],
+    ]);
+  });
+});

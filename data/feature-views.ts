@@ -1,0 +1,271 @@
+/**
+ * Point-in-time joins: labels with the features of their entities as they were at each label's instant.
+ *
+ * Invariants:
+ * 1. No value is of a later instant than the label's event time; one of the same instant is known at it, and counts.
+ * 2. Rows and their order are those of the labels; a label without a match has nulls.
+ * 3. The same labels, views and snapshots give the same bytes, with any number of threads.
+ *
+ * Each row of a view gets one key, `instant · 2^40 + its row`, so that rows of one instant have an order; a label's key is
+ * the greatest of its instant. Values are found by an ASOF join on that key, aggregates by a window frame over it.
+ */
+import type { Column } from '../contracts/columns.ts';
+import { MillraceError, type Problem } from '../contracts/errors.ts';
+import type { Aggregate, FeatureView, ViewFeature } from '../contracts/feature-views.ts';
+import type { DatasetManifest } from '../contracts/references.ts';
+import type { RowTransform } from '../contracts/row-transforms.ts';
+import type { ArtifactPort } from './artifact-port.ts';
+import { columnsMissing, datasetFiles, type StoredDataset, storeManifest, writeSnapshot } from './dataset.ts';
+import { type DuckDb, type DuckDbOptions, withDuckDb } from './duckdb.ts';
+import { bindHashKey, transformedRelation } from './row-transforms-sql.ts';
+import { DUCKDB_TYPE, identifier, parquetRelation } from './sql-text.ts';
+
+export interface JoinedView {
+  readonly view: FeatureView;
+  readonly manifest: DatasetManifest;
+  /** The manifest's own SHA-256. */
+  readonly id: string;
+}
+
+export interface TrainingSetOptions extends DuckDbOptions {
+  readonly labels: DatasetManifest;
+  /** The labels' manifest's own SHA-256. */
+  readonly labelsId: string;
+  readonly eventTime: string;
+  readonly views: readonly JoinedView[];
+  /** Features to add, in this order. Default: all of all views. */
+  readonly features?: readonly string[];
+  readonly artifacts: ArtifactPort;
+  /** Needed where an expression hashes. */
+  readonly hashKey?: string;
+}
+
+const KEY_SCALE = '1099511627776::HUGEINT';
+const ROW = '__millrace_row';
+const KEY = '__millrace_key';
+const AT = '__millrace_at';
+
+/**
+ * Joins features to labels point-in-time and stores the result.
+ * @throws MillraceError COLUMN_MISSING, COLUMN_TYPE or INVALID_PARAMETERS with every problem of one kind
+ */
+export async function joinTrainingSet(options: TrainingSetOptions): Promise<StoredDataset> {
+  const { labels, labelsId, eventTime, views, artifacts, hashKey } = options;
+  const chosen = chooseFeatures(options);
+  const compiled: CompiledView[] = [];
+  for (const [at, view] of views.entries()) {
+    const features = Object.entries(view.view.features).filter(([name]) => chosen.includes(name));
+    if (features.length > 0) compiled.push(await compileView(view, features, at, options));
+  }
+  const added = chosen.flatMap((name) => compiled.flatMap(({ columns }) => columns.filter((column) => column.name === name)));
+  const labelFiles = await datasetFiles(artifacts, labels);
+  const labelRelation = parquetRelation(labelFiles.map(({ path }) => path));
+  return withDuckDb(options, async (db) => {
+    if (hashKey !== undefined) await bindHashKey(db, hashKey);
+    for (const view of compiled) await createParts(db, view, labelRelation, eventTime);
+    const joins = compiled.flatMap(({ parts }) => parts).map(({ table }) => ` LEFT JOIN ${table} ON ${table}.${ROW} = l.${ROW}`);
+    const where = (name: string): string => compiled.flatMap(({ parts }) => parts).find(({ features }) => features.includes(name))?.table ?? 'l';
+    const list = [
+      ...labels.columns.map(({ name }) => `l.${identifier(name)} AS ${identifier(name)}`),
+      ...added.map(({ name }) => `${where(name)}.${identifier(name)} AS ${identifier(name)}`),
+    ];
+    const sql = `SELECT ${list.join(', ')} FROM ${numbered(labelRelation)} l${joins.join('')} ORDER BY l.${ROW}`;
+    const written = await writeSnapshot(db, artifacts, sql, {
+      filtered: true,
+      whenEmpty: () => new MillraceError('SOURCE_EMPTY', `The dataset ${labels.name} has no rows.`),
+    });
+    return storeManifest(artifacts, {
+      ...labels,
+      rows: written.rows,
+      columns: [...labels.columns, ...added],
+      files: [written],
+      rawColumns: [...labels.rawColumns, ...added],
+      profile: null,
+      parents: [labelsId, ...new Set(views.map(({ id }) => id))].filter((id, at, all) => all.indexOf(id) === at),
+      sensitive: { ...labels.sensitive, ...Object.assign({}, ...compiled.map(({ sensitive }) => sensitive)) },
+      unserved: { ...labels.unserved, ...Object.assign({}, ...compiled.map(({ unserved }) => unserved)) },
+    });
+  });
+}
+
+/** The features asked for, each known, of one view only, and not a column of the labels. */
+function chooseFeatures({ labels, views, features, eventTime }: TrainingSetOptions): readonly string[] {
+  const all = views.flatMap(({ view }) => Object.keys(view.features));
+  const chosen = features ?? all;
+  const problems: Problem[] = [];
+  const taken = new Set([...labels.columns, ...labels.rawColumns].map(({ name }) => name));
+  for (const [at, name] of chosen.entries()) {
+    const path = `features.${String(at)}`;
+    if (!all.includes(name)) problems.push({ path, message: `No view has the feature ${name}.`, found: name, fix: `Use one of: ${all.join(', ')}.` });
+    if (all.indexOf(name) !== all.lastIndexOf(name) || chosen.indexOf(name) !== at)
+      problems.push({ path, message: `The feature ${name} is there twice.`, found: name, fix: 'Give features of different views different names.' });
+    if (taken.has(name)) problems.push({ path, message: `The labels have a column ${name} already.`, found: name, fix: 'Rename the feature.' });
+  }
+  if (problems.length > 0) throw new MillraceError('INVALID_PARAMETERS', 'The features cannot be joined.', { problems });
+  const missing = [eventTime, ...views.flatMap(({ view }) => view.entity)].filter((name) => !labels.columns.some((column) => column.name === name));
+  if (missing.length > 0) throw columnsMissing(labels.columns, [...new Set(missing)]);
+  requireInstant(labels, eventTime, 'eventTime');
+  return chosen;
+}
+
+function requireInstant({ name, columns }: DatasetManifest, column: string, path: string): void {
+  const type = columns.find((candidate) => candidate.name === column)?.type;
+  if (type === 'timestamp' || type === 'date') return;
+  const message = `The event time ${column} of ${name} is no timestamp or date.`;
+  throw new MillraceError('COLUMN_TYPE', message, {
+    problems: [{ path, column, message, found: type ?? 'nothing', fix: 'Parse it with toTimestamp in a clean step.' }],
+  });
+}
+
+interface Part {
+  readonly table: string;
+  readonly features: readonly string[];
+}
+
+interface CompiledView {
+  readonly view: FeatureView;
+  /** A sub-select: the entity's columns, `AT`, and one column `v0…` for each feature's operand. */
+  readonly relation: string;
+  readonly features: readonly (readonly [string, ViewFeature])[];
+  readonly columns: readonly Column[];
+  readonly parts: readonly Part[];
+  readonly sensitive: DatasetManifest['sensitive'];
+  readonly unserved: DatasetManifest['unserved'];
+}
+
+async function compileView(
+  { view, manifest }: JoinedView,
+  features: readonly (readonly [string, ViewFeature])[],
+  at: number,
+  { labels, artifacts }: TrainingSetOptions,
+): Promise<CompiledView> {
+  const missing = [view.eventTime, ...view.entity].filter((name) => !manifest.columns.some((column) => column.name === name));
+  if (missing.length > 0) throw columnsMissing(manifest.columns, missing);
+  requireInstant(manifest, view.eventTime, `views.${view.name}.eventTime`);
+  const problems: Problem[] = [];
+  for (const entity of view.entity) {
+    const [here, there] = [manifest, labels].map(({ columns }) => columns.find(({ name }) => name === entity)?.type);
+    if (here !== there)
+      problems.push({
+        path: `views.${view.name}.entity`,
+        column: entity,
+        message: `${entity} is ${here ?? 'nothing'} in ${manifest.name} and ${there ?? 'nothing'} in ${labels.name}.`,
+        fix: 'Bring both to one type in a clean step.',
+      });
+  }
+  const files = await datasetFiles(artifacts, manifest);
+  const operand = (index: number): string => `__millrace_v${String(index)}`;
+  const transforms = features.flatMap(([, feature], index): RowTransform[] =>
+    feature.of === null ? [] : [{ kind: 'set', column: operand(index), to: feature.of }],
+  );
+  const { sql, columns } = transformedRelation(parquetRelation(files.map(({ path }) => path)), transforms, manifest.columns);
+  const typed = features.map(([name, feature], index): Column => {
+    const type = columns.find((column) => column.name === operand(index))?.type;
+    if (feature.kind === 'aggregate') {
+      if (feature.fn !== 'count' && type === undefined)
+        problems.push({ path: `views.${view.name}.features.${name}`, message: `${feature.fn} needs a column or an expression.`, fix: 'Name one.' });
+      if ((feature.fn === 'sum' || feature.fn === 'mean') && type !== 'number' && type !== 'integer')
+        problems.push({
+          path: `views.${view.name}.features.${name}`,
+          message: `${feature.fn} needs numbers.`,
+          found: type ?? 'nothing',
+          fix: 'Use toNumber, or count.',
+        });
+    }
+    return { name, type: resultType(feature, type ?? 'integer') };
+  });
+  if (problems.length > 0) throw new MillraceError('COLUMN_TYPE', `The view ${view.name} does not fit the data.`, { problems });
+  const keep = [
+    ...view.entity.map(identifier),
+    `CAST(${identifier(view.eventTime)} AS TIMESTAMP) AS ${AT}`,
+    ...features.flatMap(([, { of }], index) => (of === null ? [] : [operand(index)])),
+  ];
+  const names = new Map<string, string[]>();
+  for (const [name, feature] of features) {
+    const table = feature.kind === 'value' ? `__millrace_values_${String(at)}` : `__millrace_frames_${String(at)}`;
+    names.set(table, [...(names.get(table) ?? []), name]);
+  }
+  const inherited = <Value>(of: Readonly<Record<string, Value>>): Record<string, Value> =>
+    Object.fromEntries(
+      features.flatMap(([name, feature]) => columnsOf(feature).flatMap((column) => (of[column] === undefined ? [] : [[name, of[column]] as const]))),
+    );
+  return {
+    view,
+    relation: `(SELECT ${keep.join(', ')} FROM ${sql})`,
+    features,
+    columns: typed,
+    parts: [...names].map(([table, of]) => ({ table, features: of })),
+    sensitive: inherited(manifest.sensitive),
+    unserved: inherited(manifest.unserved),
+  };
+}
+
+/** Columns that a feature is made from. */
+function columnsOf({ of }: ViewFeature): readonly string[] {
+  const names: string[] = [];
+  const walk = (expression: NonNullable<ViewFeature['of']>): void => {
+    if (expression.op === 'column') names.push(expression.name);
+    else if (expression.op === 'call') expression.args.forEach(walk);
+    else if (expression.op === 'hash') walk(expression.value);
+  };
+  if (of !== null) walk(of);
+  return names;
+}
+
+function resultType(feature: ViewFeature, type: Column['type']): Column['type'] {
+  if (feature.kind === 'value') return type;
+  if (feature.fn === 'count') return 'integer';
+  return feature.fn === 'sum' || feature.fn === 'mean' ? 'number' : type;
+}
+
+/** A relation with its row numbers, from 0 in its order. */
+const numbered = (relation: string): string => `(SELECT *, row_number() OVER () - 1 AS ${ROW} FROM ${relation})`;
+
+/** The tables of one view: label row and features. */
+async function createParts(db: DuckDb, compiled: CompiledView, labelRelation: string, eventTime: string): Promise<void> {
+  const { view, relation, features, parts, columns } = compiled;
+  const entity = view.entity.map(identifier);
+  const present = [...entity, AT].map((name) => `${name} IS NOT NULL`).join(' AND ');
+  const operands = features.flatMap(([, { of }], index) => (of === null ? [] : [`__millrace_v${String(index)}`]));
+  const source = `(SELECT ${[...entity, AT, ...operands].join(', ')}, epoch_us(${AT})::HUGEINT * ${KEY_SCALE} + ${ROW} AS ${KEY} FROM ${numbered(relation)} WHERE ${present})`;
+  const asked = `(SELECT * FROM (SELECT ${entity.join(', ')}, CAST(${identifier(eventTime)} AS TIMESTAMP) AS ${AT}, ${ROW}, epoch_us(CAST(${identifier(eventTime)} AS TIMESTAMP))::HUGEINT * ${KEY_SCALE} + (${KEY_SCALE} - 1) AS ${KEY} FROM ${numbered(labelRelation)}) WHERE ${present})`;
+  const cast = (sql: string, index: number): string =>
+    `CAST(${sql} AS ${DUCKDB_TYPE[columns[index]?.type ?? 'number']}) AS ${identifier(columns[index]?.name ?? '')}`;
+  for (const part of parts) {
+    const indexes = features.flatMap(([name], index) => (part.features.includes(name) ? [index] : []));
+    if (part.table.startsWith('__millrace_values_')) {
+      const fresh = view.ttlMs === null ? undefined : `epoch_us(l.${AT}) - epoch_us(r.${AT}) <= ${String(view.ttlMs)}::HUGEINT * 1000`;
+      const values = indexes.map((index) => {
+        const value = `r.__millrace_v${String(index)}`;
+        return cast(fresh === undefined ? value : `CASE WHEN ${fresh} THEN ${value} END`, index);
+      });
+      const on = [...entity.map((name) => `l.${name} = r.${name}`), `l.${KEY} >= r.${KEY}`].join(' AND ');
+      await db.run(`CREATE TEMP TABLE ${part.table} AS SELECT l.${ROW}, ${values.join(', ')} FROM ${asked} l ASOF LEFT JOIN ${source} r ON ${on}`);
+      continue;
+    }
+    const list = (from: 'row' | 'label'): string =>
+      [
+        ...entity,
+        KEY,
+        from === 'label' ? ROW : `CAST(NULL AS BIGINT) AS ${ROW}`,
+        ...indexes.flatMap((index) => (features[index]?.[1].of === null ? [] : [`${from === 'row' ? '' : 'NULL AS '}__millrace_v${String(index)}`])),
+      ].join(', ');
+    const frames = indexes.map((index) => {
+      const feature = features[index]?.[1];
+      if (feature?.kind !== 'aggregate') throw new MillraceError('INTERNAL', 'A window was asked for a feature that has none.');
+      const over = `OVER (PARTITION BY ${entity.join(', ')} ORDER BY ${KEY} RANGE BETWEEN (${String(feature.windowMs)}::HUGEINT * 1000 * ${KEY_SCALE} - 1) PRECEDING AND CURRENT ROW)`;
+      return cast(frameSql(feature.fn, feature.of === null ? undefined : `__millrace_v${String(index)}`, over), index);
+    });
+    await db.run(
+      `CREATE TEMP TABLE ${part.table} AS SELECT * FROM (SELECT ${ROW}, ${frames.join(', ')} FROM (SELECT ${list('row')} FROM ${source} UNION ALL SELECT ${list('label')} FROM ${asked})) WHERE ${ROW} IS NOT NULL`,
+    );
+  }
+}
+
+/** A label's own row is in its frame too: its operand is null, and its row number tells it apart where rows are counted. */
+function frameSql(fn: Aggregate, operand: string | undefined, over: string): string {
+  if (fn === 'count') return operand === undefined ? `count(*) FILTER (WHERE ${ROW} IS NULL) ${over}` : `count(${operand}) ${over}`;
+  const value = operand ?? 'NULL';
+  if (fn === 'last') return `last_value(${value} IGNORE NULLS) ${over}`;
+  return fn === 'sum' || fn === 'mean' ? `${fn === 'sum' ? 'sum' : 'avg'}(CAST(${value} AS DOUBLE)) ${over}` : `${fn}(${value}) ${over}`;
+}
