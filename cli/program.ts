@@ -1,8 +1,10 @@
 import { Command } from 'commander';
 import { packageVersion } from '../config/package-root.ts';
-import { addDatasetsCommands, addModelsCommands, addPipelinesCommands } from './catalogue-commands.ts';
+import { addModelsCommands, addPipelinesCommands } from './catalogue-commands.ts';
 import type { Program } from './command.ts';
+import { addDatasetsCommands } from './datasets-commands.ts';
 import { addEndpointsCommands } from './endpoints-commands.ts';
+import { addExpectationsCommands } from './expectations-commands.ts';
 import { tellFailure } from './failure.ts';
 import { addInitCommand } from './init-command.ts';
 import { addLabelCommands } from './label-commands.ts';
@@ -14,6 +16,7 @@ import { addRunCommand, addStageCommand } from './run-command.ts';
 import { addRunsCommands } from './runs-commands.ts';
 import { addScheduleCommands } from './schedule-commands.ts';
 import { addStackCommands } from './stack-commands.ts';
+import { addSuggestCommand } from './suggest-command.ts';
 import type { Terminal } from './terminal.ts';
 
 /** The whole command line, as commander knows it. */
@@ -40,6 +43,8 @@ export function createProgram(terminal: Terminal, exit: (code: number) => void):
   addPipelinesCommands(program);
   addDatasetsCommands(program);
   addReportCommand(program);
+  addSuggestCommand(program);
+  addExpectationsCommands(program);
   addModelsCommands(program);
   addEndpointsCommands(program);
   addPredictCommand(program);
