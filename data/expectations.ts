@@ -316,14 +316,15 @@ async function distinctCounts({ db, relation }: CheckContext, name: string): Pro
 function planUnique(expectation: Tolerant, names: readonly string[], { db, relation, access }: CheckContext): Conclude {
   const list = names.map(identifier).join(', ');
   const present = names.map((name) => `${identifier(name)} IS NOT NULL`).join(' AND ');
-  const groups = `SELECT ${list}, count(*) AS n FROM ${relation} WHERE ${present} GROUP BY ALL`;
+  // not `n`: that may be the name of one of the columns
+  const groups = `SELECT ${list}, count(*) AS millrace_count FROM ${relation} WHERE ${present} GROUP BY ALL`;
   return async (): Promise<Outcome> => {
-    const { checked, failing } = await db.row(`SELECT sum(n) AS checked, sum(n) FILTER (WHERE n > 1) AS failing FROM (${groups})`);
+    const { checked, failing } = await db.row(`SELECT sum(millrace_count) AS checked, sum(millrace_count) FILTER (WHERE millrace_count > 1) AS failing FROM (${groups})`);
     const outcome = tolerated(expectation, toCount(checked), toCount(failing), `no value of ${names.join(', ')} occurs twice`);
     if (toCount(failing) === 0 || names.some((name) => access.masked?.has(name) === true)) return outcome;
     const shown = names.map((name) => `CAST(${identifier(name)} AS VARCHAR)`).join(" || ', ' || ");
     const repeats = await db.rows(
-      `SELECT ${shown} || ' (' || n || ' times)' AS value FROM (${groups}) WHERE n > 1 ORDER BY n DESC, value LIMIT ${SAMPLE_ROWS}`,
+      `SELECT ${shown} || ' (' || millrace_count || ' times)' AS value FROM (${groups}) WHERE millrace_count > 1 ORDER BY millrace_count DESC, value LIMIT ${SAMPLE_ROWS}`,
     );
     return { ...outcome, message: `${outcome.message} Most often: ${repeats.map(({ value }) => String(value).slice(0, SAMPLE_CHARACTERS)).join('; ')}.` };
   };
