@@ -34,11 +34,11 @@ function compiled(source: string): Expectations {
   const { config } = ts.readConfigFile(join(root, 'tsconfig.json'), (path) => ts.sys.readFile(path)) as { config: { compilerOptions: object } };
   const { options } = ts.convertCompilerOptionsFromJson(config.compilerOptions, root);
   const host = ts.createCompilerHost({ ...options, noEmit: true });
-  const { getSourceFile, fileExists, readFile } = host;
+  const disk = { ...host };
   host.getSourceFile = (name, languageVersion, ...rest) =>
-    name === file ? ts.createSourceFile(name, local, languageVersion, true) : getSourceFile.call(host, name, languageVersion, ...rest);
-  host.fileExists = (name) => name === file || fileExists.call(host, name);
-  host.readFile = (name) => (name === file ? local : readFile.call(host, name));
+    name === file ? ts.createSourceFile(name, local, languageVersion, true) : disk.getSourceFile(name, languageVersion, ...rest);
+  host.fileExists = (name) => name === file || disk.fileExists(name);
+  host.readFile = (name) => (name === file ? local : disk.readFile(name));
   const program = ts.createProgram([file], { ...options, noEmit: true, types: [] }, host);
   const own = program.getSourceFile(file);
   const problems = [...program.getSyntacticDiagnostics(own), ...program.getSemanticDiagnostics(own)];
@@ -46,7 +46,7 @@ function compiled(source: string): Expectations {
   const { outputText } = ts.transpileModule(source, { compilerOptions: { module: ts.ModuleKind.CommonJS, target: ts.ScriptTarget.ES2022 } });
   const exported: Record<string, unknown> = {};
   // eslint-disable-next-line @typescript-eslint/no-implied-eval -- the text is this project's own
-  new Function('exports', 'require', outputText)(exported, () => builders);
+  (new Function('exports', 'require', outputText) as (exports: object, require: () => object) => void)(exported, () => builders);
   return ExpectationsSchema.parse(Object.values(exported)[0]);
 }
 
