@@ -12,9 +12,10 @@ const ARROWS = {
   store: ['contracts/', 'config/'],
   activities: ['contracts/', 'config/', 'data/', 'ml/', 'store/'],
   serving: ['contracts/', 'config/', 'store/', 'data/row-', 'data/request-row'],
-  api: ['contracts/', 'config/', 'store/', 'data/row-'],
+  api: ['contracts/', 'config/', 'store/', 'data/'],
   stack: ['contracts/', 'config/', 'store/'],
-  cli: ['contracts/', 'config/', 'store/', 'data/row-', 'stack/'],
+  // the command line and the API look at snapshots: samples, queries, comparisons
+  cli: ['contracts/', 'config/', 'store/', 'data/', 'stack/'],
   testing: ['contracts/', 'config/', 'data/', 'ml/', 'store/', 'activities/', 'workflows/', 'workers/', 'stack/', 'pipelines/', 'serving/', 'api/'],
   workers: ['contracts/', 'config/', 'data/', 'ml/', 'store/', 'activities/', 'workflows/', 'pipelines/', 'serving/', 'api/', 'stack/'],
 };

@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { CleanRuleSchema } from './clean-rules.ts';
 import { ExpectationsSchema } from './expectations.ts';
 import { FeaturesSchema } from './features.ts';
 import { NameSchema } from './ids.ts';
@@ -31,7 +32,18 @@ export const ValidateInputSchema = z.object({
   quarantine: z.union([z.boolean(), z.object({ /** Largest share of the rows that may be put aside. */ atMost: z.number().gt(0).lte(1) })]).default(false),
 });
 
-export const CleanInputSchema = z.object({ dataset: DatasetRefSchema, transforms: z.array(RowTransformSchema).min(1) });
+export const CleanInputSchema = z.object({
+  dataset: DatasetRefSchema,
+  /** In order: rules of a recipe, and plain row transforms. */
+  rules: z
+    .array(z.union([CleanRuleSchema, RowTransformSchema]))
+    .min(1)
+    .max(500),
+  /** Rows that fitted rules take their figures from. Default: none, and such rules are refused. */
+  fitOn: DatasetRefSchema.optional(),
+  /** Datasets that get the row-wise rules alike, with the same fitted figures; rules over many rows leave them as they are. */
+  alongside: z.record(z.string(), DatasetRefSchema).default({}),
+});
 
 export const SplitInputSchema = z.object({ dataset: DatasetRefSchema, options: SplitOptionsSchema });
 export const FoldInputSchema = z.object({ dataset: DatasetRefSchema, options: FoldOptionsSchema });

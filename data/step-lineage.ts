@@ -10,10 +10,11 @@
 import type { Column } from '../contracts/columns.ts';
 import { MillraceError } from '../contracts/errors.ts';
 import type { DatasetManifest } from '../contracts/references.ts';
-import { type Expression, type RowTransform, RowTransformSchema } from '../contracts/row-transforms.ts';
+import { type RowTransform, RowTransformSchema } from '../contracts/row-transforms.ts';
 import { type DuckDb, toCount } from './duckdb.ts';
 import { transformedRelation } from './row-transforms-sql.ts';
 import { identifier } from './sql-text.ts';
+import { columnsRead, unservedAfter } from './unserved.ts';
 
 /** A counterpart may compute with other roundings than the step: values this close (relative) are the same. */
 const CLOSE = 1e-9;
@@ -50,7 +51,7 @@ export async function stepLineage(db: DuckDb, result: StepResult): Promise<Linea
   const changed = columns.filter(({ name }) => !same.has(name));
   const sensitive = Object.fromEntries(Object.entries(parent.sensitive).filter(([name]) => columns.some((column) => column.name === name)));
   const because = `the step ${step}`;
-  const stillUnserved = Object.entries(parent.unserved).filter(([name]) => columns.some((column) => column.name === name));
+  const stillUnserved = Object.entries(unservedAfter(parent.unserved, serving)).filter(([name]) => columns.some((column) => column.name === name));
   const unserved = Object.fromEntries([...stillUnserved, ...changed.map(({ name }): [string, string] => [name, because])]);
 
   const transforms = [...parent.transforms.map((transform) => RowTransformSchema.parse(transform)), ...serving];
@@ -79,20 +80,14 @@ const plain = (columns: readonly Column[]): { name: string; type: Column['type']
 function columnsOf(transform: RowTransform): readonly string[] {
   switch (transform.kind) {
     case 'set':
-      return [transform.column, ...namesIn(transform.to)];
+      return [transform.column, ...columnsRead(transform.to)];
     case 'drop':
       return transform.columns;
     case 'rename':
       return [transform.from, transform.to];
     case 'keep':
-      return namesIn(transform.where);
+      return columnsRead(transform.where);
   }
-}
-
-function namesIn(expression: Expression): readonly string[] {
-  if (expression.op === 'column') return [expression.name];
-  if (expression.op === 'call') return expression.args.flatMap(namesIn);
-  return expression.op === 'hash' ? namesIn(expression.value) : [];
 }
 
 interface Compared {

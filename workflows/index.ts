@@ -1,4 +1,22 @@
 /** What pipeline authors import from `millrace`. Safe in workflow code: no IO is reachable from here. */
+export {
+  type CleanRule,
+  clip,
+  deduplicate,
+  dropOutliers,
+  extract,
+  fillFromMajority,
+  impute,
+  lowerCase,
+  mapValues,
+  normalizeUnicode,
+  nullIf,
+  parseDate,
+  parseNumber,
+  replaceText,
+  trim,
+  upperCase,
+} from '../contracts/clean-rules.ts';
 export { MillraceError } from '../contracts/errors.ts';
 export * from '../contracts/expectations.ts';
 export { categorical, datetime, type Features, numeric, text } from '../contracts/features.ts';

@@ -1,5 +1,6 @@
 import { condition, upsertSearchAttributes } from '@temporalio/workflow';
 import type { z } from 'zod';
+import type { CleanRule } from '../contracts/clean-rules.ts';
 import { MillraceError } from '../contracts/errors.ts';
 import type { Expectations } from '../contracts/expectations.ts';
 import type { Features } from '../contracts/features.ts';
@@ -34,9 +35,32 @@ export function validate(
   return runStage('validate', 'validate', { dataset, ...input }, options);
 }
 
-/** Applies row transforms; the same ones are applied to requests of a model trained on the result. */
-export function clean(dataset: DatasetRef, transforms: readonly RowTransform[], options?: StageOptions): Promise<DatasetRef> {
-  return runStage('clean', 'clean', { dataset, transforms }, options);
+export interface CleanStageOptions extends StageOptions {
+  /** Rows that `impute`, `clip` and `dropOutliers` take their figures from: training rows. Not with parts, which have their own. */
+  readonly fitOn?: DatasetRef;
+}
+
+/**
+ * Cleans by a recipe: rules and row transforms, in order. What they do to a row alone is done to requests too. Given the parts of a
+ * split, figures come from the training part and are applied to all three; rules over many rows (de-duplicate, drop outliers, fill from
+ * a majority) change the training part only.
+ */
+export function clean(parts: SplitRef, rules: readonly (CleanRule | RowTransform)[], options?: StageOptions): Promise<SplitRef>;
+export function clean(dataset: DatasetRef, rules: readonly (CleanRule | RowTransform)[], options?: CleanStageOptions): Promise<DatasetRef>;
+export async function clean(
+  data: DatasetRef | SplitRef,
+  rules: readonly (CleanRule | RowTransform)[],
+  { fitOn, ...options }: CleanStageOptions = {},
+): Promise<DatasetRef | SplitRef> {
+  if ('kind' in data) return runStage('clean', 'clean', { dataset: data, rules, ...(fitOn === undefined ? {} : { fitOn }) }, options);
+  const { train: dataset, validation, test } = data;
+  const cleaned = await runStage<{ dataset: DatasetRef; validation: DatasetRef; test: DatasetRef }>(
+    'clean',
+    'clean',
+    { dataset, rules, fitOn: dataset, alongside: { validation, test } },
+    options,
+  );
+  return { train: cleaned.dataset, validation: cleaned.validation, test: cleaned.test };
 }
 
 /**

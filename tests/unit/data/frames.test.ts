@@ -106,7 +106,12 @@ describe('what a step did to the columns', () => {
   });
 
   it('keeps what came before: the transforms of the dataset stay, and what could not be served still cannot', async () => {
-    const cut = await cleanDataset({ manifest: flights.manifest, id: flights.ref.id, transforms: [set('late', call('greater', col('delay'), 15))], artifacts });
+    const { dataset: cut } = await cleanDataset({
+      manifest: flights.manifest,
+      id: flights.ref.id,
+      rules: [set('late', call('greater', col('delay'), 15))],
+      artifacts,
+    });
     const first = await query('SELECT *, length(origin) AS n FROM dataset', cut);
     expect(first.manifest.transforms).toEqual(cut.manifest.transforms);
     const second = await query('SELECT * EXCLUDE (delay) FROM dataset', first);
@@ -115,7 +120,12 @@ describe('what a step did to the columns', () => {
   });
 
   it('makes all columns their own source when it changes one that transforms read', async () => {
-    const cut = await cleanDataset({ manifest: flights.manifest, id: flights.ref.id, transforms: [set('late', call('greater', col('delay'), 15))], artifacts });
+    const { dataset: cut } = await cleanDataset({
+      manifest: flights.manifest,
+      id: flights.ref.id,
+      rules: [set('late', call('greater', col('delay'), 15))],
+      artifacts,
+    });
     const made = await query('SELECT * REPLACE (delay + 1 AS delay) FROM dataset', cut);
     expect(made.manifest.transforms).toEqual([]);
     expect(made.manifest.unserved).toEqual({ delay: 'the step myStep', late: 'the step myStep' });
@@ -153,7 +163,7 @@ describe('the counterpart that a step declares for serving', () => {
 
   it('may hash, with the key of the project', async () => {
     const serving = [set('origin', hashed(col('origin')))];
-    const known = await cleanDataset({ manifest: flights.manifest, id: flights.ref.id, transforms: serving, artifacts, hashKey: HASH_KEY });
+    const { dataset: known } = await cleanDataset({ manifest: flights.manifest, id: flights.ref.id, rules: serving, artifacts, hashKey: HASH_KEY });
     const path = (await datasetFiles(artifacts, known.manifest))[0]?.path ?? '';
     const made = await query(`SELECT d.* REPLACE (h.origin AS origin) FROM dataset d POSITIONAL JOIN read_parquet('${path}') h`, flights, {
       serving,

@@ -289,7 +289,12 @@ describe('clean', () => {
   it('adds its transforms behind those of the dataset and keeps what raw rows look like', async () => {
     await file('clean.csv', 'a,b\n1, x \n2,y\n');
     const raw = await ingest({ format: 'csv', path: 'clean.csv' }, { transforms: [set('c', call('add', col('a'), 1))] });
-    const cleaned = await cleanDataset({ manifest: raw.manifest, id: raw.ref.id, transforms: [set('b', call('trim', col('b'))), drop('a')], artifacts });
+    const { dataset: cleaned } = await cleanDataset({
+      manifest: raw.manifest,
+      id: raw.ref.id,
+      rules: [set('b', call('trim', col('b'))), drop('a')],
+      artifacts,
+    });
     expect(cleaned.manifest.transforms).toHaveLength(3);
     expect(cleaned.manifest.rawColumns.map(({ name }) => name)).toEqual(['a', 'b']);
     expect(cleaned.manifest.parents).toEqual([raw.ref.id]);

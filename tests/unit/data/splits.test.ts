@@ -261,10 +261,10 @@ describe('a golden set', () => {
 
   it('is the test part of a fixed split, with what the dataset went through since, and stays through its descendants', async () => {
     const dataset = await table(rowsOf(1000, 20), { golden: { fraction: 0.2, by: ['id'], seed: 0 } });
-    const cleaned = await cleanDataset({
+    const { dataset: cleaned } = await cleanDataset({
       manifest: dataset.manifest,
       id: dataset.ref.id,
-      transforms: [set('double', call('multiply', col('x'), 2)), drop('t'), keep(call('greater', col('x'), 3))],
+      rules: [set('double', call('multiply', col('x'), 2)), drop('t'), keep(call('greater', col('x'), 3))],
       artifacts,
     });
     const made = await split(cleaned, { by: 'fixed', group: 'g' });
@@ -361,10 +361,10 @@ describe('leaks', () => {
     expect(new Set((await say('price')) as string[])).toEqual(new Set(['gross', 'grown']));
     expect(await say('kind')).toEqual(['code']);
     expect(await say('code')).toEqual(['kind']);
-    const late = await cleanDataset({
+    const { dataset: late } = await cleanDataset({
       manifest: dataset.manifest,
       id: dataset.ref.id,
-      transforms: [set('dear', call('greater', col('price'), 1000)), drop('price', 'gross', 'grown')],
+      rules: [set('dear', call('greater', col('price'), 1000)), drop('price', 'gross', 'grown')],
       artifacts,
     });
     const found = (await split(late, { by: 'random', leaks: { target: 'dear' } })).leaks!.report.findings;
