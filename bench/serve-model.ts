@@ -184,5 +184,6 @@ export function serveModelPredictor(model: ServeModel, onnx: { readonly sha256: 
     trainingProfile: null,
     sample: { rows: [], output: [] },
     importance: [],
+    unserved: {},
   };
 }

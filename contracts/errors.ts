@@ -94,6 +94,13 @@ export const ERRORS = {
   MODEL_INVALID: entry(422, 1, false, 'The model file cannot be used.', 'The file must be a valid ONNX model whose inputs and outputs match its signature.'),
   OUT_OF_MEMORY: entry(507, 1, false, 'The work ran out of memory.', 'Use a pool with more memory, a smaller sample, or fewer features.'),
   ACCEPTANCE_FAILED: entry(422, 1, false, 'The model does not meet its acceptance rules.', 'Look at each rule listed with the value found.'),
+  UNSERVED_COLUMN: entry(
+    422,
+    1,
+    false,
+    'The model reads a column that requests cannot be given.',
+    'Leave the columns listed out of the features, or give what made them a counterpart for requests.',
+  ),
   GATE_REJECTED: entry(409, 1, false, 'A reviewer rejected the gate.', 'See the reason; start a new run when it is settled.'),
   LABELS_MISSING: entry(
     408,

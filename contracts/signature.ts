@@ -43,5 +43,7 @@ export const PredictorSchema = z.object({
   /** Rows with the output the graph must give for them, to 1e-4; checked before a version gets traffic. */
   sample: z.object({ rows: z.array(z.record(z.string(), z.unknown())), output: z.array(z.array(z.number())) }),
   importance: z.array(z.object({ feature: z.string(), share: z.number() })),
+  /** Columns that the graph reads and no request can be given as the training rows were: column → what made or changed it. */
+  unserved: z.record(z.string(), z.string()).default({}),
 });
 export type Predictor = z.infer<typeof PredictorSchema>;

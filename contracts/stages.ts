@@ -101,6 +101,8 @@ export const RegisterInputSchema = z.object({
   candidate: CandidateRefSchema.optional(),
   model: NameSchema,
   description: z.string().max(5000).optional(),
+  /** Columns that the model reads, that were made without a counterpart for requests, and that whoever asks will send made the same way. */
+  acceptUnserved: z.array(z.string().min(1)).default([]),
 });
 
 /** A bare ONNX file as a candidate: read from the project folder, checked, wrapped into a predictor. */

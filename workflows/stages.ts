@@ -143,10 +143,14 @@ export function evaluate(
   return runStage('evaluate', 'evaluate', { candidate, ...input }, options);
 }
 
-/** Gives the judged candidate a version number in the registry, as the model's alias `candidate`. */
+/**
+ * Gives the judged candidate a version number in the registry, as the model's alias `candidate`.
+ *
+ * @throws UNSERVED_COLUMN where the model reads a column that a step or a rule over many rows made or changed, and that is not in `acceptUnserved`.
+ */
 export function register(
   judged: EvaluationRef | CandidateRef,
-  input: { readonly model: string; readonly description?: string },
+  input: { readonly model: string; readonly description?: string; readonly acceptUnserved?: readonly string[] },
   options?: StageOptions,
 ): Promise<VersionRef> {
   upsertSearchAttributes({ MillraceModel: [input.model] });

@@ -1,6 +1,6 @@
 import { MillraceError } from '../../contracts/errors.ts';
 import type { VersionRef } from '../../contracts/references.ts';
-import { PredictorSchema } from '../../contracts/signature.ts';
+import { type Predictor, PredictorSchema } from '../../contracts/signature.ts';
 import { RegisterInputSchema } from '../../contracts/stages.ts';
 import { defineStage } from '../stage-definition.ts';
 
@@ -8,10 +8,11 @@ import { defineStage } from '../stage-definition.ts';
 export const registerStage = defineStage({
   input: RegisterInputSchema,
   cacheable: false,
-  run: async ({ evaluation, candidate, model, description }, { call, deps, token }) => {
+  run: async ({ evaluation, candidate, model, description, acceptUnserved }, { call, deps, token }) => {
     const chosen = evaluation?.candidate ?? candidate;
     if (!chosen) throw new MillraceError('INVALID_PARAMETERS', 'register needs an evaluation or a candidate.');
     const predictor = PredictorSchema.parse(await deps.artifacts.getJson(chosen.predictor));
+    refuseUnserved(predictor, acceptUnserved);
     await deps.artifacts.pathOf(predictor.onnx); // what is registered must be whole
     const run = await deps.store.runs.get(call.runId);
     const { version } = await deps.store.models.register({
@@ -27,3 +28,20 @@ export const registerStage = defineStage({
     return { output, summary: `${model} ${String(version)}, as candidate` };
   },
 });
+
+function refuseUnserved({ unserved }: Predictor, accepted: readonly string[]): void {
+  const refused = Object.entries(unserved).filter(([column]) => !accepted.includes(column));
+  if (refused.length === 0) return;
+  throw new MillraceError(
+    'UNSERVED_COLUMN',
+    `The model reads ${refused.map(([column]) => column).join(', ')}: no request can be given that as the training rows were.`,
+    {
+      problems: refused.map(([column, how]) => ({
+        path: `features.${column}`,
+        column,
+        message: `It was made or changed by ${how}, which has no counterpart for a single request.`,
+        fix: `Leave it out of the features; or give the step its counterpart (serving); or, when whoever asks sends it made the same way, register with acceptUnserved: ['${column}'].`,
+      })),
+    },
+  );
+}

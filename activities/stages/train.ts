@@ -69,6 +69,9 @@ export const trainStage = defineStage({
       trainingProfile: manifest.profile,
       sample,
       importance: [...trained.importance],
+      unserved: Object.fromEntries(
+        Object.entries(manifest.unserved).filter(([name]) => [...trained.graph.numbers, ...trained.graph.dates, ...trained.graph.strings].includes(name)),
+      ),
     });
     const { sha256, sizeBytes } = await deps.artifacts.putJson(predictor);
     const output: CandidateRef = {

@@ -84,3 +84,27 @@ describe("a person's own steps", () => {
     expect((await stageOf(env, record?.id ?? '', 'notADataset')).attempts).toBe(1);
   });
 });
+
+describe('a model that reads what a step made', () => {
+  it('is registered where the step has a counterpart for requests, which then carry the raw column', async () => {
+    const { runId } = await env.run('trained', { model: 'served' });
+    const version = await env.deps.store.models.find('served');
+    expect(version).not.toBeNull();
+    const stage = await stageOf(env, String(runId), 'train-linear');
+    const { predictor } = (stage.output as { value: { predictor: string } }).value;
+    const { signature } = (await env.deps.artifacts.getJson(predictor)) as { signature: { columns: { name: string }[]; transforms: { column: string }[] } };
+    expect(signature.columns.map(({ name }) => name).sort()).toEqual(['carrier', 'distance']);
+    expect(signature.transforms.map(({ column }) => column)).toEqual(['converted']);
+  });
+
+  it('is refused where it has none, with the column and what made it, unless that is accepted', async () => {
+    const report = await failureOf(await env.start('trained', { model: 'skewed', counterpart: false }));
+    expect(report).toMatchObject({
+      code: 'UNSERVED_COLUMN',
+      problems: [{ column: 'converted', message: expect.stringContaining('convertForTraining') as string }],
+    });
+    expect(await env.deps.store.models.find('skewed')).toBeNull();
+    await env.run('trained', { model: 'skewed', counterpart: false, accept: ['converted'] });
+    expect(await env.deps.store.models.find('skewed')).not.toBeNull();
+  });
+});

@@ -23,7 +23,7 @@ import {
 import { z } from 'zod';
 import type * as trainedSteps from './steps.ts';
 
-const { convertDistance, inspect } = steps<typeof trainedSteps>();
+const { convertDistance, convertForTraining, inspect } = steps<typeof trainedSteps>();
 
 /** Raw rows to a registered version, as short as it gets. */
 export const trained = definePipeline(
@@ -36,6 +36,8 @@ export const trained = definePipeline(
       l2: z.number().default(1),
       cache: z.boolean().default(true),
       deploy: z.boolean().default(false),
+      counterpart: z.boolean().default(true),
+      accept: z.array(z.string()).default([]),
     }),
   },
   async (p) => {
@@ -43,7 +45,7 @@ export const trained = definePipeline(
     const checked = await validate(raw, {
       expectations: expectations({ table: [rowCount({ min: 1 }), columnsExist(['distance', 'carrier'])], distance: [notNull()] }),
     });
-    const converted = await convertDistance(checked, { factor: p.factor });
+    const converted = await (p.counterpart ? convertDistance(checked, { factor: p.factor }) : convertForTraining(checked, { factor: p.factor }));
     const { rows } = await inspect(converted.rows);
     const { train: fit, validation, test } = await split(converted, { by: 'random', seed: 1 });
     const candidate = await train(fit, {
@@ -53,7 +55,7 @@ export const trained = definePipeline(
       validation,
     });
     const judged = await evaluate(candidate, { on: test, accept: { atLeast: { auc: 0.5 }, beats: champion(p.model) } });
-    const version = await register(judged, { model: p.model });
+    const version = await register(judged, { model: p.model, acceptUnserved: p.accept });
     if (p.deploy) {
       await approval('production', { version, when: false });
       await deploy(version, { endpoint: p.model, rollout: canary({ percent: [50], bake: 500 }) });
