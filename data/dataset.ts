@@ -26,7 +26,21 @@ export type ManifestDraft = Omit<DatasetManifest, Provenance> & Partial<Pick<Dat
 
 /** Stores a manifest. One that is derived from another says so by spreading it: what it does not state anew, it inherits. */
 export async function storeManifest(artifacts: ArtifactPort, draft: ManifestDraft): Promise<StoredDataset> {
-  const { format, name, rows, columns, files, transforms, rawColumns, profile, parents, unserved = {}, sensitive = {}, golden = null, increment = null } = draft;
+  const {
+    format,
+    name,
+    rows,
+    columns,
+    files,
+    transforms,
+    rawColumns,
+    profile,
+    parents,
+    unserved = {},
+    sensitive = {},
+    golden = null,
+    increment = null,
+  } = draft;
   // Key by key: the manifest's name is the hash of its text.
   const manifest = { format, name, rows, columns, files, transforms, rawColumns, profile, parents, unserved, sensitive, golden, increment };
   const { sha256 } = await artifacts.putJson(manifest);

@@ -110,6 +110,47 @@ describe('Incremental ingest', () => {
   });
 });
 
+describe('Expectations', () => {
+  it('put failing rows aside with what they fail, or end the run with all of it', async () => {
+    const { checked, runId } = (await env.run('weather')) as unknown as { checked: DatasetRef; runId: string };
+    expect(checked.rows).toBe(3);
+    const made = (await env.deps.store.datasets.list({ limit: 50 })).filter((dataset) => dataset.runId === runId);
+    const aside = made.find(({ kind }) => kind === 'quarantine');
+    expect(aside).toMatchObject({ name: 'weather-quarantine', rows: 2 });
+    const manifest = await loadManifest(env.deps.artifacts, { id: aside?.id ?? '' });
+    const path = await env.deps.artifacts.pathOf(manifest.files[0]?.sha256 ?? '');
+    const reasons = await withDuckDb({}, (db) => db.rows(`SELECT failed_expectations AS why FROM read_parquet('${path}')`));
+    expect(reasons).toEqual([{ why: 'high.between' }, { why: 'compareColumns' }]);
+
+    const report = await failureOf(await env.start('weather', { quarantine: false }));
+    expect(report).toMatchObject({
+      code: 'EXPECTATIONS_FAILED',
+      problems: [
+        { path: 'compareColumns', row: 3 },
+        { path: 'high.between', row: 1, found: '93.5' },
+      ],
+    });
+  });
+});
+
+describe('Cleaning', () => {
+  it('repairs the table, and fills the parts with figures of the training part', async () => {
+    const { tidy, parts } = (await env.run('brews')) as unknown as { tidy: DatasetRef; parts: { train: DatasetRef; validation: DatasetRef; test: DatasetRef } };
+    const open = async (ref: DatasetRef, list: string) => {
+      const manifest = await loadManifest(env.deps.artifacts, ref);
+      const path = await env.deps.artifacts.pathOf(manifest.files[0]?.sha256 ?? '');
+      return { manifest, rows: await withDuckDb({}, (db) => db.rows(`SELECT ${list} FROM read_parquet('${path}')`)) };
+    };
+    const whole = await open(tidy, 'ounces, abv, ibu, city, state');
+    expect(whole.rows[2]).toEqual({ ounces: 16, abv: 0.055, ibu: 41, city: 'San Diego', state: 'CA' });
+    expect(whole.rows[0]).toMatchObject({ ibu: null });
+    const [train, test] = [await open(parts.train, 'ibu'), await open(parts.test, 'ibu')];
+    expect([...train.rows, ...test.rows].every(({ ibu }) => typeof ibu === 'number')).toBe(true);
+    expect(test.manifest.transforms).toEqual(train.manifest.transforms);
+    expect(test.manifest.unserved).toEqual({});
+  });
+});
+
 describe('Steps of your own', () => {
   it('make a column that is served by its counterpart, and one that is not', async () => {
     const { ranked } = (await env.run('distances')) as unknown as { ranked: DatasetRef };
