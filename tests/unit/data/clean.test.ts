@@ -356,8 +356,7 @@ interface Repair {
 }
 /** Cells of `made` against the truth, by position; missing and empty are the same, white space at the ends is none. */
 async function repairOf(dirty: StoredDataset, made: StoredDataset, truth: StoredDataset): Promise<Repair> {
-  const cell = (value: unknown): string =>
-    value === null || value === undefined ? '' : typeof value === 'number' ? String(value) : String(value as string).trim();
+  const cell = (value: unknown): string => (value === null || value === undefined ? '' : typeof value === 'number' ? String(value) : String(value).trim());
   const [before, after, right] = [await rowsOf(dirty), await rowsOf(made), await rowsOf(truth)];
   const count = { wrong: 0, repaired: 0, broken: 0, changed: 0 };
   before.forEach((row, at) => {
@@ -441,7 +440,7 @@ describe('real dirty data', () => {
         `SELECT d.* EXCLUDE (n) REPLACE (${columns.map((name) => `coalesce(best_${name}.v, d.${name}) AS ${name}`).join(', ')}) FROM ${from} ORDER BY d.n`,
       );
     });
-    return dataset(rows as readonly object[], Object.fromEntries(Object.keys(rows[0] ?? {}).map((name) => [name, 'string' as const])));
+    return dataset(rows, Object.fromEntries(Object.keys(rows[0] ?? {}).map((name) => [name, 'string' as const])));
   }
 
   it('adult: reads as it is, with a recipe of a few lines', async () => {

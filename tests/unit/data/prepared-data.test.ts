@@ -3,7 +3,6 @@ import { join } from 'node:path';
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import * as e from '../../../contracts/expectations.ts';
-import { MillraceError } from '../../../contracts/errors.ts';
 import type { Profile } from '../../../contracts/profile.ts';
 import { type SplitOptionsInput, SplitOptionsSchema } from '../../../contracts/split.ts';
 import { datasetFiles, type StoredDataset } from '../../../data/dataset.ts';
