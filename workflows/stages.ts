@@ -29,7 +29,7 @@ export function ingest(
  */
 export function validate(
   dataset: DatasetRef,
-  input: { readonly expectations: Expectations; readonly quarantine?: boolean },
+  input: { readonly expectations: Expectations; readonly quarantine?: boolean | { readonly atMost: number } },
   options?: StageOptions,
 ): Promise<DatasetRef> {
   return runStage('validate', 'validate', { dataset, ...input }, options);
