@@ -106,7 +106,7 @@ const PLANTED: readonly Planted[] = [
     "import { DuckDBInstance } from '@duckdb/node-api';\nexport const x = DuckDBInstance;",
     'duckdb-is-spoken-by-data-only',
   ),
-  one('the API importing data beyond row transforms', 'api/bad.ts', "import { read } from '../data/read.ts';\nexport const x = read;", 'api-arrows'),
+  one('the API importing an activity', 'api/bad.ts', "import { step } from '../activities/steps.ts';\nexport const x = step;", 'api-arrows'),
   one('the command line importing an activity', 'cli/bad.ts', "import { step } from '../activities/steps.ts';\nexport const x = step;", 'cli-arrows'),
   one('the stack importing a worker', 'stack/bad.ts', "import { worker } from '../workers/cpu.ts';\nexport const x = worker;", 'stack-arrows'),
   one('a worker importing a benchmark or test tool', 'workers/bad.ts', "import { kit } from '../testing/kit.ts';\nexport const x = kit;", 'workers-arrows'),
