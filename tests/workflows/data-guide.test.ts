@@ -240,7 +240,7 @@ describe('Splits and leaks', () => {
 
 describe('Features', () => {
   it('are those of each label’s instant', async () => {
-    const { training } = (await env.run('spending')) as unknown as { readonly training: DatasetRef };
+    const { training } = (await env.run('offers')) as unknown as { readonly training: DatasetRef };
     const manifest = await loadManifest(env.deps.artifacts, training);
     expect(manifest.columns.map(({ name }) => name)).toEqual(['customer', 'at', 'churned', 'last_amount', 'last_cents', 'orders_7d', 'mean_7d']);
     const path = await env.deps.artifacts.pathOf(manifest.files[0]?.sha256 ?? '');
