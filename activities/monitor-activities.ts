@@ -5,7 +5,9 @@ import { retrainingWorkflowId, WORKFLOW_QUEUE } from '../contracts/queues.ts';
 import type { RetrainRequest } from '../contracts/retraining.ts';
 import { type ColumnDrift, measureDrift } from '../data/drift.ts';
 import { predictionSegments } from '../data/prediction-segments.ts';
-import { PredictorSchema } from '../contracts/signature.ts';
+import { type Predictor, PredictorSchema } from '../contracts/signature.ts';
+import type { Review } from '../contracts/stages.ts';
+import { type UncertainOptions, uncertainPredictions } from '../data/uncertain-predictions.ts';
 import type { ActivityDependencies } from './dependencies.ts';
 import { toActivityFailure } from './failure.ts';
 import type { MonitorActivities, MonitorWindowInput, MonitorWindowResult } from './types.ts';
@@ -48,9 +50,10 @@ async function checkWindow(deps: ActivityDependencies, input: MonitorWindowInput
   const from = earlier[0]?.to ?? new Date(Date.now() - input.everyMs).toISOString();
   const segments = await predictionSegments(deps.config.home, endpoint, from);
   const { model, version } = route.champion;
+  if (input.review) await flagForReview(deps, input, input.review, predictor, { paths: segments, model, version, from, to });
   const { rows, columns } = await measureDrift({ kind: 'predictionLog', paths: segments, model, version, from, to }, profile, {
     // a clock always moves on: dates differ from training's by their nature
-    columns: [...predictor.signature.graph.numbers, ...predictor.signature.graph.strings],
+    columns: watchedColumns(predictor),
     signal: Context.current().cancellationSignal,
     onProgress: () => {
       Context.current().heartbeat();
@@ -74,6 +77,44 @@ async function checkWindow(deps: ActivityDependencies, input: MonitorWindowInput
       evidence: { from, to, worst },
     });
   return { verdict: drifted ? 'drifted' : 'steady', rows, worst: worst ? { column: worst.column, psi: worst.psi } : null, retrainingAsked: ask };
+}
+
+/** What the graph reads, and the raw columns that requests carry for it as they are. */
+function watchedColumns({ signature: { graph, columns, transforms } }: Predictor): readonly string[] {
+  const changed = new Set(transforms.flatMap((transform) => (transform.kind === 'set' ? [transform.column] : [])));
+  const raw = columns.filter(({ name, type }) => type !== 'timestamp' && type !== 'date' && !changed.has(name)).map(({ name }) => name);
+  return [...new Set([...graph.numbers, ...graph.strings, ...raw])];
+}
+
+const MOST_SHOWN_CHARACTERS = 20_000;
+
+/** Puts the least sure predictions of the window into the queue; the same ones again change nothing. */
+async function flagForReview(
+  deps: ActivityDependencies,
+  { endpoint }: MonitorWindowInput,
+  { queue, between, atMost }: Review,
+  { signature: { task } }: Predictor,
+  window: Pick<UncertainOptions, 'paths' | 'model' | 'version' | 'from' | 'to'>,
+): Promise<void> {
+  if (task.kind !== 'binary' && task.kind !== 'multiclass') return;
+  const found = await uncertainPredictions({ ...window, between, atMost, signal: Context.current().cancellationSignal });
+  if (found.length === 0) return;
+  await deps.store.labels.openQueue({ name: queue, question: `${task.target}?`, classes: task.classes });
+  const shown = (value: unknown): string | number | boolean | null => {
+    if (value === null || value === undefined) return null;
+    if (typeof value === 'number' || typeof value === 'boolean') return value;
+    return (typeof value === 'string' ? value : JSON.stringify(value)).slice(0, MOST_SHOWN_CHARACTERS);
+  };
+  await deps.store.labels.enqueue(
+    queue,
+    found.map(({ requestId, row, inputs, uncertainty }) => ({
+      endpoint,
+      requestId,
+      row,
+      shown: Object.fromEntries(Object.entries(inputs).map(([name, value]) => [name, shown(value)])),
+      priority: uncertainty,
+    })),
+  );
 }
 
 const isOf = (figures: unknown, model: string, version: number): boolean => {

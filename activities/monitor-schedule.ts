@@ -12,6 +12,7 @@ export async function putMonitorSchedule(deps: Pick<ActivityDependencies, 'clien
     pipeline,
     everyMs: input.everyMs,
     leastRows: input.leastRows,
+    ...(input.review ? { review: input.review } : {}),
     ...(input.retrainOn ? { retrainOn: { windows: input.retrainOn.windows, ...(input.retrainOn.psi === undefined ? {} : { psi: input.retrainOn.psi }) } } : {}),
   };
   const action = {

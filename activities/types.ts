@@ -3,7 +3,7 @@ import type { ErrorReport } from '../contracts/errors.ts';
 import type { Purpose, Trigger } from '../contracts/run.ts';
 import type { Route, ServedVersion } from '../contracts/routes.ts';
 import type { RetrainingEntry, RetrainRequest } from '../contracts/retraining.ts';
-import type { RolloutOutcome, RolloutStrategy, StageCall, StageResult } from '../contracts/stages.ts';
+import type { Review, RolloutOutcome, RolloutStrategy, StageCall, StageResult } from '../contracts/stages.ts';
 
 /** What workflows may call. Names are persisted in histories: a rename needs a plan. */
 export interface RunActivities {
@@ -138,6 +138,7 @@ export interface MonitorWindowInput {
   readonly everyMs: number;
   readonly leastRows: number;
   readonly retrainOn?: { readonly psi?: number; readonly windows: number };
+  readonly review?: Review;
 }
 
 export interface MonitorWindowResult {

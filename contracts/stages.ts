@@ -126,6 +126,16 @@ export type RolloutStrategy = z.infer<typeof RolloutStrategySchema>;
 
 export const DeployInputSchema = z.object({ version: VersionRefSchema, endpoint: NameSchema, rollout: RolloutStrategySchema });
 
+export const ReviewSchema = z.object({
+  /** A standing queue; made with the model's classes where it is not there. */
+  queue: NameSchema,
+  /** Range of the score (probability of the positive class; of several classes the greatest), both ends in it. */
+  between: z.tuple([z.number().min(0).max(1), z.number().min(0).max(1)]).refine(([low, high]) => low <= high, 'the first must not be above the second'),
+  /** At most so many a window, the least sure first. */
+  atMost: z.number().int().min(1).max(1000).default(50),
+});
+export type Review = z.infer<typeof ReviewSchema>;
+
 export const MonitorInputSchema = z.object({
   endpoint: NameSchema,
   everyMs: z.number().int().min(1000),
@@ -139,6 +149,8 @@ export const MonitorInputSchema = z.object({
       windows: z.number().int().min(1).default(2),
     })
     .optional(),
+  /** Predictions that people shall look at: those whose score lies in a range, put into a label queue window by window. */
+  review: ReviewSchema.optional(),
 });
 
 export const ApproveInputSchema = z.object({ version: VersionRefSchema, gate: NameSchema });

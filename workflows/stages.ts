@@ -232,7 +232,13 @@ export async function deploy(
 /** Watches the endpoint by a Temporal Schedule `monitor/<endpoint>`: recent requests against the training profile. */
 export function monitor(
   endpoint: string,
-  input: { readonly every: Duration; readonly leastRows?: number; readonly retrainOn?: { readonly psi?: number; readonly windows?: number } },
+  input: {
+    readonly every: Duration;
+    readonly leastRows?: number;
+    readonly retrainOn?: { readonly psi?: number; readonly windows?: number };
+    /** Predictions that people shall look at, put into a label queue: their answers become labels of the requests. */
+    readonly review?: { readonly queue: string; readonly between: readonly [number, number]; readonly atMost?: number };
+  },
   options?: StageOptions,
 ): Promise<void> {
   const { every, ...rest } = input;

@@ -31,8 +31,8 @@ async function logRequests(name: string, rows: number, shape: (share: number) =>
       model: 'late',
       version: 1,
       challenger: false,
-      inputs: { converted: shape((row + 0.5) / rows), carrier: row % 2 === 0 ? 'A' : 'B' },
-      output: [0.5, 0.5],
+      inputs: { distance: shape((row + 0.5) / rows), carrier: row % 2 === 0 ? 'A' : 'B' },
+      output: [row / rows],
       latencyMs: 1,
     }),
   );
@@ -55,8 +55,8 @@ async function look(): Promise<MonitorWindowResult> {
   return (await env.client.workflow.getHandle(action.action.workflow.workflowId).result()) as MonitorWindowResult;
 }
 
-const asTrained = (share: number): number => share * 1_609;
-const farOnly = (share: number): number => 1_200 + share * 400;
+const asTrained = (share: number): number => share * 1_000;
+const farOnly = (share: number): number => 750 + share * 250;
 
 describe('the monitor of an endpoint', () => {
   it('is a schedule that looks at each window, and carries what the pipeline said', async () => {
@@ -86,7 +86,7 @@ describe('the monitor of an endpoint', () => {
   it('asks for a retraining after so many drifted windows in a row as the pipeline said, with its evidence', async () => {
     await logRequests('drifted', 600, farOnly);
     const first = await look();
-    expect(first).toMatchObject({ verdict: 'drifted', rows: 600, worst: { column: 'converted' }, retrainingAsked: false });
+    expect(first).toMatchObject({ verdict: 'drifted', rows: 600, worst: { column: 'distance' }, retrainingAsked: false });
     expect(first.worst?.psi).toBeGreaterThan(0.25);
     const controller = env.client.workflow.getHandle('retraining/trained');
     expect(await controller.query('ledger')).toEqual([]);
@@ -104,10 +104,21 @@ describe('the monitor of an endpoint', () => {
     const [run] = await env.deps.store.runs.list({ pipeline: 'trained' });
     expect(run?.trigger).toMatchObject({
       kind: 'retrain',
-      reason: expect.stringMatching(/^converted drifted: PSI \d+\.\d+ over 0\.25 in 2 windows in a row$/) as string,
+      reason: expect.stringMatching(/^distance drifted: PSI \d+\.\d+ over 0\.25 in 2 windows in a row$/) as string,
     });
     // each window begins where the one before it ended
     const [newest, before] = await env.deps.store.monitoring.listWindows({ endpoint: ENDPOINT });
     expect(newest?.from).toBe(before?.to);
+  });
+
+  it('puts the predictions that it is least sure of before people, the least sure first, and not twice', async () => {
+    await env.run('reviewed', { endpoint: ENDPOINT, queue: 'late-review' });
+    await logRequests('unsure', 100, asTrained);
+    await look();
+    await look();
+    expect(await env.deps.store.labels.list()).toMatchObject([{ name: 'late-review', classes: ['false', 'true'], open: 5 }]);
+    const item = await env.deps.store.labels.next('late-review', 'ada');
+    // the row in the middle of the log has the score 0.5
+    expect(item?.shown).toMatchObject({ distance: 505, carrier: 'A' });
   });
 });

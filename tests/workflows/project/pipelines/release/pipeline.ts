@@ -49,3 +49,11 @@ export const release = definePipeline(
     return { model: version.model, version: version.version };
   },
 );
+
+/** Has the predictions that an endpoint is least sure of put before people. */
+export const reviewed = definePipeline(
+  { params: z.object({ endpoint: z.string().default('late'), queue: z.string().default('review') }) },
+  async ({ endpoint, queue }) => {
+    await monitor(endpoint, { every: '1 hour', leastRows: 50, review: { queue, between: [0.4, 0.6], atMost: 5 } });
+  },
+);
