@@ -1,5 +1,5 @@
 /** Predictions of a window whose score lies where the model is least sure. */
-import { type DuckDbOptions, toCount, withDuckDb } from './duckdb.ts';
+import { type DuckDbOptions, toCount, toText, withDuckDb } from './duckdb.ts';
 import { listLiteral, numberLiteral, textLiteral } from './sql-text.ts';
 
 export interface UncertainOptions extends DuckDbOptions {
@@ -36,9 +36,9 @@ export async function uncertainPredictions(options: UncertainOptions): Promise<r
       `SELECT requestId AS id, "row" AS r, CAST(inputs AS VARCHAR) AS i, 1 - abs(score - ${numberLiteral((low + high) / 2)}) / ${numberLiteral(half)} AS u FROM (SELECT *, list_max(output) AS score FROM ${log} WHERE requestId IS NOT NULL AND "row" IS NOT NULL AND json_type(inputs) = 'OBJECT' AND model = ${textLiteral(model)} AND version = ${version} AND "at" >= ${textLiteral(from)} AND "at" < ${textLiteral(to)} QUALIFY row_number() OVER (PARTITION BY requestId, "row" ORDER BY "at" DESC) = 1) WHERE score BETWEEN ${numberLiteral(low)} AND ${numberLiteral(high)} ORDER BY u DESC, id, r LIMIT ${atMost}`,
     );
     return rows.map(({ id, r, i, u }) => ({
-      requestId: String(id as string),
+      requestId: toText(id ?? null) ?? '',
       row: toCount(r),
-      inputs: JSON.parse(String(i as string)) as Record<string, unknown>,
+      inputs: JSON.parse(toText(i ?? null) ?? '{}') as Record<string, unknown>,
       uncertainty: toCount(u),
     }));
   });
