@@ -47,7 +47,7 @@ export function addReportCommand(program: Program): void {
           );
         const artifacts = createArtifacts({ root: clients.config.artifacts.folder });
         const manifest = DatasetManifestSchema.parse(await artifacts.getJson(dataset.id));
-        const page = reportPage({
+        const page = await reportPage({
           name: dataset.name,
           id: dataset.id,
           profile: ProfileSchema.parse(await artifacts.getJson(dataset.profile)),

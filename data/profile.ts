@@ -41,7 +41,7 @@ export interface ProfilePlan {
   readonly columns: readonly { readonly column: Column; readonly places: BasePlaces }[];
 }
 
-/** Profiles snapshot files. Three million flights take a few hundred milliseconds. */
+/** Profiles snapshot files. The result is the same for any number of threads, but for the approximate figures that the schema names. */
 export async function profileDataset(files: readonly RankedFile[], columns: readonly Column[], options: DuckDbOptions = {}): Promise<Profile> {
   return withDuckDb(options, async (db) => {
     const scan = createColumnScan(parquetRelation(files.map(({ path }) => path)));
