@@ -27,7 +27,7 @@ h1,h2,h3,td,th,p{overflow-wrap:anywhere}.soft{color:var(--soft);font-size:.8125r
 .head{display:flex;justify-content:space-between;gap:1rem;align-items:baseline}.head .soft{margin:0;white-space:nowrap}
 dl{display:grid;grid-template-columns:repeat(auto-fit,minmax(8rem,1fr));gap:1rem;margin:1.25rem 0 0}dl div{border-left:3px solid var(--mark);padding-left:.75rem}dt{color:var(--soft);font-size:.8125rem}dd{margin:0;font-size:1.35rem;line-height:1.3;font-variant-numeric:tabular-nums}
 table{border-collapse:collapse;width:100%;font-size:.875rem}th{color:var(--soft);font-weight:500}th,td{text-align:left;padding:.4rem .5rem .4rem 0;border-bottom:1px solid var(--line);vertical-align:top}td.n,th.n{text-align:right;padding-right:0;padding-left:.75rem;font-variant-numeric:tabular-nums;white-space:nowrap;overflow-wrap:normal}
-svg{display:block;width:100%;max-width:26rem;height:auto;margin:.75rem 0 .25rem}${PLOT_STYLE}`;
+.state{white-space:nowrap;overflow-wrap:normal;padding-right:1rem}svg{display:block;width:100%;max-width:26rem;height:auto;margin:.75rem 0 .25rem}${PLOT_STYLE}`;
 
 /** Text as HTML shows it, never as markup: names and values may hold anything. */
 const escaped = (text: string): string => text.replace(/[&<>"']/g, (mark) => `&#${String(mark.charCodeAt(0))};`);
@@ -77,7 +77,7 @@ function overview({ profile, sensitive }: ReportContent): string {
     ({ name, type, nulls, distinct }) =>
       `<tr><td>${escaped(name)}${Object.hasOwn(sensitive, name) ? ' <span class="soft">personal</span>' : ''}</td><td>${type}</td><td class="n">${share(nulls, profile.rows)}</td><td class="n">${count(distinct)}</td></tr>`,
   );
-  return `<h2>Overview</h2><table><thead><tr><th>column</th><th>type</th><th class="n">missing</th><th class="n">distinct</th></tr></thead><tbody>${rows.join('')}</tbody></table><p class="soft">Numbers of distinct values may be off by about 2 %.</p>`;
+  return `<h2>Overview</h2><table><thead><tr><th>column</th><th>type</th><th class="n">missing</th><th class="n">distinct</th></tr></thead><tbody>${rows.join('')}</tbody></table><p class="soft">Distinct is exact for numbers and texts with few different values; above 65,536, and for times, it is an estimate that may be off by 10 % and more.</p>`;
 }
 
 function expectationsPart(validation: ValidationResult | null, sensitive: ReportContent['sensitive']): string {
@@ -86,7 +86,7 @@ function expectationsPart(validation: ValidationResult | null, sensitive: Report
     const state = success ? '<span class="good">holds</span>' : `<span class="bad">${severity === 'warn' ? 'warning' : 'fails'}</span>`;
     const hidden = column !== null && Object.hasOwn(sensitive, column);
     const rows = sample.map(({ row, value }) => `row ${count(row)}${hidden ? '' : `: ${escaped(value)}`}`).join('; ');
-    return `<tr><td>${state}</td><td>${escaped(message)}${rows === '' ? '' : `<p class="soft">${rows}</p>`}</td></tr>`;
+    return `<tr><td class="state">${state}</td><td>${escaped(message)}${rows === '' ? '' : `<p class="soft">${rows}</p>`}</td></tr>`;
   });
   return `<h2>Expectations</h2><table><tbody>${items.join('')}</tbody></table>`;
 }

@@ -59,7 +59,9 @@ async function drawn(spec: Omit<TopLevelSpec, 'config'>, label: string): Promise
   }
 }
 
-const COUNTS_AXIS = { title: null, tickCount: 3, format: '~s', domain: false, ticks: false } as const;
+/** Each label by itself: an axis-wide format writes 0k. */
+const NUMBER_LABEL = "format(datum.value, '~s')";
+const COUNTS_AXIS = { title: null, tickCount: 3, labelExpr: NUMBER_LABEL, domain: false, ticks: false } as const;
 
 export interface NumberHistogram {
   readonly edges: readonly number[];
@@ -90,7 +92,7 @@ export async function numberPlot({ edges, counts, marks }: NumberHistogram, labe
               type: 'quantitative',
               bin: { binned: true },
               scale,
-              axis: { title: null, grid: false, tickCount: 5, format: '~s', labelFlush: true },
+              axis: { title: null, grid: false, tickCount: 5, labelExpr: NUMBER_LABEL, labelFlush: true },
             },
             x2: { field: 'to' },
             y: { field: 'n', type: 'quantitative', axis: COUNTS_AXIS },
@@ -131,7 +133,7 @@ export async function timePlot(edges: readonly string[], counts: readonly number
           type: 'temporal',
           bin: { binned: true },
           scale: { type: 'utc', nice: false },
-          axis: { title: null, grid: false, tickCount: 4, labelFlush: true },
+          axis: { title: null, grid: false, tickCount: 4, labelFlush: true, labelOverlap: true, labelSeparation: 12 },
         },
         x2: { field: 'to' },
         y: { field: 'n', type: 'quantitative', axis: COUNTS_AXIS },

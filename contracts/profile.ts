@@ -33,7 +33,10 @@ export const ColumnProfileSchema = z.object({
   name: z.string(),
   type: z.enum(['number', 'integer', 'boolean', 'string', 'timestamp', 'date']),
   nulls: z.number().int(),
-  /** Approximate (HyperLogLog, about 2 % error). */
+  /**
+   * Exact for up to about 65,536 different numbers, and for texts that were counted value by value and have no more than 200 characters.
+   * Else, and for instants, DuckDB's HyperLogLog: 11 % and 13 % too many, 6 % too few for three columns of 3,000,000 flights.
+   */
   distinct: z.number().int(),
   values: z.discriminatedUnion('kind', [NumberProfileSchema, StringProfileSchema, TimestampProfileSchema]),
 });
