@@ -52,6 +52,7 @@ export function addSuggestCommand(program: Program): void {
         requireSuggestible(dataset);
         const { createArtifacts } = await import('../store/artifacts.ts');
         const { datasetFiles, loadManifest } = await import('../data/dataset.ts');
+        const { detectPersonalData } = await import('../data/detect-personal-data.ts');
         const artifacts = createArtifacts({ root: clients.config.artifacts.folder });
         const manifest = await loadManifest(artifacts, dataset);
         let profile: Profile;
@@ -59,7 +60,9 @@ export function addSuggestCommand(program: Program): void {
           const { profileDataset } = await import('../data/profile.ts');
           profile = await profileDataset(await datasetFiles(artifacts, manifest), manifest.columns);
         } else profile = ProfileSchema.parse(await artifacts.getJson(manifest.profile));
-        const expectations = suggestExpectations(profile, { sensitive: new Set(Object.keys(manifest.sensitive)) });
+        const declared = new Set(Object.keys(manifest.sensitive));
+        const undeclared = await detectPersonalData(await datasetFiles(artifacts, manifest), manifest.columns, { declared });
+        const expectations = suggestExpectations(profile, { sensitive: new Set([...declared, ...undeclared.map(({ column }) => column)]) });
         const source = expectationsSource(expectations, {
           name: constantName(manifest.name),
           comment: [

@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { type ColumnType, ColumnTypeSchema } from './columns.ts';
+import { PersonalFindingSchema } from './personal-data.ts';
 import { type DatasetRef, DatasetRefSchema } from './references.ts';
 
 /**
@@ -148,6 +149,8 @@ export const ValidationResultSchema = z.lazy(() =>
         results: z.array(ExpectationResultSchema),
       })
       .optional(),
+    /** Undeclared columns whose values look personal; left out where there are none. */
+    personal: z.array(PersonalFindingSchema).optional(),
   }),
 );
 export type ValidationResult = z.infer<typeof ValidationResultSchema>;

@@ -319,7 +319,9 @@ function planUnique(expectation: Tolerant, names: readonly string[], { db, relat
   // not `n`: that may be the name of one of the columns
   const groups = `SELECT ${list}, count(*) AS millrace_count FROM ${relation} WHERE ${present} GROUP BY ALL`;
   return async (): Promise<Outcome> => {
-    const { checked, failing } = await db.row(`SELECT sum(millrace_count) AS checked, sum(millrace_count) FILTER (WHERE millrace_count > 1) AS failing FROM (${groups})`);
+    const { checked, failing } = await db.row(
+      `SELECT sum(millrace_count) AS checked, sum(millrace_count) FILTER (WHERE millrace_count > 1) AS failing FROM (${groups})`,
+    );
     const outcome = tolerated(expectation, toCount(checked), toCount(failing), `no value of ${names.join(', ')} occurs twice`);
     if (toCount(failing) === 0 || names.some((name) => access.masked?.has(name) === true)) return outcome;
     const shown = names.map((name) => `CAST(${identifier(name)} AS VARCHAR)`).join(" || ', ' || ");

@@ -82,8 +82,8 @@ export async function joinTrainingSet(options: TrainingSetOptions): Promise<Stor
       rawColumns: [...labels.rawColumns, ...added],
       profile: null,
       parents: [labelsId, ...new Set(views.map(({ id }) => id))].filter((id, at, all) => all.indexOf(id) === at),
-      sensitive: { ...labels.sensitive, ...Object.assign({}, ...compiled.map(({ sensitive }) => sensitive)) },
-      unserved: { ...labels.unserved, ...Object.assign({}, ...compiled.map(({ unserved }) => unserved)) },
+      sensitive: { ...labels.sensitive, ...Object.fromEntries(compiled.flatMap(({ sensitive }) => Object.entries(sensitive))) },
+      unserved: { ...labels.unserved, ...Object.fromEntries(compiled.flatMap(({ unserved }) => Object.entries(unserved))) },
     });
   });
 }

@@ -2,6 +2,7 @@ import type { Expectations, ValidationResult } from '../contracts/expectations.t
 import type { Profile } from '../contracts/profile.ts';
 import { type DatasetManifest, DatasetRefSchema } from '../contracts/references.ts';
 import type { ArtifactPort } from './artifact-port.ts';
+import { detectPersonalData } from './detect-personal-data.ts';
 import { datasetFiles, loadManifest, type StoredDataset, storeManifest } from './dataset.ts';
 import { type CheckOptions, profileAndCheck } from './expectations.ts';
 import { quarantineRows } from './quarantine.ts';
@@ -32,8 +33,17 @@ export interface ValidatedDataset extends StoredDataset {
  */
 export async function validateDataset(options: ValidateOptions): Promise<ValidatedDataset> {
   const { id, expectations, artifacts, quarantineAtMost } = options;
+  const declared = new Set(Object.keys(options.manifest.sensitive));
+  const { threads, memoryLimitBytes, temporaryFolder, signal } = options;
+  const personal = await detectPersonalData(await datasetFiles(artifacts, options.manifest), options.manifest.columns, {
+    declared,
+    ...(threads === undefined ? {} : { threads }),
+    ...(memoryLimitBytes === undefined ? {} : { memoryLimitBytes }),
+    ...(temporaryFolder === undefined ? {} : { temporaryFolder }),
+    ...(signal === undefined ? {} : { signal }),
+  });
   const access: CheckOptions = {
-    masked: new Set(Object.keys(options.manifest.sensitive)),
+    masked: new Set([...declared, ...personal.map(({ column }) => column)]),
     openDataset: async (ref) => {
       const manifest = await loadManifest(artifacts, DatasetRefSchema.parse(ref));
       return { manifest, files: await datasetFiles(artifacts, manifest) };
@@ -43,10 +53,11 @@ export async function validateDataset(options: ValidateOptions): Promise<Validat
   const aside = quarantineAtMost === undefined ? undefined : await quarantineRows({ ...options, ...access, atMost: quarantineAtMost });
   const manifest = aside?.kept.manifest ?? options.manifest;
   const { profile, validation: found } = await profileAndCheck(await datasetFiles(artifacts, manifest), manifest.columns, expectations, access);
-  const validation: ValidationResult =
-    aside === undefined
-      ? found
-      : { ...found, quarantine: { dataset: aside.quarantined.ref.id, rows: aside.quarantined.ref.rows, results: aside.validation.results } };
+  const validation: ValidationResult = {
+    ...found,
+    ...(aside === undefined ? {} : { quarantine: { dataset: aside.quarantined.ref.id, rows: aside.quarantined.ref.rows, results: aside.validation.results } }),
+    ...(personal.length === 0 ? {} : { personal: [...personal] }),
+  };
   const [storedProfile, storedReport] = [await artifacts.putJson(profile), await artifacts.putJson(validation)];
   const stored = await storeManifest(artifacts, { ...manifest, profile: storedProfile.sha256, parents: [id] });
   return { ...stored, profile, validation, report: storedReport.sha256, quarantined: aside?.quarantined ?? null };

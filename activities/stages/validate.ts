@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { personalFindingText } from '../../contracts/personal-data.ts';
 import { ValidateInputSchema } from '../../contracts/stages.ts';
 import { loadManifest } from '../../data/dataset.ts';
 import { expectationsFailed } from '../../data/expectations.ts';
@@ -7,6 +8,7 @@ import { datasetDraft } from '../dataset-record.ts';
 import { defineStage } from '../stage-definition.ts';
 import { callValueStep } from '../step-threads.ts';
 
+const SHOWN_FINDINGS = 5;
 const VerdictsSchema = z.array(z.boolean());
 
 /** Checks every expectation and profiles the data in one scan. What failed is told all at once. */
@@ -42,10 +44,15 @@ export const validateStage = defineStage({
     if (!validation.success) throw expectationsFailed(validation, dataset.name);
     const warnings = validation.results.filter((result) => !result.success).length;
     const aside = quarantined === null ? '' : `, ${quarantined.ref.rows.toLocaleString('en')} rows quarantined`;
+    const undeclared = (validation.personal ?? []).map(personalFindingText);
+    const personal =
+      undeclared.length === 0
+        ? ''
+        : `; undeclared personal data: ${undeclared.slice(0, SHOWN_FINDINGS).join(', ')}${undeclared.length > SHOWN_FINDINGS ? ', …' : ''}`;
     const origin = { kind: 'validate', source: { dataset: dataset.id }, report } as const;
     return {
       output: ref,
-      summary: `${String(validation.results.length - warnings)} of ${String(validation.results.length)} expectations hold${warnings > 0 ? `, ${String(warnings)} warnings` : ''}${aside}`,
+      summary: `${String(validation.results.length - warnings)} of ${String(validation.results.length)} expectations hold${warnings > 0 ? `, ${String(warnings)} warnings` : ''}${aside}${personal}`,
       datasets: [
         datasetDraft(ref, manifest, origin),
         ...(quarantined === null ? [] : [datasetDraft(quarantined.ref, quarantined.manifest, { ...origin, kind: 'quarantine' })]),
@@ -54,6 +61,7 @@ export const validateStage = defineStage({
       metrics: [
         { key: 'expectations', value: validation.results.length },
         { key: 'expectations.failed', value: warnings },
+        ...(undeclared.length === 0 ? [] : [{ key: 'personal.undeclared', value: undeclared.length }]),
         ...(quarantined === null ? [] : [{ key: 'rows.quarantined', value: quarantined.ref.rows }]),
       ],
     };
