@@ -24,6 +24,21 @@ export const ROW_GROUP_ROWS = 122_880;
 type Provenance = 'unserved' | 'sensitive' | 'golden' | 'increment';
 export type ManifestDraft = Omit<DatasetManifest, Provenance> & Partial<Pick<DatasetManifest, Provenance>>;
 
+/**
+ * Refuses column names that cannot be kept: `__proto__`, which no JSON object can carry safely, and the names of columns
+ * that are added while data is worked on.
+ * @throws MillraceError SOURCE_MALFORMED with every such name
+ */
+export function refuseReservedNames(columns: readonly { readonly name: string }[]): void {
+  const reserved = columns.filter(({ name }) => name === '__proto__' || name.toLowerCase().startsWith('__millrace_'));
+  if (reserved.length === 0) return;
+  const fix = 'Rename the column in the source.';
+  throw new MillraceError('SOURCE_MALFORMED', `The data has columns whose names are reserved: ${reserved.map(({ name }) => name).join(', ')}.`, {
+    problems: reserved.map(({ name }) => ({ path: 'source', column: name, message: `The column name ${name} is reserved.`, found: name, fix })),
+    fix,
+  });
+}
+
 /** Stores a manifest. One that is derived from another says so by spreading it: what it does not state anew, it inherits. */
 export async function storeManifest(artifacts: ArtifactPort, draft: ManifestDraft): Promise<StoredDataset> {
   const {
@@ -41,6 +56,7 @@ export async function storeManifest(artifacts: ArtifactPort, draft: ManifestDraf
     golden = null,
     increment = null,
   } = draft;
+  refuseReservedNames(columns);
   // Key by key: the manifest's name is the hash of its text.
   const manifest = { format, name, rows, columns, files, transforms, rawColumns, profile, parents, unserved, sensitive, golden, increment };
   const { sha256 } = await artifacts.putJson(manifest);

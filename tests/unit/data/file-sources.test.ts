@@ -378,6 +378,14 @@ describe('CSV that anybody writes', () => {
     expect((await ingest({ format: 'csv', path: 'any.csv', types: { amount: 'string' } })).ref.rows).toBe(2_000_001);
   }, 60_000);
 
+  it('is refused where a column has a reserved name, and says which', async () => {
+    await file('any.csv', 'a,__proto__,__Millrace_row\n1,2,3\n');
+    await expect(ingest({ format: 'csv', path: 'any.csv' })).rejects.toMatchObject({
+      code: 'SOURCE_MALFORMED',
+      problems: [{ column: '__proto__' }, { column: '__Millrace_row' }],
+    });
+  });
+
   it('may hold quotes where none begins a field', async () => {
     await file('any.csv', 'a,b\n5" pipe,x"y\n"6"" pipe",z"\n');
     expect(await rows(await ingest({ format: 'csv', path: 'any.csv' }))).toEqual([
@@ -396,7 +404,7 @@ describe('CSV that anybody writes', () => {
   // Signs that are no text: NUL is refused, halves of pairs cannot be written.
   const cell = text.filter((value) => !value.includes('\0') && !value.includes('\u0001') && value.isWellFormed());
   // White space around a name is no part of it.
-  const name = cell.filter((value) => value.trim() === value && value !== '');
+  const name = cell.filter((value) => value.trim() === value && value !== '' && value !== '__proto__');
   const quote = (value: string): string => `"${value.replaceAll('"', '""')}"`;
   const written = (value: string, delimiter: string): string =>
     /["\r\n]/.test(value) || value.includes(delimiter) || value !== value.trim() || value === '' ? quote(value) : value;
