@@ -50,7 +50,7 @@ export function createStageActivities(deps: ActivityDependencies): StageActiviti
   };
 }
 
-async function prepare(deps: ActivityDependencies, call: StageCall) {
+async function prepare(deps: ActivityDependencies, call: StageCall, life: SignsOfLife) {
   const definition = stages[call.kind] as unknown as AnyStage;
   const parsed = definition.input.safeParse(call.input);
   if (!parsed.success) {
@@ -59,7 +59,12 @@ async function prepare(deps: ActivityDependencies, call: StageCall) {
   }
   const input = parsed.data;
   const parts = definition.cacheable
-    ? { kind: call.kind, code: deps.codeVersions.get(call.kind) ?? '', input, ...(await definition.fingerprint?.(input, call, deps)) }
+    ? {
+        kind: call.kind,
+        code: deps.codeVersions.get(call.kind) ?? '',
+        input,
+        ...(await definition.fingerprint?.(input, call, deps, { signal: Context.current().cancellationSignal, progress: life.progress })),
+      }
     : null;
   const fingerprint = parts === null ? null : createHash('sha256').update(canonicalJson(parts)).digest('hex');
   return { definition, input, parts, fingerprint };
@@ -68,7 +73,7 @@ async function prepare(deps: ActivityDependencies, call: StageCall) {
 async function lookupStage(deps: ActivityDependencies, call: StageCall): Promise<StageResult | null> {
   const life = signsOfLife();
   try {
-    const { parts, fingerprint } = await prepare(deps, call);
+    const { parts, fingerprint } = await prepare(deps, call, life);
     if (fingerprint === null) return null;
     return await known(deps, call, await deps.store.stages.begin(beginning(deps, call, fingerprint, parts)));
   } finally {
@@ -114,7 +119,7 @@ function signsOfLife(): SignsOfLife {
 async function runStage(deps: ActivityDependencies, call: StageCall): Promise<StageResult> {
   const life = signsOfLife();
   try {
-    const { definition, input, parts, fingerprint } = await prepare(deps, call).catch(async (error: unknown) => {
+    const { definition, input, parts, fingerprint } = await prepare(deps, call, life).catch(async (error: unknown) => {
       await noteUnprepared(deps, call, error);
       throw error;
     });

@@ -35,8 +35,13 @@ export interface StageDefinition<Schema extends z.ZodType, Output> {
   readonly input: Schema;
   /** False for what publishes, and for what depends on more than its fingerprint. */
   readonly cacheable: boolean;
-  /** What beside the input decides the result: a source's content, a champion, a step's code. */
-  readonly fingerprint?: (input: z.output<Schema>, call: StageCall, deps: ActivityDependencies) => Promise<Readonly<Record<string, unknown>>>;
+  /** What beside the input decides the result: a source's content, a champion, a step's code. What takes long shows its progress. */
+  readonly fingerprint?: (
+    input: z.output<Schema>,
+    call: StageCall,
+    deps: ActivityDependencies,
+    work: Pick<StageContext, 'signal' | 'progress'>,
+  ) => Promise<Readonly<Record<string, unknown>>>;
   readonly run: (input: z.output<Schema>, context: StageContext) => Promise<StageOutcome<Output>>;
 }
 

@@ -4,7 +4,7 @@ import { basename } from 'node:path';
 import { isFileSource, type Source } from '../contracts/source.ts';
 import { feedbackSegments, predictionSegments } from './prediction-segments.ts';
 import { findFiles, type FoundFile } from './remote-files.ts';
-import { hashFiles } from './remembered-hashes.ts';
+import { hashFiles, type OnRead } from './remembered-hashes.ts';
 import { notGiven, type SourceAccess } from './source-access.ts';
 import type { SourceFile } from './source-files.ts';
 
@@ -18,10 +18,15 @@ export interface SourceFingerprint {
 }
 
 /** What changes when a file's content does: its hash, or what its server says of it. Null where the server says nothing. */
-export async function fileIdentities(found: readonly FoundFile[], access: SourceAccess, signal?: AbortSignal): Promise<readonly (string | null)[]> {
+export async function fileIdentities(
+  found: readonly FoundFile[],
+  access: SourceAccess,
+  signal?: AbortSignal,
+  onRead?: OnRead,
+): Promise<readonly (string | null)[]> {
   const local = found.flatMap(({ kind, file }) => (kind === 'local' ? [file] : []));
   const hashes = new Map<SourceFile, string>();
-  (await hashFiles(local, access.home, signal)).forEach((sha256, index) => {
+  (await hashFiles(local, access.home, signal, onRead)).forEach((sha256, index) => {
     const file = local[index];
     if (file !== undefined) hashes.set(file, sha256);
   });
@@ -34,7 +39,7 @@ export async function fileIdentities(found: readonly FoundFile[], access: Source
  * the files' validators, and a query or a step is taken at its `version`.
  * @throws MillraceError SOURCE_NOT_FOUND, SOURCE_UNAVAILABLE
  */
-export async function fingerprintSource(source: Source, access: SourceAccess, signal?: AbortSignal): Promise<SourceFingerprint> {
+export async function fingerprintSource(source: Source, access: SourceAccess, signal?: AbortSignal, onRead?: OnRead): Promise<SourceFingerprint> {
   const whole = createHash('sha256').update(JSON.stringify(Object.entries(source).sort(([a], [b]) => (a < b ? -1 : 1))));
   const done = (known: boolean, files = 0, sizeBytes = 0): SourceFingerprint => {
     if (!known) whole.update(`\n${randomUUID()}`);
@@ -43,7 +48,7 @@ export async function fingerprintSource(source: Source, access: SourceAccess, si
   if (isFileSource(source)) {
     const { files, close } = await findFiles(source, access, signal);
     close();
-    const identities = await fileIdentities(files, access, signal);
+    const identities = await fileIdentities(files, access, signal, onRead);
     files.forEach(({ file }, index) => whole.update(`\n${file.relativePath}\n${identities[index] ?? ''}`));
     return done(
       identities.every((identity) => identity !== null),

@@ -4,7 +4,7 @@ import type { RowTransform } from '../contracts/row-transforms.ts';
 import type { DatasetManifest, Increment } from '../contracts/references.ts';
 import type { Source } from '../contracts/source.ts';
 import type { ArtifactPort } from './artifact-port.ts';
-import { type StoredDataset, storeManifest, writeSnapshot } from './dataset.ts';
+import { type StoredDataset, refuseReservedNames, storeManifest, writeSnapshot } from './dataset.ts';
 import { type DuckDb, DuckDbFailure, type DuckDbOptions, toCount, withDuckDb } from './duckdb.ts';
 import { ROW_NUMBER, ROW_RANK, rankBound, rankedRows } from './row-rank.ts';
 import { bindHashKey, transformedRelation } from './row-transforms-sql.ts';
@@ -129,6 +129,7 @@ function unchanged({ name }: IngestOptions, { id, manifest, golden }: IncrementB
 async function ingestOpened(db: DuckDb, source: OpenedSource, options: IngestOptions, found: NewFiles | undefined): Promise<Ingested> {
   const { name, artifacts, hashKey, sampleRows, seed = 0, increment } = options;
   const { columns: rawColumns } = source;
+  refuseReservedNames(rawColumns);
   const watermark = increment?.rule.by === 'watermark' ? increment.rule.column : undefined;
   const personal = planPersonalData(options.pii ?? {}, rawColumns, options.transforms ?? [], watermark);
   const transforms = [...personal.transforms, ...(options.transforms ?? [])];

@@ -23,11 +23,15 @@ const MOST_REMEMBERED = 200_000;
 const MemorySchema = z.record(z.string(), z.object({ identity: z.string(), sha256: z.string() }));
 type Memory = z.infer<typeof MemorySchema>;
 
+/** How much of which file was read, 0 … 1. */
+export type OnRead = (label: string, fraction: number) => void;
+
 /**
  * SHA-256 of each file, in order. Streams; reads each file once, and none that is remembered under `home`.
+ * `onRead` hears of each file while it is read, with the share of it that was read.
  * @throws MillraceError SOURCE_MALFORMED where a file changes while it is read
  */
-export async function hashFiles(files: readonly SourceFile[], home: string | undefined, signal?: AbortSignal): Promise<readonly string[]> {
+export async function hashFiles(files: readonly SourceFile[], home: string | undefined, signal?: AbortSignal, onRead?: OnRead): Promise<readonly string[]> {
   const path = home === undefined ? undefined : join(home, 'source-hashes', `${keyOf(files)}.json`);
   const before = path === undefined ? {} : await recall(path);
   const after: Memory = {};
@@ -45,7 +49,7 @@ export async function hashFiles(files: readonly SourceFile[], home: string | und
             return known.sha256;
           }
           read++;
-          const sha256 = await hashFile(file.path, signal);
+          const sha256 = await hashFile(file.path, signal, (fraction) => onRead?.(file.label, fraction));
           const now = await identityOf(file.path);
           if (now.text !== identity.text)
             throw malformed('The file changed while it was read', { file: file.label, fix: 'Ingest again when nothing writes to it.' });
@@ -98,16 +102,19 @@ async function remember(path: string, memory: Memory): Promise<void> {
   }
 }
 
-async function hashFile(path: string, signal: AbortSignal | undefined): Promise<string> {
+async function hashFile(path: string, signal: AbortSignal | undefined, onRead: (fraction: number) => void): Promise<string> {
   const hash = createHash('sha256');
   const file = await open(path);
   try {
-    const chunk = Buffer.allocUnsafe(Math.min(CHUNK_BYTES, (await file.stat()).size + 1));
-    for (;;) {
+    const { size } = await file.stat();
+    const chunk = Buffer.allocUnsafe(Math.min(CHUNK_BYTES, size + 1));
+    for (let read = 0; ; ) {
       signal?.throwIfAborted();
       const { bytesRead } = await file.read(chunk, 0, chunk.length);
       if (bytesRead === 0) return hash.digest('hex');
       hash.update(chunk.subarray(0, bytesRead));
+      read += bytesRead;
+      onRead(size === 0 ? 1 : Math.min(1, read / size));
     }
   } finally {
     await file.close();

@@ -12,8 +12,10 @@ import { defineStage } from '../stage-definition.ts';
 export const ingestStage = defineStage({
   input: IngestInputSchema,
   cacheable: true,
-  fingerprint: async (input, call, deps) => ({
-    source: await fingerprintSource(input.source, sourceAccess(deps, call)),
+  fingerprint: async (input, call, deps, { signal, progress }) => ({
+    source: await fingerprintSource(input.source, sourceAccess(deps, call), signal, (label, fraction) => {
+      progress(fraction, `comparing ${label}`);
+    }),
     ...(input.source.format === 'rows'
       ? { step: (await deps.builds.pipeline(call.buildId, input.source.pipeline))?.steps[input.source.step] ?? 'unknown' }
       : {}),

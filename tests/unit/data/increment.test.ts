@@ -233,6 +233,27 @@ describe('an increment beside a golden set', () => {
   });
 });
 
+describe('a large file', () => {
+  it('shows how much of it was read while it is compared, and stops when it is told to', async () => {
+    await file('days/1.csv', `id\n${'1234567\n'.repeat(400_000)}`);
+    const access = { projectFolder: folder, home: folder };
+    const seen: number[] = [];
+    await fingerprintSource(days, access, undefined, (label, fraction) => {
+      expect(label).toContain('1.csv');
+      seen.push(fraction);
+    });
+    expect(seen.length).toBeGreaterThan(2);
+    expect(seen).toEqual(seen.toSorted((a, b) => a - b));
+    expect(seen.at(-1)).toBe(1);
+    await rm(join(folder, 'source-hashes'), { recursive: true, force: true });
+    const stop = new AbortController();
+    const stopped = fingerprintSource(days, access, stop.signal, () => {
+      stop.abort(new Error('enough'));
+    });
+    await expect(stopped).rejects.toThrow('enough');
+  });
+});
+
 describe('a file that has not changed', () => {
   it('is not read again for its fingerprint', async () => {
     await file('days/1.csv', 'id\n1\n');
