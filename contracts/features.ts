@@ -1,5 +1,8 @@
 import { z } from 'zod';
 
+/** A hashed or masked column, or one computed from such, is refused as a feature unless this is true. Default false. */
+const personal = z.boolean().optional();
+
 /**
  * How a raw column becomes numbers. Fitted on the training split only, and compiled into the ONNX graph in front of
  * the model. `auto` takes what suits the trainer: trees get ordinal categories and raw numbers, linear models and
@@ -13,6 +16,7 @@ export const NumericFeatureSchema = z.lazy(() =>
     scale: z.enum(['auto', 'none', 'standard']).default('auto'),
     /** log1p of the value (of values below 0: of 0), before scaling. */
     log: z.boolean().default(false),
+    personal,
   }),
 );
 export const CategoricalFeatureSchema = z.lazy(() =>
@@ -24,6 +28,7 @@ export const CategoricalFeatureSchema = z.lazy(() =>
     minCount: z.number().int().min(1).default(10),
     /** The most frequent are kept. Default 1,000 for ordinal, frequency and target, 100 for one-hot. */
     maxCategories: z.number().int().min(2).max(100_000).optional(),
+    personal,
   }),
 );
 export const DATE_PARTS = ['year', 'month', 'day', 'dayOfWeek', 'dayOfYear', 'hour', 'minute', 'epochDays'] as const;
@@ -32,6 +37,7 @@ export const DatetimeFeatureSchema = z.lazy(() =>
     kind: z.literal('datetime'),
     /** All in UTC. month 1–12, day 1–31, dayOfWeek 0 (Sunday) – 6, dayOfYear 1–366, hour 0–23, minute 0–59. */
     parts: z.array(z.enum(DATE_PARTS)).min(1).default(['month', 'dayOfWeek', 'hour']),
+    personal,
   }),
 );
 export const TextFeatureSchema = z.lazy(() =>
@@ -43,6 +49,7 @@ export const TextFeatureSchema = z.lazy(() =>
     /** Terms in fewer training documents than this are left out. */
     minDocuments: z.number().int().min(1).default(2),
     weight: z.enum(['tfidf', 'count', 'binary']).default('tfidf'),
+    personal,
   }),
 );
 export const FeatureSchema = z.lazy(() =>

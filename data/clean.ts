@@ -16,6 +16,7 @@ import type { ArtifactPort } from './artifact-port.ts';
 import { type Fitted, type FittedColumn, ruleColumns, ruleTransforms } from './clean-rules.ts';
 import { datasetFiles, type StoredDataset, storeManifest, writeSnapshot } from './dataset.ts';
 import { type DuckDb, type DuckDbOptions, toCount, toNumber, toText, withDuckDb } from './duckdb.ts';
+import { sensitiveAfter } from './personal-data.ts';
 import { numberedRelation, ROW_NUMBER } from './row-rank.ts';
 import { bindHashKey, transformedRelation } from './row-transforms-sql.ts';
 import { voteTable } from './source-votes.ts';
@@ -53,6 +54,7 @@ interface Way {
   relation: string;
   columns: readonly Column[];
   unserved: Record<string, string>;
+  sensitive: DatasetManifest['sensitive'];
   transforms: RowTransform[];
   /** Whether rows may have been left out or moved. */
   filtered: boolean;
@@ -83,6 +85,7 @@ export async function cleanDataset(options: CleanOptions): Promise<CleanedDatase
         relation: numberedRelation(await datasetFiles(artifacts, of), names),
         columns: [...of.columns, numberColumn],
         unserved: of.unserved,
+        sensitive: of.sensitive,
         transforms: [],
         filtered: false,
       };
@@ -132,7 +135,7 @@ export async function cleanDataset(options: CleanOptions): Promise<CleanedDatase
         profile: null,
         parents: [parent],
         unserved: Object.fromEntries(Object.entries(way.unserved).filter(([name]) => there(name))),
-        sensitive: Object.fromEntries(Object.entries(way.manifest.sensitive).filter(([name]) => there(name))),
+        sensitive: Object.fromEntries(Object.entries(way.sensitive).filter(([name]) => there(name))),
       });
     };
     const dataset = await write(main, id);
@@ -147,6 +150,7 @@ function apply(way: Way, transforms: readonly RowTransform[]): void {
   way.relation = sql;
   way.columns = columns;
   way.unserved = unservedAfter(way.unserved, transforms);
+  way.sensitive = sensitiveAfter(way.sensitive, transforms);
   way.transforms.push(...transforms.map((transform) => RowTransformSchema.parse(transform)));
   if (transforms.some(({ kind }) => kind === 'keep')) way.filtered = true;
 }

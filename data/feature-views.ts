@@ -17,6 +17,7 @@ import type { RowTransform } from '../contracts/row-transforms.ts';
 import type { ArtifactPort } from './artifact-port.ts';
 import { columnsMissing, datasetFiles, type StoredDataset, storeManifest, writeSnapshot } from './dataset.ts';
 import { type DuckDb, type DuckDbOptions, withDuckDb } from './duckdb.ts';
+import { sensitiveAfter } from './personal-data.ts';
 import { bindHashKey, transformedRelation } from './row-transforms-sql.ts';
 import { DUCKDB_TYPE, identifier, parquetRelation } from './sql-text.ts';
 
@@ -185,6 +186,7 @@ async function compileView(
     const table = feature.kind === 'value' ? `__millrace_values_${String(at)}` : `__millrace_frames_${String(at)}`;
     names.set(table, [...(names.get(table) ?? []), name]);
   }
+  const personal = sensitiveAfter(manifest.sensitive, transforms);
   const inherited = <Value>(of: Readonly<Record<string, Value>>): Record<string, Value> =>
     Object.fromEntries(
       features.flatMap(([name, feature]) => columnsOf(feature).flatMap((column) => (of[column] === undefined ? [] : [[name, of[column]] as const]))),
@@ -195,7 +197,12 @@ async function compileView(
     features,
     columns: typed,
     parts: [...names].map(([table, of]) => ({ table, features: of })),
-    sensitive: inherited(manifest.sensitive),
+    sensitive: Object.fromEntries(
+      features.flatMap(([name], index) => {
+        const rule = personal[operand(index)];
+        return rule === undefined ? [] : [[name, rule] as const];
+      }),
+    ),
     unserved: inherited(manifest.unserved),
   };
 }

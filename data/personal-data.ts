@@ -1,8 +1,9 @@
 import type { Column } from '../contracts/columns.ts';
 import { MillraceError } from '../contracts/errors.ts';
-import { type PersonalDataRule, personalDataTransforms } from '../contracts/personal-data.ts';
+import type { Features } from '../contracts/features.ts';
+import { maskedValueOf, type PersonalDataRule, personalDataTransforms } from '../contracts/personal-data.ts';
 import type { DatasetManifest } from '../contracts/references.ts';
-import type { RowTransform } from '../contracts/row-transforms.ts';
+import type { Expression, RowTransform } from '../contracts/row-transforms.ts';
 
 export interface PersonalDataPlan {
   /** In front of the author's own. */
@@ -35,29 +36,58 @@ export function planPersonalData(
     throw new MillraceError('INVALID_PARAMETERS', `The watermark ${watermark} is declared personal, but its greatest value would be stored.`, {
       fix: 'Take another column as watermark.',
     });
-  return { transforms: personalDataTransforms(pii), sensitive: sensitiveAfter(pii, later) };
+  const transforms = personalDataTransforms(pii);
+  return { transforms, sensitive: sensitiveAfter({}, [...transforms, ...later]) };
 }
 
-/** Follows columns through renames, copies and drops: a column that shows a hash or a mask is named as such. */
-function sensitiveAfter(pii: Readonly<Record<string, PersonalDataRule>>, later: readonly RowTransform[]): DatasetManifest['sensitive'] {
-  const sensitive = new Map<string, 'hash' | 'mask'>();
-  for (const [name, rule] of Object.entries(pii)) if (rule !== 'drop') sensitive.set(name, rule);
-  for (const transform of later) {
-    if (transform.kind === 'drop') for (const name of transform.columns) sensitive.delete(name);
-    if (transform.kind === 'rename') move(sensitive, transform.from, transform.to);
-    if (transform.kind === 'set') {
-      const copied = transform.to.op === 'column' ? sensitive.get(transform.to.name) : undefined;
-      const hash = transform.to.op === 'hash' ? 'hash' : copied;
-      if (hash === undefined) sensitive.delete(transform.column);
-      else sensitive.set(transform.column, hash);
+/** @throws MillraceError FEATURES_INVALID naming each feature whose column comes from a personal one and that does not say `personal: true` */
+export function refusePersonalFeatures(features: Features, { name, sensitive }: Pick<DatasetManifest, 'name' | 'sensitive'>): void {
+  const refused = Object.entries(features).flatMap(([column, feature]) => {
+    const rule = Object.hasOwn(sensitive, column) ? sensitive[column] : undefined;
+    return rule === undefined || feature.personal === true ? [] : [{ column, kind: feature.kind, rule }];
+  });
+  if (refused.length === 0) return;
+  throw new MillraceError(
+    'FEATURES_INVALID',
+    `Columns of ${name} that come from personal data are no features: ${refused.map(({ column }) => column).join(', ')}.`,
+    {
+      problems: refused.map(({ column, kind, rule }) => ({
+        path: `features.${column}`,
+        column,
+        message: rule === 'hash' ? 'It holds a hash of personal values, which stands for a person.' : 'It is masked: all its values are alike.',
+        fix: `Leave ${column} out of the features, or say that the model may learn from it: ${kind}({ personal: true }).`,
+      })),
+    },
+  );
+}
+
+/**
+ * Which columns come from personal ones after row transforms: column → `hash` where a hash can be seen in it, else `mask`.
+ * What is copied, renamed or computed from such a column is one too; what is made anew from other columns no longer is.
+ */
+export function sensitiveAfter(sensitive: DatasetManifest['sensitive'], transforms: readonly RowTransform[]): Record<string, 'hash' | 'mask'> {
+  const now = new Map(Object.entries(sensitive));
+  const set = (column: string, rule: 'hash' | 'mask' | undefined): void => {
+    if (rule === undefined) now.delete(column);
+    else now.set(column, rule);
+  };
+  for (const transform of transforms) {
+    if (transform.kind === 'drop') for (const name of transform.columns) now.delete(name);
+    if (transform.kind === 'rename') {
+      const rule = now.get(transform.from);
+      now.delete(transform.from);
+      set(transform.to, rule);
     }
+    if (transform.kind === 'set') set(transform.column, ruleOf(transform.to, now));
   }
-  return Object.fromEntries(sensitive);
+  return Object.fromEntries(now);
 }
 
-function move(sensitive: Map<string, 'hash' | 'mask'>, from: string, to: string): void {
-  const rule = sensitive.get(from);
-  sensitive.delete(from);
-  if (rule === undefined) sensitive.delete(to);
-  else sensitive.set(to, rule);
+function ruleOf(expression: Expression, sensitive: ReadonlyMap<string, 'hash' | 'mask'>): 'hash' | 'mask' | undefined {
+  if (expression.op === 'literal') return undefined;
+  if (expression.op === 'column') return sensitive.get(expression.name);
+  if (expression.op === 'hash') return 'hash';
+  if (maskedValueOf(expression) !== undefined) return 'mask';
+  const rules = expression.args.map((arg) => ruleOf(arg, sensitive));
+  return rules.includes('hash') ? 'hash' : rules.find((rule) => rule !== undefined);
 }

@@ -12,6 +12,7 @@ import { MillraceError } from '../contracts/errors.ts';
 import type { DatasetManifest } from '../contracts/references.ts';
 import { type RowTransform, RowTransformSchema } from '../contracts/row-transforms.ts';
 import { type DuckDb, toCount } from './duckdb.ts';
+import { sensitiveAfter } from './personal-data.ts';
 import { transformedRelation } from './row-transforms-sql.ts';
 import { identifier } from './sql-text.ts';
 import { columnsRead, unservedAfter } from './unserved.ts';
@@ -49,7 +50,7 @@ export async function stepLineage(db: DuckDb, result: StepResult): Promise<Linea
   if (broken.length > 0) throw await differs(db, { ...result, before: counterpart.sql }, broken, shared);
 
   const changed = columns.filter(({ name }) => !same.has(name));
-  const sensitive = Object.fromEntries(Object.entries(parent.sensitive).filter(([name]) => columns.some((column) => column.name === name)));
+  const sensitive = await sensitiveOf(db, result, changed);
   const because = `the step ${step}`;
   const stillUnserved = Object.entries(unservedAfter(parent.unserved, serving)).filter(([name]) => columns.some((column) => column.name === name));
   const unserved = Object.fromEntries([...stillUnserved, ...changed.map(({ name }): [string, string] => [name, because])]);
@@ -73,6 +74,30 @@ export async function stepLineage(db: DuckDb, result: StepResult): Promise<Linea
     unserved,
     sensitive,
   };
+}
+
+/**
+ * Columns of the result that come from personal ones: those of the same name, what the counterpart makes of them, and new
+ * ones whose values were all there before in one of them. What a step computes from them otherwise cannot be seen.
+ */
+async function sensitiveOf(
+  db: DuckDb,
+  { parent, before, after, columns, serving }: StepResult,
+  changed: readonly Column[],
+): Promise<Record<string, 'hash' | 'mask'>> {
+  const found: Record<string, 'hash' | 'mask'> = { ...sensitiveAfter(parent.sensitive, serving), ...parent.sensitive };
+  const personal = parent.columns.filter(({ name }) => Object.hasOwn(parent.sensitive, name));
+  for (const { name, type } of changed.filter((column) => !Object.hasOwn(found, column.name))) {
+    for (const from of personal.filter((column) => column.type === type)) {
+      const [made, was] = [identifier(name), identifier(from.name)];
+      const { n, strange } = await db.row(
+        `SELECT count(*) AS n, count(*) FILTER (WHERE v NOT IN (SELECT DISTINCT ${was} FROM ${before} WHERE ${was} IS NOT NULL)) AS strange FROM (SELECT DISTINCT ${made} AS v FROM ${after} WHERE ${made} IS NOT NULL)`,
+      );
+      const rule = parent.sensitive[from.name];
+      if (toCount(n) > 0 && toCount(strange) === 0 && rule !== undefined) found[name] = rule;
+    }
+  }
+  return Object.fromEntries(Object.entries(found).filter(([name]) => columns.some((column) => column.name === name)));
 }
 
 const plain = (columns: readonly Column[]): { name: string; type: Column['type'] }[] => columns.map(({ name, type }) => ({ name, type }));

@@ -5,6 +5,7 @@ import { RowTransformSchema } from '../../contracts/row-transforms.ts';
 import { type Predictor, PredictorSchema, type Signature } from '../../contracts/signature.ts';
 import { TrainInputSchema } from '../../contracts/stages.ts';
 import { datasetFiles, loadManifest } from '../../data/dataset.ts';
+import { refusePersonalFeatures } from '../../data/personal-data.ts';
 import type { TrainedPredictor } from '../../ml/train-predictor.ts';
 import { compute, type TrainedCandidate } from '../compute-job.ts';
 import { defineStage } from '../stage-definition.ts';
@@ -30,6 +31,7 @@ export const trainStage = defineStage({
         fix: `Use one of: ${manifest.columns.map((column) => column.name).join(', ')}.`,
       });
     }
+    refusePersonalFeatures(input.features, manifest);
     const { trained, columns, transforms, sample } = await compute<TrainedCandidate>(
       {
         kind: 'train',

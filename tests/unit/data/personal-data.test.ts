@@ -2,10 +2,15 @@ import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { rename } from '../../../contracts/row-transforms.ts';
+import { trim } from '../../../contracts/clean-rules.ts';
+import { categorical, numeric } from '../../../contracts/features.ts';
+import { call, col, hashed, rename, set } from '../../../contracts/row-transforms.ts';
 import type { Signature } from '../../../contracts/signature.ts';
+import { cleanDataset } from '../../../data/clean.ts';
 import { withDuckDb } from '../../../data/duckdb.ts';
+import { datasetFromQuery } from '../../../data/frames.ts';
 import { type IngestedDataset, ingestSource } from '../../../data/ingest.ts';
+import { refusePersonalFeatures } from '../../../data/personal-data.ts';
 import { planLoggedInputs } from '../../../serving/logged-inputs.ts';
 import { createFileArtifacts, type FileArtifacts } from '../../support/file-artifacts.ts';
 
@@ -76,6 +81,56 @@ describe('personal columns', () => {
   it('keep their mark where the author renames them', async () => {
     const { manifest } = await ingest({ transforms: [rename('email', 'customer')] });
     expect(manifest.sensitive).toEqual({ customer: 'hash', phone: 'mask' });
+  });
+
+  it('keep their mark wherever they are copied, renamed or computed with in cleaning, and lose it where they are made anew', async () => {
+    const people = await ingest();
+    const cleaned = await cleanDataset({
+      manifest: people.manifest,
+      id: people.ref.id,
+      rules: [
+        trim(['email']),
+        set('shop', call('substring', col('email'), 1, 4)),
+        set('both', call('concat', col('phone'), col('shop'))),
+        rename('shop', 'shop_key'),
+        set('phone', 'none'),
+        set('person', hashed(col('amount'))),
+        set('rest', call('add', col('amount'), 1)),
+      ],
+      artifacts,
+      hashKey: HASH_KEY,
+    });
+    expect(cleaned.dataset.manifest.sensitive).toEqual({ email: 'hash', both: 'hash', shop_key: 'hash', person: 'hash' });
+  });
+
+  it('keep their mark through steps: by name, by the serving counterpart, and where a new column has their values', async () => {
+    const people = await ingest();
+    const made = await datasetFromQuery(
+      () => "SELECT id, email, email AS customer, upper(email) AS shouted, phone AS tel, amount * 2 AS double, 'x' AS plain FROM dataset WHERE id < 3",
+      { manifest: people.manifest, id: people.ref.id, artifacts, step: 'copies', serving: [set('shouted', call('upper', col('email')))], hashKey: HASH_KEY },
+    );
+    expect(made.manifest.sensitive).toEqual({ email: 'hash', customer: 'hash', shouted: 'hash', tel: 'mask' });
+  });
+
+  it('are no features unless the author says so, and every one that is refused is named', async () => {
+    const { manifest } = await ingest();
+    const features = { email: categorical(), phone: categorical(), amount: numeric() };
+    let thrown: unknown;
+    try {
+      refusePersonalFeatures(features, manifest);
+    } catch (error) {
+      thrown = error;
+    }
+    expect(thrown).toMatchObject({
+      code: 'FEATURES_INVALID',
+      problems: [
+        { path: 'features.email', column: 'email', fix: expect.stringContaining('categorical({ personal: true })') as string },
+        { path: 'features.phone', column: 'phone' },
+      ],
+    });
+    expect(() => {
+      refusePersonalFeatures({ email: categorical({ personal: true }), amount: numeric() }, manifest);
+    }).not.toThrow();
   });
 
   it('that the source does not have are refused, each by name', async () => {
