@@ -185,5 +185,6 @@ export function serveModelPredictor(model: ServeModel, onnx: { readonly sha256: 
     sample: { rows: [], output: [] },
     importance: [],
     unserved: {},
+    lookups: [],
   };
 }

@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { FeatureLookupSchema } from './feature-lookup.ts';
 import { NameSchema, RunIdSchema, Sha256Schema } from './ids.ts';
 
 /**
@@ -101,5 +102,7 @@ export const DatasetManifestSchema = z.object({
   golden: Sha256Schema.nullable().default(null),
   /** Where an incremental ingest goes on. */
   increment: IncrementSchema.nullable().default(null),
+  /** Columns that were joined from feature views, and how a request finds their values. */
+  lookups: z.array(FeatureLookupSchema).default([]),
 });
 export type DatasetManifest = z.infer<typeof DatasetManifestSchema>;

@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { FeatureLookupSchema } from './feature-lookup.ts';
 import { Sha256Schema } from './ids.ts';
 import { RowTransformSchema } from './row-transforms.ts';
 
@@ -45,5 +46,7 @@ export const PredictorSchema = z.object({
   importance: z.array(z.object({ feature: z.string(), share: z.number() })),
   /** Columns that the graph reads and no request can be given as the training rows were: column → what made or changed it. */
   unserved: z.record(z.string(), z.string()).default({}),
+  /** Raw columns that a request may leave out when it names their entities. */
+  lookups: z.array(FeatureLookupSchema).default([]),
 });
 export type Predictor = z.infer<typeof PredictorSchema>;

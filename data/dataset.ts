@@ -21,7 +21,7 @@ export interface StoredDataset {
 export const ROW_GROUP_ROWS = 122_880;
 
 /** What says how a dataset came to be may be left out where there is nothing to say. */
-type Provenance = 'unserved' | 'sensitive' | 'golden' | 'increment';
+type Provenance = 'unserved' | 'sensitive' | 'golden' | 'increment' | 'lookups';
 export type ManifestDraft = Omit<DatasetManifest, Provenance> & Partial<Pick<DatasetManifest, Provenance>>;
 
 /**
@@ -55,10 +55,11 @@ export async function storeManifest(artifacts: ArtifactPort, draft: ManifestDraf
     sensitive = {},
     golden = null,
     increment = null,
+    lookups = [],
   } = draft;
   refuseReservedNames(columns);
   // Key by key: the manifest's name is the hash of its text.
-  const manifest = { format, name, rows, columns, files, transforms, rawColumns, profile, parents, unserved, sensitive, golden, increment };
+  const manifest = { format, name, rows, columns, files, transforms, rawColumns, profile, parents, unserved, sensitive, golden, increment, lookups };
   const { sha256 } = await artifacts.putJson(manifest);
   return { ref: { kind: 'dataset', id: sha256, name, rows }, manifest };
 }

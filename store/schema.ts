@@ -19,6 +19,7 @@ import {
 import type { Column } from '../contracts/columns.ts';
 import type { AlertMessage } from '../contracts/alerts.ts';
 import type { ErrorReport } from '../contracts/errors.ts';
+import type { FeatureView } from '../contracts/feature-views.ts';
 import type { FlaggedRow, LabelValue } from '../contracts/labels.ts';
 import type { Route, ServedVersion } from '../contracts/routes.ts';
 import type { Trigger } from '../contracts/run.ts';
@@ -660,4 +661,81 @@ export const alertDeliveries = pgTable(
     lastError: text(),
   },
   (t) => [primaryKey({ columns: [t.alert, t.channel] }), index('alert_deliveries_due').on(t.nextAt).where(sql`delivered_at is null and gave_up_at is null`)],
+);
+
+/** Definitions of feature views; a new definition is a new version. */
+export const featureViews = pgTable(
+  'feature_views',
+  {
+    name: text().notNull(),
+    version: integer().notNull(),
+    /** SHA-256 of what the view computes. */
+    definition: text().notNull(),
+    view: json<FeatureView>().notNull(),
+    /** The materialisation that is served; null while there is none. */
+    current: bigint({ mode: 'number' }),
+    /** Grows with every change of `current`. */
+    epoch: bigint({ mode: 'number' }).notNull().default(0),
+    createdAt: createdAt(),
+  },
+  (t) => [primaryKey({ columns: [t.name, t.version] }), uniqueIndex('feature_views_definition').on(t.name, t.definition)],
+);
+
+export const FEATURE_SET_STATUSES = ['writing', 'published', 'undone', 'removed'] as const;
+
+/** A materialisation of a feature view: each entity's values as of one instant. */
+export const featureSets = pgTable(
+  'feature_sets',
+  {
+    id: bigserial({ mode: 'number' }).primaryKey(),
+    view: text().notNull(),
+    version: integer().notNull(),
+    /** The dataset that it was computed from. */
+    snapshot: text().notNull(),
+    asOf: instant().notNull(),
+    entities: bigint({ mode: 'number' }).notNull().default(0),
+    status: text({ enum: FEATURE_SET_STATUSES }).notNull().default('writing'),
+    /** The view's epoch when it was published. */
+    epoch: bigint({ mode: 'number' }),
+    runId: text().notNull(),
+    stage: text().notNull(),
+    createdAt: createdAt(),
+    publishedAt: instant(),
+  },
+  (t) => [
+    foreignKey({ name: 'feature_sets_view', columns: [t.view, t.version], foreignColumns: [featureViews.name, featureViews.version] }),
+    index('feature_sets_of').on(t.view, t.version, t.status),
+    check('feature_sets_status', oneOf('status', FEATURE_SET_STATUSES)),
+  ],
+);
+
+/** Online values. Without a reference to their set: a million rows would each be checked. A set's rows go before its mark says so. */
+export const featureValues = pgTable(
+  'feature_values',
+  {
+    set: bigint({ mode: 'number' }).notNull(),
+    /** Hash of the entity. */
+    key: text().notNull(),
+    /** Instant of the entity's last row, milliseconds since 1970 UTC. */
+    atMs: bigint({ mode: 'number' }).notNull(),
+    /** JSON: feature → value. Text, because jsonb takes no U+0000. */
+    values: text().notNull(),
+  },
+  (t) => [primaryKey({ columns: [t.set, t.key] })],
+);
+
+/** Which definitions of which views a model version was trained with. */
+export const versionFeatures = pgTable(
+  'version_features',
+  {
+    model: text().notNull(),
+    version: integer().notNull(),
+    view: text().notNull(),
+    definition: text().notNull(),
+  },
+  (t) => [
+    primaryKey({ columns: [t.model, t.version, t.view, t.definition] }),
+    foreignKey({ name: 'version_features_version', columns: [t.model, t.version], foreignColumns: [versions.model, versions.version] }).onDelete('cascade'),
+    index('version_features_view').on(t.view),
+  ],
 );

@@ -116,6 +116,7 @@ export async function publishVersion(artifacts: Artifacts, version: number, opti
     sample: { rows: [...(options.sampleRows ?? [{ ...FLIGHT }])], output: (options.sampleOutput ?? [[1 - p, p]]).map((row) => [...row]) },
     importance: [],
     unserved: {},
+    lookups: [],
   };
   return { model: options.model ?? 'flight-delay', version, predictor: (await artifacts.putJson(predictor)).sha256 };
 }
