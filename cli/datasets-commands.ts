@@ -1,7 +1,9 @@
 import { MillraceError } from '../contracts/errors.ts';
 import { ProfileSchema, type ColumnProfile, type Profile } from '../contracts/profile.ts';
+import type { DatasetManifest } from '../contracts/references.ts';
 import type { ComparedDataset, DatasetDifference } from '../data/compare-datasets.ts';
 import type { Cell, RowTable } from '../data/query-dataset.ts';
+import { refuseReserved } from '../data/reserved.ts';
 import type { Artifacts } from '../store/artifacts.ts';
 import type { DatasetRecord, Lineage, Relative } from '../store/datasets.ts';
 import { type Clients, withClients } from './clients.ts';
@@ -26,9 +28,6 @@ async function openArtifactsOf(clients: Clients): Promise<Artifacts> {
   return createArtifacts({ root: clients.config.artifacts.folder });
 }
 
-/** Whether no statistic may see the rows: golden sets, and the parts of a split that are not for training. */
-const isReserved = (dataset: DatasetRecord): boolean => dataset.kind === 'golden' || (dataset.kind === 'split' && dataset.profile === null);
-
 function requireThere(dataset: DatasetRecord): void {
   if (dataset.collectedAt !== null)
     throw new MillraceError('ARTIFACT_MISSING', `The files of ${dataset.name} ${dataset.id.slice(0, SHORT)} were collected at ${dataset.collectedAt}.`, {
@@ -36,24 +35,32 @@ function requireThere(dataset: DatasetRecord): void {
     });
 }
 
-async function filesOf(artifacts: Artifacts, dataset: DatasetRecord) {
+async function manifestOf(artifacts: Artifacts, dataset: DatasetRecord): Promise<DatasetManifest> {
   requireThere(dataset);
-  const { datasetFiles, loadManifest } = await import('../data/dataset.ts');
-  return datasetFiles(artifacts, await loadManifest(artifacts, dataset));
+  const { loadManifest } = await import('../data/dataset.ts');
+  return loadManifest(artifacts, dataset);
 }
 
-/** The stored profile; null where there is none or may be none. */
-async function profileOf(artifacts: Artifacts, dataset: DatasetRecord): Promise<Profile | null> {
-  if (isReserved(dataset) || dataset.profile === null || dataset.collectedAt !== null) return null;
-  return ProfileSchema.parse(await artifacts.getJson(dataset.profile));
+/** Its files, to look into. @throws INVALID_REQUEST where it is kept from sight and the person did not insist; ARTIFACT_MISSING */
+async function filesToSee(artifacts: Artifacts, dataset: DatasetRecord, options: Rows) {
+  const manifest = await manifestOf(artifacts, dataset);
+  if (options.golden !== true) refuseReserved(manifest, 'Give --golden to look on purpose.');
+  const { datasetFiles } = await import('../data/dataset.ts');
+  return datasetFiles(artifacts, manifest);
 }
 
-/** A dataset as it is compared: without a stored profile it is profiled now, unless no statistic may see it. */
+/** The stored profile; null where there is none, or the dataset is kept from sight. */
+async function profileOf(artifacts: Artifacts, { profile, reserved }: DatasetManifest): Promise<Profile | null> {
+  return reserved !== null || profile === null ? null : ProfileSchema.parse(await artifacts.getJson(profile));
+}
+
+/** A dataset as it is compared: without a stored profile it is profiled now, unless it is kept from sight. */
 async function comparedOf(artifacts: Artifacts, dataset: DatasetRecord): Promise<ComparedDataset> {
-  let profile = await profileOf(artifacts, dataset);
-  if (profile === null && !isReserved(dataset)) {
-    const { profileDataset } = await import('../data/profile.ts');
-    profile = await profileDataset(await filesOf(artifacts, dataset), dataset.columns);
+  const manifest = await manifestOf(artifacts, dataset);
+  let profile = await profileOf(artifacts, manifest);
+  if (profile === null && manifest.reserved === null) {
+    const [{ datasetFiles }, { profileDataset }] = await Promise.all([import('../data/dataset.ts'), import('../data/profile.ts')]);
+    profile = await profileDataset(await datasetFiles(artifacts, manifest), manifest.columns);
   }
   return { columns: dataset.columns, rows: dataset.rows, sizeBytes: dataset.sizeBytes, profile };
 }
@@ -189,13 +196,6 @@ function printRows(program: Program, options: Rows, table: RowTable, note: strin
   print(invocationOf(program, options), table, () => renderRows(table, program.terminal.columns) + note);
 }
 
-function requireOpen(dataset: DatasetRecord, options: Rows): void {
-  if (isReserved(dataset) && options.golden !== true)
-    throw new MillraceError('INVALID_REQUEST', `${dataset.name} is kept from sight, so that what is tested on it stays a test.`, {
-      fix: 'Give --golden to look on purpose.',
-    });
-}
-
 /** `90 days`; also `0`, for all. */
 const parseAge = (option: string, text: string): number => (/^0(?:\s*[a-z]+)?$/i.test(text.trim()) ? 0 : parseDurationMs(option, text));
 
@@ -235,12 +235,16 @@ export function addDatasetsCommands(program: Program): void {
       await withClients(async (clients) => {
         const store = await clients.store();
         const dataset = await store.datasets.find(text);
-        const [lineage, owner, profile] = await Promise.all([
+        const artifacts = await openArtifactsOf(clients);
+        const [lineage, owner, manifest] = await Promise.all([
           store.datasets.lineage(dataset.id),
           store.datasets.owner(dataset.id),
-          profileOf(await openArtifactsOf(clients), dataset).catch(() => null),
+          // a record is shown whatever became of the files
+          manifestOf(artifacts, dataset).catch(() => null),
         ]);
-        print(invocation, { ...dataset, owner, lineage, statistics: profile }, () =>
+        const profile = manifest === null ? null : await profileOf(artifacts, manifest).catch(() => null);
+        const { reserved, sensitive } = manifest ?? { reserved: null, sensitive: {} };
+        print(invocation, { ...dataset, owner, reserved, sensitive, lineage, statistics: profile }, () =>
           [
             renderFields([
               ['dataset', dataset.id],
@@ -254,7 +258,18 @@ export function addDatasetsCommands(program: Program): void {
               ['made at', dataset.createdAt],
               ['collected', dataset.collectedAt === null ? null : `${dataset.collectedAt}: its files are gone, this record stays`],
               ['trained', lineage.versions.map((v) => `${v.model} ${v.version} (${v.status})`).join(', ')],
-              ['statistics', isReserved(dataset) ? 'kept from sight: what is tested on it stays a test' : null],
+              [
+                'reserved',
+                reserved === null
+                  ? null
+                  : `${reserved === 'golden' ? 'a golden set' : `for ${reserved}`}: kept from sight, so that what is judged on it stays a judgement`,
+              ],
+              [
+                'personal',
+                Object.entries(sensitive)
+                  .map(([name, rule]) => `${name} (${rule === 'hash' ? 'hashed' : 'masked'})`)
+                  .join(', '),
+              ],
             ]),
             '\n',
             renderColumns(dataset, profile),
@@ -289,8 +304,7 @@ export function addDatasetsCommands(program: Program): void {
       await withClients(async (clients) => {
         const { sampleDataset } = await import('../data/query-dataset.ts');
         const dataset = await (await clients.store()).datasets.find(text);
-        requireOpen(dataset, options);
-        const table = await sampleDataset(await filesOf(await openArtifactsOf(clients), dataset), { rows, seed });
+        const table = await sampleDataset(await filesToSee(await openArtifactsOf(clients), dataset, options), { rows, seed });
         printRows(program, options, table, `${count(table.rows.length)} of ${count(dataset.rows)} rows.\n`);
       });
     });
@@ -305,8 +319,7 @@ export function addDatasetsCommands(program: Program): void {
       await withClients(async (clients) => {
         const { queryDataset } = await import('../data/query-dataset.ts');
         const dataset = await (await clients.store()).datasets.find(text);
-        requireOpen(dataset, options);
-        const table = await queryDataset(await filesOf(await openArtifactsOf(clients), dataset), query, { limit, timeoutMs });
+        const table = await queryDataset(await filesToSee(await openArtifactsOf(clients), dataset, options), query, { limit, timeoutMs });
         printRows(program, options, table, table.cut ? `The first ${count(limit)} rows; --limit shows more.\n` : '');
       });
     });

@@ -1,6 +1,7 @@
 import { writeFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { MillraceError } from '../contracts/errors.ts';
+import { refuseReserved } from '../data/reserved.ts';
 import { withClients } from './clients.ts';
 import { addCommand, invocationOf, print, type Program } from './command.ts';
 
@@ -37,16 +38,11 @@ export function addReportCommand(program: Program): void {
           import('./report-page.ts'),
         ]);
         const dataset = await (await clients.store()).datasets.find(text);
-        if (dataset.kind === 'golden' || dataset.profile === null)
-          throw new MillraceError(
-            'INVALID_REQUEST',
-            `${dataset.name} has no profile${dataset.kind === 'golden' ? ': nobody looks at a golden set before the test' : ''}.`,
-            {
-              fix: 'Give a dataset that `validate` has made.',
-            },
-          );
         const artifacts = createArtifacts({ root: clients.config.artifacts.folder });
         const manifest = DatasetManifestSchema.parse(await artifacts.getJson(dataset.id));
+        const fix = 'Give a dataset that `validate` has made.';
+        refuseReserved(manifest, fix);
+        if (dataset.profile === null) throw new MillraceError('INVALID_REQUEST', `${dataset.name} has no profile.`, { fix });
         const page = await reportPage({
           name: dataset.name,
           id: dataset.id,

@@ -3,6 +3,7 @@ import { MillraceError } from '../contracts/errors.ts';
 import { constantName, expectationsSource } from '../contracts/expectations-source.ts';
 import { type Profile, ProfileSchema } from '../contracts/profile.ts';
 import { suggestExpectations } from '../contracts/suggest-expectations.ts';
+import { refuseReserved } from '../data/reserved.ts';
 import type { DatasetRecord } from '../store/datasets.ts';
 import { withClients } from './clients.ts';
 import { addCommand, invocationOf, print, type Program } from './command.ts';
@@ -13,12 +14,8 @@ interface Options {
   readonly force?: boolean;
 }
 
-/** @throws INVALID_REQUEST for rows that no statistic may see; ARTIFACT_MISSING for a dataset whose files were collected. */
-function requireSuggestible(dataset: DatasetRecord): void {
-  if (dataset.kind === 'golden' || (dataset.kind === 'split' && dataset.profile === null))
-    throw new MillraceError('INVALID_REQUEST', `${dataset.name} is a golden set or a validation or test part: no suggestion is drawn from it.`, {
-      fix: 'Give the training part, or the dataset that was split.',
-    });
+/** @throws ARTIFACT_MISSING for a dataset whose files were collected. */
+function requireThere(dataset: DatasetRecord): void {
   if (dataset.collectedAt !== null)
     throw new MillraceError('ARTIFACT_MISSING', `The files of ${dataset.name} were collected at ${dataset.collectedAt}.`, {
       fix: 'Run its pipeline again: what is gone is made anew.',
@@ -49,12 +46,13 @@ export function addSuggestCommand(program: Program): void {
       const invocation = invocationOf(program, options);
       await withClients(async (clients) => {
         const dataset = await (await clients.store()).datasets.find(text);
-        requireSuggestible(dataset);
+        requireThere(dataset);
         const { createArtifacts } = await import('../store/artifacts.ts');
         const { datasetFiles, loadManifest } = await import('../data/dataset.ts');
         const { detectPersonalData } = await import('../data/detect-personal-data.ts');
         const artifacts = createArtifacts({ root: clients.config.artifacts.folder });
         const manifest = await loadManifest(artifacts, dataset);
+        refuseReserved(manifest, 'Give the training part, or the dataset that was split.');
         let profile: Profile;
         if (manifest.profile === null) {
           const { profileDataset } = await import('../data/profile.ts');

@@ -76,6 +76,10 @@ export const IncrementSchema = z.discriminatedUnion('by', [
 ]);
 export type Increment = z.infer<typeof IncrementSchema>;
 
+/** What a dataset is kept from sight for. */
+export const RESERVED = ['golden', 'validation', 'test'] as const;
+export type Reserved = (typeof RESERVED)[number];
+
 /**
  * A dataset's manifest, as it lies in the artifact store. It holds no time and no path of the machine, so the same
  * content gives the same id.
@@ -100,6 +104,8 @@ export const DatasetManifestSchema = z.object({
   sensitive: z.record(z.string(), z.enum(['hash', 'mask'])).default({}),
   /** Manifest of the golden set that ingest reserved beside these rows; nothing but a fixed split and the last evaluation reads it. */
   golden: Sha256Schema.nullable().default(null),
+  /** Kept from sight, for judging models: no statistic, suggestion or sample is drawn from its rows. What is made from it is so too. */
+  reserved: z.enum(RESERVED).nullable().default(null),
   /** Where an incremental ingest goes on. */
   increment: IncrementSchema.nullable().default(null),
   /** Columns that were joined from feature views, and how a request finds their values. */

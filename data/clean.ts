@@ -76,6 +76,11 @@ export async function cleanDataset(options: CleanOptions): Promise<CleanedDatase
       },
     );
   }
+  if (fitted.length > 0 && fitOn !== undefined && fitOn.manifest.reserved !== null) {
+    throw new MillraceError('INVALID_PARAMETERS', `Rules take no figures from ${fitOn.manifest.name}: its rows are kept from sight.`, {
+      fix: 'Name the training part with fitOn.',
+    });
+  }
   return withDuckDb(options, async (db) => {
     if (hashKey !== undefined) await bindHashKey(db, hashKey);
     const wayOf = async (of: DatasetManifest): Promise<Way> => {

@@ -21,7 +21,7 @@ export interface StoredDataset {
 export const ROW_GROUP_ROWS = 122_880;
 
 /** What says how a dataset came to be may be left out where there is nothing to say. */
-type Provenance = 'unserved' | 'sensitive' | 'golden' | 'increment' | 'lookups';
+type Provenance = 'unserved' | 'sensitive' | 'golden' | 'reserved' | 'increment' | 'lookups';
 export type ManifestDraft = Omit<DatasetManifest, Provenance> & Partial<Pick<DatasetManifest, Provenance>>;
 
 /**
@@ -54,12 +54,13 @@ export async function storeManifest(artifacts: ArtifactPort, draft: ManifestDraf
     unserved = {},
     sensitive = {},
     golden = null,
+    reserved = null,
     increment = null,
     lookups = [],
   } = draft;
   refuseReservedNames(columns);
   // Key by key: the manifest's name is the hash of its text.
-  const manifest = { format, name, rows, columns, files, transforms, rawColumns, profile, parents, unserved, sensitive, golden, increment, lookups };
+  const manifest = { format, name, rows, columns, files, transforms, rawColumns, profile, parents, unserved, sensitive, golden, reserved, increment, lookups };
   const { sha256 } = await artifacts.putJson(manifest);
   return { ref: { kind: 'dataset', id: sha256, name, rows }, manifest };
 }

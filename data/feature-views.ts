@@ -11,12 +11,14 @@
  */
 import type { Column } from '../contracts/columns.ts';
 import { MillraceError, type Problem } from '../contracts/errors.ts';
+import type { FeatureLookup } from '../contracts/feature-lookup.ts';
 import type { Aggregate, FeatureView, ViewFeature } from '../contracts/feature-views.ts';
 import type { DatasetManifest } from '../contracts/references.ts';
 import type { RowTransform } from '../contracts/row-transforms.ts';
 import type { ArtifactPort } from './artifact-port.ts';
 import { columnsMissing, datasetFiles, type StoredDataset, storeManifest, writeSnapshot } from './dataset.ts';
 import { type DuckDb, type DuckDbOptions, withDuckDb } from './duckdb.ts';
+import { featureLookup } from './feature-definition.ts';
 import { sensitiveAfter } from './personal-data.ts';
 import { bindHashKey, transformedRelation } from './row-transforms-sql.ts';
 import { DUCKDB_TYPE, identifier, parquetRelation } from './sql-text.ts';
@@ -41,10 +43,10 @@ export interface TrainingSetOptions extends DuckDbOptions {
   readonly hashKey?: string;
 }
 
-const KEY_SCALE = '1099511627776::HUGEINT';
-const ROW = '__millrace_row';
+export const KEY_SCALE = '1099511627776::HUGEINT';
+export const ROW = '__millrace_row';
 const KEY = '__millrace_key';
-const AT = '__millrace_at';
+export const AT = '__millrace_at';
 
 /**
  * Joins features to labels point-in-time and stores the result.
@@ -82,9 +84,11 @@ export async function joinTrainingSet(options: TrainingSetOptions): Promise<Stor
       files: [written],
       rawColumns: [...labels.rawColumns, ...added],
       profile: null,
+      reserved: labels.reserved ?? views.find(({ manifest }) => manifest.reserved !== null)?.manifest.reserved ?? null,
       parents: [labelsId, ...new Set(views.map(({ id }) => id))].filter((id, at, all) => all.indexOf(id) === at),
       sensitive: { ...labels.sensitive, ...Object.fromEntries(compiled.flatMap(({ sensitive }) => Object.entries(sensitive))) },
       unserved: { ...labels.unserved, ...Object.fromEntries(compiled.flatMap(({ unserved }) => Object.entries(unserved))) },
+      lookups: [...labels.lookups, ...compiled.map(({ lookup }) => lookup)],
     });
   });
 }
@@ -123,7 +127,7 @@ interface Part {
   readonly features: readonly string[];
 }
 
-interface CompiledView {
+export interface CompiledView {
   readonly view: FeatureView;
   /** A sub-select: the entity's columns, `AT`, and one column `v0…` for each feature's operand. */
   readonly relation: string;
@@ -132,13 +136,18 @@ interface CompiledView {
   readonly parts: readonly Part[];
   readonly sensitive: DatasetManifest['sensitive'];
   readonly unserved: DatasetManifest['unserved'];
+  readonly lookup: FeatureLookup;
 }
 
-async function compileView(
+/**
+ * Checks a view against its snapshot, and against the labels where there are any, and says where its rows lie.
+ * @throws MillraceError COLUMN_MISSING or COLUMN_TYPE with every problem of one kind
+ */
+export async function compileView(
   { view, manifest }: JoinedView,
   features: readonly (readonly [string, ViewFeature])[],
   at: number,
-  { labels, artifacts }: TrainingSetOptions,
+  { artifacts, labels = manifest }: Pick<TrainingSetOptions, 'artifacts'> & Partial<Pick<TrainingSetOptions, 'labels'>>,
 ): Promise<CompiledView> {
   const missing = [view.eventTime, ...view.entity].filter((name) => !manifest.columns.some((column) => column.name === name));
   if (missing.length > 0) throw columnsMissing(manifest.columns, missing);
@@ -191,6 +200,12 @@ async function compileView(
     Object.fromEntries(
       features.flatMap(([name, feature]) => columnsOf(feature).flatMap((column) => (of[column] === undefined ? [] : [[name, of[column]] as const]))),
     );
+  const lookup = featureLookup(
+    view,
+    manifest,
+    features.map(([name]) => name),
+    labels,
+  );
   return {
     view,
     relation: `(SELECT ${keep.join(', ')} FROM ${sql})`,
@@ -203,7 +218,9 @@ async function compileView(
         return rule === undefined ? [] : [[name, rule] as const];
       }),
     ),
-    unserved: inherited(manifest.unserved),
+    // What a request looks up is what was materialised of the same snapshots, however it was made.
+    unserved: lookup.key === null ? inherited(manifest.unserved) : {},
+    lookup,
   };
 }
 
@@ -226,7 +243,7 @@ function resultType(feature: ViewFeature, type: Column['type']): Column['type'] 
 }
 
 /** A relation with its row numbers, from 0 in its order. */
-const numbered = (relation: string): string => `(SELECT *, row_number() OVER () - 1 AS ${ROW} FROM ${relation})`;
+export const numbered = (relation: string): string => `(SELECT *, row_number() OVER () - 1 AS ${ROW} FROM ${relation})`;
 
 /** The tables of one view: label row and features. */
 async function createParts(db: DuckDb, compiled: CompiledView, labelRelation: string, eventTime: string): Promise<void> {

@@ -71,6 +71,7 @@ export async function writeGolden(db: DuckDb, artifacts: ArtifactPort, draft: Go
     profile: null,
     parents: before === undefined ? [] : [before.id],
     sensitive,
+    reserved: 'golden',
   });
 }
 

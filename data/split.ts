@@ -10,7 +10,7 @@
  * 5. A fold's training part is a list of the files of other folds: folds take the room of the dataset once.
  */
 import { MillraceError } from '../contracts/errors.ts';
-import type { DatasetManifest, DatasetRef } from '../contracts/references.ts';
+import type { DatasetManifest, DatasetRef, Reserved } from '../contracts/references.ts';
 import type { FoldOptions, LeakOptions, LeakReport, SplitOptions } from '../contracts/split.ts';
 import type { ArtifactPort } from './artifact-port.ts';
 import { createColumnScan } from './column-scan.ts';
@@ -66,9 +66,9 @@ export async function splitDataset(input: SplitDatasetOptions): Promise<SplitDat
     const fixed = options.by === 'fixed' ? await fixedTest(db, input, options.test) : undefined;
     const partition = await partitionRows(db, files, manifest, plan, shares);
     const write = (at: number, part: string): Promise<WrittenFile> => writePart(db, input, partition, at, part);
-    const train = await storePart(db, input, 'train', [await write(shares.length - 1, 'train')], true);
-    const validation = await storePart(db, input, 'validation', [await write(shares.length - 2, 'validation')], false);
-    const test = fixed ?? (await storePart(db, input, 'test', [await write(0, 'test')], false));
+    const train = await storePart(db, input, 'train', [await write(shares.length - 1, 'train')], null);
+    const validation = await storePart(db, input, 'validation', [await write(shares.length - 2, 'validation')], 'validation');
+    const test = fixed ?? (await storePart(db, input, 'test', [await write(0, 'test')], 'test'));
     const leaks = await checkLeaks(db, input, options.leaks, plan, [
       await leakPart(input.artifacts, 'training', train),
       await leakPart(input.artifacts, 'validation', validation),
@@ -107,7 +107,7 @@ export async function foldDataset(input: FoldDatasetOptions): Promise<FoldDatase
       written.push(await writePart(db, input, partition, at, `fold ${at - testShare.length + 1}`));
     // By time the latest block comes first: folds are counted forward.
     if (options.by === 'time') written.reverse();
-    const test = golden ?? (testShare.length === 0 ? null : await storePart(db, input, 'test', [await writePart(db, input, partition, 0, 'test')], false));
+    const test = golden ?? (testShare.length === 0 ? null : await storePart(db, input, 'test', [await writePart(db, input, partition, 0, 'test')], 'test'));
     const folds: { train: StoredDataset; validation: StoredDataset }[] = [];
     const first = options.by === 'time' ? 1 : 0;
     for (let fold = 1; fold <= k; fold++) {
@@ -115,8 +115,8 @@ export async function foldDataset(input: FoldDatasetOptions): Promise<FoldDatase
       if (held === undefined) continue;
       const others = options.by === 'time' ? written.slice(0, fold) : written.filter((file) => file !== held);
       folds.push({
-        train: await storePart(db, input, `fold${fold}-train`, others, true),
-        validation: await storePart(db, input, `fold${fold}-validation`, [held], false),
+        train: await storePart(db, input, `fold${fold}-train`, others, null),
+        validation: await storePart(db, input, `fold${fold}-validation`, [held], 'validation'),
       });
     }
     const parts: LeakPart[] = await Promise.all(
@@ -162,11 +162,12 @@ async function storePart(
   { manifest, id, artifacts }: SplitInput<unknown>,
   part: string,
   files: readonly WrittenFile[],
-  profiled: boolean,
+  keptFor: Reserved | null,
 ): Promise<StoredDataset> {
   const rows = files.reduce((sum, file) => sum + file.rows, 0);
-  const profile = profiled ? await profileOf(db, artifacts, files, manifest) : null;
-  return storeManifest(artifacts, { ...manifest, name: `${manifest.name}-${part}`, rows, files: [...files], profile, parents: [id] });
+  const reserved = keptFor ?? manifest.reserved;
+  const profile = reserved === null ? await profileOf(db, artifacts, files, manifest) : null;
+  return storeManifest(artifacts, { ...manifest, name: `${manifest.name}-${part}`, rows, files: [...files], profile, parents: [id], reserved });
 }
 
 async function profileOf(db: DuckDb, artifacts: ArtifactPort, written: readonly WrittenFile[], { columns }: DatasetManifest): Promise<string> {
@@ -214,5 +215,13 @@ async function fixedTest(db: DuckDb, input: SplitInput<unknown>, given: DatasetR
           }),
         ];
   const rows = files.reduce((sum, file) => sum + file.rows, 0);
-  return storeManifest(artifacts, { ...manifest, name: `${manifest.name}-test`, rows, files: [...files], profile: null, parents: [manifest.golden, id] });
+  return storeManifest(artifacts, {
+    ...manifest,
+    name: `${manifest.name}-test`,
+    rows,
+    files: [...files],
+    profile: null,
+    parents: [manifest.golden, id],
+    reserved: 'test',
+  });
 }

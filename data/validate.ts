@@ -58,7 +58,9 @@ export async function validateDataset(options: ValidateOptions): Promise<Validat
     ...(aside === undefined ? {} : { quarantine: { dataset: aside.quarantined.ref.id, rows: aside.quarantined.ref.rows, results: aside.validation.results } }),
     ...(personal.length === 0 ? {} : { personal: [...personal] }),
   };
-  const [storedProfile, storedReport] = [await artifacts.putJson(profile), await artifacts.putJson(validation)];
-  const stored = await storeManifest(artifacts, { ...manifest, profile: storedProfile.sha256, parents: [id] });
-  return { ...stored, profile, validation, report: storedReport.sha256, quarantined: aside?.quarantined ?? null };
+  const report = (await artifacts.putJson(validation)).sha256;
+  // Rows that are kept from sight are checked, and no figure of theirs is kept.
+  const storedProfile = manifest.reserved === null ? (await artifacts.putJson(profile)).sha256 : null;
+  const stored = await storeManifest(artifacts, { ...manifest, profile: storedProfile, parents: [id] });
+  return { ...stored, profile, validation, report, quarantined: aside?.quarantined ?? null };
 }
