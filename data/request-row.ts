@@ -69,6 +69,15 @@ const EXPECTED: Readonly<Record<ColumnType, string>> = {
   date: 'an ISO date, or null',
 };
 
+/** A request's value as a column of that type has it; undefined where it does not fit. */
+export function coerceValue(type: ColumnType, value: unknown): RowValue | undefined {
+  const coerced = COERCE[type](value);
+  return coerced === WRONG ? undefined : coerced;
+}
+
+/** What a column of that type takes, in words. */
+export const expectedValue = (type: ColumnType): string => EXPECTED[type];
+
 /**
  * Compiles a signature into a reader.
  * @throws MillraceError COLUMN_MISSING, COLUMN_TYPE or INVALID_PARAMETERS where the signature contradicts itself; INVALID_CONFIG where a hash has no key

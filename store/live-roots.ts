@@ -38,6 +38,8 @@ const ROOTS = [
     keeps: 'itself',
     query: sql`select id as t from datasets where collected_at is null and name in (select input ->> 'name' from stages where run_id in (${OPEN_RUNS}) and kind = 'ingest')`,
   },
+  // What online features are computed from, and what they may go back to.
+  { keeps: 'itself', query: sql`select snapshot as t from feature_sets where status in ('writing', 'published')` },
   // What any run has made: models that were not registered, evaluations, what steps gave back.
   { keeps: 'mentioned', query: sql`select concat_ws(' ', input::text, output::text) as t from stages` },
 ] as const;

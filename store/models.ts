@@ -1,7 +1,7 @@
 import { and, asc, desc, eq, isNotNull, lt, ne, sql } from 'drizzle-orm';
 import { MillraceError } from '../contracts/errors.ts';
 import { type Database, type Executor, onlyRow } from './database.ts';
-import { aliases, aliasHistory, models, undos, versions, type VersionStatus } from './schema.ts';
+import { aliases, aliasHistory, models, undos, versionFeatures, versions, type VersionStatus } from './schema.ts';
 import { requireAttempt, requireOpenRun } from './stages.ts';
 
 /**
@@ -32,6 +32,8 @@ export interface RegisterVersionInput {
   readonly description?: string;
   readonly purpose?: unknown;
   readonly tags?: Readonly<Record<string, string>>;
+  /** Definitions of feature views that it was trained with. */
+  readonly features?: readonly { readonly view: string; readonly definition: string }[];
   /** The attempt that registers. Left out: a person does, from the command line, and nothing undoes it. */
   readonly by?: { readonly runId: string; readonly stage: string; readonly token: number };
 }
@@ -208,6 +210,11 @@ export function createModelsStore({ orm }: Database) {
           description: input.description ?? null,
           tags: input.tags ?? {},
         });
+        if (input.features !== undefined && input.features.length > 0)
+          await tx
+            .insert(versionFeatures)
+            .values(input.features.map(({ view, definition }) => ({ model: input.model, version, view, definition })))
+            .onConflictDoNothing();
         if (by !== undefined)
           await tx.insert(undos).values({
             runId: by.runId,

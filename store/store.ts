@@ -5,6 +5,7 @@ import { openDatabase } from './database.ts';
 import { createDatasetsStore, type DatasetsStore } from './datasets.ts';
 import { type DriverErrorLog, fromDriver, guarded } from './driver-errors.ts';
 import { createEndpointsStore, type EndpointsStore } from './endpoints.ts';
+import { createFeatureViewsStore, type FeatureViewsStore } from './feature-views.ts';
 import { createLabelsStore, type LabelsStore } from './labels.ts';
 import { createMetricsStore, type MetricsStore } from './metrics.ts';
 import { isSchemaCurrent, migrate } from './migrate.ts';
@@ -35,6 +36,7 @@ export interface Store {
   readonly monitoring: MonitoringStore;
   readonly builds: BuildsStore;
   readonly labels: LabelsStore;
+  readonly featureViews: FeatureViewsStore;
   readonly alerts: AlertsStore;
   /** Applies missing migrations, and answers with their names. @throws SCHEMA_TOO_NEW */
   readonly migrate: () => Promise<readonly string[]>;
@@ -82,6 +84,7 @@ export function openStore({ databaseUrl, poolSize, log }: StoreOptions): Store {
     monitoring: guarded('monitoring', createMonitoringStore(database), log),
     builds: guarded('builds', createBuildsStore(database), log),
     labels: guarded('labels', createLabelsStore(database), log),
+    featureViews: guarded('featureViews', createFeatureViewsStore(database), log),
     alerts: guarded('alerts', createAlertsStore(database), log),
     async migrate() {
       try {

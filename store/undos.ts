@@ -2,6 +2,7 @@ import { and, asc, desc, eq, inArray, ne, sql } from 'drizzle-orm';
 import { type ErrorReport, MillraceError } from '../contracts/errors.ts';
 import { type Database, type Executor, onlyRow, storable } from './database.ts';
 import { type DriverErrorLog, fromDriver } from './driver-errors.ts';
+import { undoFeatureSet } from './feature-views.ts';
 import { undoAliasMove, undoVersion } from './models.ts';
 import { runs, undos } from './schema.ts';
 import type { UndoDraft } from './stages.ts';
@@ -53,6 +54,8 @@ export function createUndosStore({ orm }: Database, log?: DriverErrorLog) {
         epoch: field(undo, 'epoch', 'number'),
         runId: undo.runId,
       }),
+    features: (tx, undo) =>
+      undoFeatureSet(tx, { view: field(undo, 'view', 'string'), version: field(undo, 'version', 'number'), set: field(undo, 'set', 'number') }),
   };
 
   const mark = async (tx: Executor, seq: number, set: { status: 'done' | 'failed'; outcome?: string; error?: ErrorReport }): Promise<UndoRecord> =>
