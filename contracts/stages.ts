@@ -28,6 +28,8 @@ export const IngestInputSchema = z.object({
 export const ValidateInputSchema = z.object({
   dataset: DatasetRefSchema,
   expectations: ExpectationsSchema,
+  /** The column that is to be predicted: the profile then says how strongly the others go along with it. */
+  target: z.string().min(1).optional(),
   /** Put rows that fail a row-wise expectation of severity `fail` into a snapshot of their own and go on with the others. */
   quarantine: z.union([z.boolean(), z.object({ /** Largest share of the rows that may be put aside. */ atMost: z.number().gt(0).lte(1) })]).default(false),
 });
@@ -188,7 +190,8 @@ export type StageKind =
   | 'step'
   | 'labelFunctions'
   | 'label'
-  | 'trainingSet';
+  | 'trainingSet'
+  | 'materialize';
 
 /** What every stage activity receives. */
 export interface StageCall<Input = unknown> {
@@ -201,6 +204,8 @@ export interface StageCall<Input = unknown> {
   readonly pool: string;
   /** False: run it even when its fingerprint was seen. */
   readonly cache: boolean;
+  /** Work that shows no progress for so long is taken for hung. Default 5 minutes. */
+  readonly stallAfterMs?: number;
   readonly input: Input;
 }
 
@@ -210,6 +215,13 @@ export interface StageResult<Output = unknown> {
   readonly cached: boolean;
   /** One line for people. */
   readonly summary: string;
+  /** What the attempt that did the work used; not there where nothing was computed. */
+  readonly usage?: {
+    readonly cpuSeconds: number;
+    readonly gpuSeconds: number;
+    readonly peakMib: number /** 0 where the configuration names no rates. */;
+    readonly cost: number;
+  };
 }
 
 /** Heartbeat details of a running stage; the CLI shows them as a progress bar. */

@@ -138,7 +138,7 @@ function numberBinning(
   present: number,
   value: string,
 ): Binning | undefined {
-  const deciles = quantiles.filter(({ q }) => q >= 0.1 && q <= 0.9);
+  const deciles = quantiles.filter(({ q }) => q >= 0.1 && q <= 0.9 && q !== 0.25 && q !== 0.75);
   // A value with more than a tenth of the rows holds several deciles: the share at or below it is that of the last one.
   const bounds = deciles.filter(({ value: at }, index) => deciles[index + 1]?.value !== at);
   if (bounds.length === 0 || histogram.counts.length === 0) return undefined;

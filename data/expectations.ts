@@ -20,7 +20,7 @@ import {
   tolerated,
 } from './expectation-check.ts';
 import { columnsOf, wrongType } from './expectation-types.ts';
-import { finishProfile, planProfile } from './profile.ts';
+import { finishProfile, planProfile, type ProfileOptions } from './profile.ts';
 import { planComparison } from './reference-tests.ts';
 import { numberedRelation, ROW_NUMBER, type RankedFile } from './row-rank.ts';
 import { comparable, notEvaluable, type RowRule, rowRuleOf, scalarSql } from './row-rules.ts';
@@ -49,14 +49,14 @@ export async function profileAndCheck(
   files: readonly RankedFile[],
   columns: readonly Column[],
   expectations: Expectations,
-  options: CheckOptions = {},
+  options: CheckOptions & Pick<ProfileOptions, 'target'> = {},
 ): Promise<{ readonly profile: Profile; readonly validation: ValidationResult }> {
   return withDuckDb(options, async (db) => {
     const scan = createColumnScan(parquetRelation(files.map(({ path }) => path)));
     const plan = planProfile(scan, columns);
     const check = await planCheck(db, scan, files, columns, expectations, options);
     const values = await scan.run(db);
-    return { profile: await finishProfile(db, files, plan, values), validation: await check.finish(values) };
+    return { profile: await finishProfile(db, files, plan, values, options), validation: await check.finish(values) };
   });
 }
 

@@ -3,7 +3,7 @@ import type { Profile } from '../contracts/profile.ts';
 import { type DatasetManifest, DatasetRefSchema } from '../contracts/references.ts';
 import type { ArtifactPort } from './artifact-port.ts';
 import { detectPersonalData } from './detect-personal-data.ts';
-import { datasetFiles, loadManifest, type StoredDataset, storeManifest } from './dataset.ts';
+import { datasetFiles, loadManifest, pickColumns, type StoredDataset, storeManifest } from './dataset.ts';
 import { type CheckOptions, profileAndCheck } from './expectations.ts';
 import { quarantineRows } from './quarantine.ts';
 
@@ -13,6 +13,8 @@ export interface ValidateOptions extends CheckOptions {
   readonly id: string;
   readonly expectations: Expectations;
   readonly artifacts: ArtifactPort;
+  /** The column that is to be predicted: the profile says how strongly the others go along with it. */
+  readonly target?: string;
   /** Put failing rows aside, at most this share of them (0–1). Default: they fail the validation. */
   readonly quarantineAtMost?: number;
 }
@@ -29,10 +31,11 @@ export interface ValidatedDataset extends StoredDataset {
 /**
  * Checks expectations and profiles the dataset in one pass. The result is the same data with its profile, without the
  * rows that were put aside. Whether a failed expectation stops anything is the caller's matter: see `expectationsFailed`.
- * @throws MillraceError EXPECTATIONS_FAILED where more rows would be put aside than may be
+ * @throws MillraceError EXPECTATIONS_FAILED where more rows would be put aside than may be; COLUMN_MISSING where there is no such target
  */
 export async function validateDataset(options: ValidateOptions): Promise<ValidatedDataset> {
-  const { id, expectations, artifacts, quarantineAtMost } = options;
+  const { id, expectations, artifacts, quarantineAtMost, target } = options;
+  if (target !== undefined) pickColumns(options.manifest.columns, [target]);
   const declared = new Set(Object.keys(options.manifest.sensitive));
   const { threads, memoryLimitBytes, temporaryFolder, signal } = options;
   const personal = await detectPersonalData(await datasetFiles(artifacts, options.manifest), options.manifest.columns, {
@@ -52,7 +55,10 @@ export async function validateDataset(options: ValidateOptions): Promise<Validat
   };
   const aside = quarantineAtMost === undefined ? undefined : await quarantineRows({ ...options, ...access, atMost: quarantineAtMost });
   const manifest = aside?.kept.manifest ?? options.manifest;
-  const { profile, validation: found } = await profileAndCheck(await datasetFiles(artifacts, manifest), manifest.columns, expectations, access);
+  const { profile, validation: found } = await profileAndCheck(await datasetFiles(artifacts, manifest), manifest.columns, expectations, {
+    ...access,
+    ...(target === undefined ? {} : { target }),
+  });
   const validation: ValidationResult = {
     ...found,
     ...(aside === undefined ? {} : { quarantine: { dataset: aside.quarantined.ref.id, rows: aside.quarantined.ref.rows, results: aside.validation.results } }),

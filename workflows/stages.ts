@@ -23,13 +23,14 @@ export function ingest(
 /**
  * Checks every expectation in one scan and returns the dataset when all of severity `fail` hold. With `quarantine`, rows
  * that fail one that looks at single rows are put into a snapshot of their own, `NAME-quarantine`, and the dataset that
- * is returned holds the others; `{ atMost: 0.1 }` fails where more than a tenth of the rows would go.
+ * is returned holds the others; `{ atMost: 0.1 }` fails where more than a tenth of the rows would go. With `target`, its
+ * profile says how strongly the other columns go along with that one.
  *
- * @throws EXPECTATIONS_FAILED with every expectation that does not hold.
+ * @throws EXPECTATIONS_FAILED with every expectation that does not hold; COLUMN_MISSING where there is no such target.
  */
 export function validate(
   dataset: DatasetRef,
-  input: { readonly expectations: Expectations; readonly quarantine?: boolean | { readonly atMost: number } },
+  input: { readonly expectations: Expectations; readonly target?: string; readonly quarantine?: boolean | { readonly atMost: number } },
   options?: StageOptions,
 ): Promise<DatasetRef> {
   return runStage('validate', 'validate', { dataset, ...input }, options);

@@ -21,12 +21,13 @@ export const validateStage = defineStage({
     const hashes = (await builds.pipeline(call.buildId, call.pipeline))?.steps ?? {};
     return { steps: Object.fromEntries(called.map((step) => [step, hashes[step] ?? 'unknown'])) };
   },
-  run: async ({ dataset, expectations, quarantine }, { call, deps, signal, progress }) => {
+  run: async ({ dataset, expectations, target, quarantine }, { call, deps, signal, progress }) => {
     const { ref, manifest, validation, report, quarantined } = await validateDataset({
       manifest: await loadManifest(deps.artifacts, dataset),
       id: dataset.id,
       expectations,
       artifacts: deps.artifacts,
+      ...(target === undefined ? {} : { target }),
       ...(quarantine === false ? {} : { quarantineAtMost: quarantine === true ? 1 : quarantine.atMost }),
       checkValues: async (step, values, parameters) => {
         const module = await deps.builds.stepModule(call.buildId, call.pipeline, step);
