@@ -58,6 +58,8 @@ export interface DuckDb {
   chunks(sql: string, values?: readonly DuckDBValue[]): AsyncGenerator<DuckDBDataChunk>;
   /** DuckDB's own connection, for what the above does not say (appenders). */
   readonly connection: DuckDBConnection;
+  /** A second connection for the time of some work: to append while chunks are being read. It sees no temporary tables. */
+  beside<Result>(work: (connection: DuckDBConnection) => Promise<Result>): Promise<Result>;
 }
 
 /** Opens a database, does the work, closes it. An abort of `signal` interrupts the running query and throws its reason. */
@@ -78,7 +80,7 @@ export async function withDuckDb<Result>(options: DuckDbOptions, work: (db: Duck
       await connection.run("SET TimeZone = 'UTC'");
       if (options.onProgress !== undefined)
         await connection.run('SET enable_progress_bar = true; SET enable_progress_bar_print = false; SET progress_bar_time = 0');
-      return await work(openDatabase(connection, options));
+      return await work(openDatabase(instance, connection, options));
     } finally {
       connection.closeSync();
     }
@@ -88,7 +90,7 @@ export async function withDuckDb<Result>(options: DuckDbOptions, work: (db: Duck
   }
 }
 
-function openDatabase(connection: DuckDBConnection, { signal, onProgress }: DuckDbOptions): DuckDb {
+function openDatabase(instance: DuckDBInstance, connection: DuckDBConnection, { signal, onProgress }: DuckDbOptions): DuckDb {
   const watched = async <Result>(query: () => Promise<Result>): Promise<Result> => {
     signal?.throwIfAborted();
     const interrupt = (): void => connection.interrupt();
@@ -116,6 +118,14 @@ function openDatabase(connection: DuckDBConnection, { signal, onProgress }: Duck
   return {
     connection,
     rows,
+    async beside(work) {
+      const second = await instance.connect();
+      try {
+        return await work(second);
+      } finally {
+        second.closeSync();
+      }
+    },
     async run(sql, values) {
       await watched(() => connection.run(sql, bound(values)));
     },

@@ -5,23 +5,22 @@
  * 1. No value is of a later instant than the label's event time; one of the same instant is known at it, and counts.
  * 2. Rows and their order are those of the labels; a label without a match has nulls.
  * 3. The same labels, views and snapshots give the same bytes, with any number of threads.
- *
- * Each row of a view gets one key, `instant · 2^40 + its row`, so that rows of one instant have an order; a label's key is
- * the greatest of its instant. Values are found by an ASOF join on that key, aggregates by a window frame over it.
  */
 import type { Column } from '../contracts/columns.ts';
 import { MillraceError, type Problem } from '../contracts/errors.ts';
 import type { FeatureLookup } from '../contracts/feature-lookup.ts';
-import type { Aggregate, FeatureView, ViewFeature } from '../contracts/feature-views.ts';
+import type { FeatureView, ViewFeature } from '../contracts/feature-views.ts';
 import type { DatasetManifest } from '../contracts/references.ts';
 import type { RowTransform } from '../contracts/row-transforms.ts';
 import type { ArtifactPort } from './artifact-port.ts';
 import { columnsMissing, datasetFiles, type StoredDataset, storeManifest, writeSnapshot } from './dataset.ts';
-import { type DuckDb, type DuckDbOptions, withDuckDb } from './duckdb.ts';
+import { type DuckDbOptions, withDuckDb } from './duckdb.ts';
 import { featureLookup } from './feature-definition.ts';
 import { sensitiveAfter } from './personal-data.ts';
+import { findFeatures, type FoundFeatures, type SoughtFeature } from './point-in-time-join.ts';
+import { numberedRelation, ROW_NUMBER } from './row-rank.ts';
 import { bindHashKey, transformedRelation } from './row-transforms-sql.ts';
-import { DUCKDB_TYPE, identifier, parquetRelation } from './sql-text.ts';
+import { identifier } from './sql-text.ts';
 
 export interface JoinedView {
   readonly view: FeatureView;
@@ -43,9 +42,7 @@ export interface TrainingSetOptions extends DuckDbOptions {
   readonly hashKey?: string;
 }
 
-export const KEY_SCALE = '1099511627776::HUGEINT';
-export const ROW = '__millrace_row';
-const KEY = '__millrace_key';
+/** Column of a compiled view: the instant of its row. */
 export const AT = '__millrace_at';
 
 /**
@@ -56,23 +53,27 @@ export async function joinTrainingSet(options: TrainingSetOptions): Promise<Stor
   const { labels, labelsId, eventTime, views, artifacts, hashKey } = options;
   const chosen = chooseFeatures(options);
   const compiled: CompiledView[] = [];
-  for (const [at, view] of views.entries()) {
+  for (const view of views) {
     const features = Object.entries(view.view.features).filter(([name]) => chosen.includes(name));
-    if (features.length > 0) compiled.push(await compileView(view, features, at, options));
+    if (features.length > 0) compiled.push(await compileView(view, features, options));
   }
   const added = chosen.flatMap((name) => compiled.flatMap(({ columns }) => columns.filter((column) => column.name === name)));
   const labelFiles = await datasetFiles(artifacts, labels);
-  const labelRelation = parquetRelation(labelFiles.map(({ path }) => path));
+  const labelNames = labels.columns.map(({ name }) => name);
+  const labelRelation = numberedRelation(labelFiles, labelNames);
   return withDuckDb(options, async (db) => {
     if (hashKey !== undefined) await bindHashKey(db, hashKey);
-    for (const view of compiled) await createParts(db, view, labelRelation, eventTime);
-    const joins = compiled.flatMap(({ parts }) => parts).map(({ table }) => ` LEFT JOIN ${table} ON ${table}.${ROW} = l.${ROW}`);
-    const where = (name: string): string => compiled.flatMap(({ parts }) => parts).find(({ features }) => features.includes(name))?.table ?? 'l';
+    const found: FoundFeatures[] = [];
+    for (const [at, { view, relation, sought }] of compiled.entries()) {
+      const history = { relation, eventTime: AT, entity: view.entity, ttlMs: view.ttlMs, features: sought };
+      found.push(await findFeatures(db, { relation: labelRelation, eventTime }, history, `view${String(at)}`));
+    }
+    const sqlOf = new Map(found.flatMap(({ columns }) => [...columns]));
     const list = [
-      ...labels.columns.map(({ name }) => `l.${identifier(name)} AS ${identifier(name)}`),
-      ...added.map(({ name }) => `${where(name)}.${identifier(name)} AS ${identifier(name)}`),
+      ...labelNames.map((name) => `l.${identifier(name)} AS ${identifier(name)}`),
+      ...added.map(({ name }) => `${sqlOf.get(name) ?? 'NULL'} AS ${identifier(name)}`),
     ];
-    const sql = `SELECT ${list.join(', ')} FROM ${numbered(labelRelation)} l${joins.join('')} ORDER BY l.${ROW}`;
+    const sql = `SELECT ${list.join(', ')} FROM ${labelRelation} l${found.map(({ joins }) => joins).join('')} ORDER BY l.${ROW_NUMBER}`;
     const written = await writeSnapshot(db, artifacts, sql, {
       filtered: true,
       whenEmpty: () => new MillraceError('SOURCE_EMPTY', `The dataset ${labels.name} has no rows.`),
@@ -122,18 +123,14 @@ function requireInstant({ name, columns }: DatasetManifest, column: string, path
   });
 }
 
-interface Part {
-  readonly table: string;
-  readonly features: readonly string[];
-}
-
 export interface CompiledView {
   readonly view: FeatureView;
-  /** A sub-select: the entity's columns, `AT`, and one column `v0…` for each feature's operand. */
+  /** A sub-select: the entity's columns, `AT`, `ROW_NUMBER`, and one column `__millrace_v0…` for each feature's operand. */
   readonly relation: string;
   readonly features: readonly (readonly [string, ViewFeature])[];
   readonly columns: readonly Column[];
-  readonly parts: readonly Part[];
+  /** The features with their operands; equal operands are one column. */
+  readonly sought: readonly SoughtFeature[];
   readonly sensitive: DatasetManifest['sensitive'];
   readonly unserved: DatasetManifest['unserved'];
   readonly lookup: FeatureLookup;
@@ -146,7 +143,6 @@ export interface CompiledView {
 export async function compileView(
   { view, manifest }: JoinedView,
   features: readonly (readonly [string, ViewFeature])[],
-  at: number,
   { artifacts, labels = manifest }: Pick<TrainingSetOptions, 'artifacts'> & Partial<Pick<TrainingSetOptions, 'labels'>>,
 ): Promise<CompiledView> {
   const missing = [view.eventTime, ...view.entity].filter((name) => !manifest.columns.some((column) => column.name === name));
@@ -168,7 +164,14 @@ export async function compileView(
   const transforms = features.flatMap(([, feature], index): RowTransform[] =>
     feature.of === null ? [] : [{ kind: 'set', column: operand(index), to: feature.of }],
   );
-  const { sql, columns } = transformedRelation(parquetRelation(files.map(({ path }) => path)), transforms, manifest.columns);
+  const { sql, columns } = transformedRelation(
+    numberedRelation(
+      files,
+      manifest.columns.map(({ name }) => name),
+    ),
+    transforms,
+    [...manifest.columns, { name: ROW_NUMBER, type: 'integer' }],
+  );
   const typed = features.map(([name, feature], index): Column => {
     const type = columns.find((column) => column.name === operand(index))?.type;
     if (feature.kind === 'aggregate') {
@@ -188,13 +191,14 @@ export async function compileView(
   const keep = [
     ...view.entity.map(identifier),
     `CAST(${identifier(view.eventTime)} AS TIMESTAMP) AS ${AT}`,
+    ROW_NUMBER,
     ...features.flatMap(([, { of }], index) => (of === null ? [] : [operand(index)])),
   ];
-  const names = new Map<string, string[]>();
-  for (const [name, feature] of features) {
-    const table = feature.kind === 'value' ? `__millrace_values_${String(at)}` : `__millrace_frames_${String(at)}`;
-    names.set(table, [...(names.get(table) ?? []), name]);
-  }
+  const texts = features.map(([, { of }]) => JSON.stringify(of));
+  const sought = features.map(([, feature], index): SoughtFeature => {
+    const name = operand(texts.indexOf(texts[index] ?? ''));
+    return { column: typed[index] ?? { name, type: 'number' }, feature, operand: columns.find((column) => column.name === name) ?? null };
+  });
   const personal = sensitiveAfter(manifest.sensitive, transforms);
   const inherited = <Value>(of: Readonly<Record<string, Value>>): Record<string, Value> =>
     Object.fromEntries(
@@ -211,7 +215,7 @@ export async function compileView(
     relation: `(SELECT ${keep.join(', ')} FROM ${sql})`,
     features,
     columns: typed,
-    parts: [...names].map(([table, of]) => ({ table, features: of })),
+    sought,
     sensitive: Object.fromEntries(
       features.flatMap(([name], index) => {
         const rule = personal[operand(index)];
@@ -240,56 +244,4 @@ function resultType(feature: ViewFeature, type: Column['type']): Column['type'] 
   if (feature.kind === 'value') return type;
   if (feature.fn === 'count') return 'integer';
   return feature.fn === 'sum' || feature.fn === 'mean' ? 'number' : type;
-}
-
-/** A relation with its row numbers, from 0 in its order. */
-export const numbered = (relation: string): string => `(SELECT *, row_number() OVER () - 1 AS ${ROW} FROM ${relation})`;
-
-/** The tables of one view: label row and features. */
-async function createParts(db: DuckDb, compiled: CompiledView, labelRelation: string, eventTime: string): Promise<void> {
-  const { view, relation, features, parts, columns } = compiled;
-  const entity = view.entity.map(identifier);
-  const present = [...entity, AT].map((name) => `${name} IS NOT NULL`).join(' AND ');
-  const operands = features.flatMap(([, { of }], index) => (of === null ? [] : [`__millrace_v${String(index)}`]));
-  const source = `(SELECT ${[...entity, AT, ...operands].join(', ')}, epoch_us(${AT})::HUGEINT * ${KEY_SCALE} + ${ROW} AS ${KEY} FROM ${numbered(relation)} WHERE ${present})`;
-  const asked = `(SELECT * FROM (SELECT ${entity.join(', ')}, CAST(${identifier(eventTime)} AS TIMESTAMP) AS ${AT}, ${ROW}, epoch_us(CAST(${identifier(eventTime)} AS TIMESTAMP))::HUGEINT * ${KEY_SCALE} + (${KEY_SCALE} - 1) AS ${KEY} FROM ${numbered(labelRelation)}) WHERE ${present})`;
-  const cast = (sql: string, index: number): string =>
-    `CAST(${sql} AS ${DUCKDB_TYPE[columns[index]?.type ?? 'number']}) AS ${identifier(columns[index]?.name ?? '')}`;
-  for (const part of parts) {
-    const indexes = features.flatMap(([name], index) => (part.features.includes(name) ? [index] : []));
-    if (part.table.startsWith('__millrace_values_')) {
-      const fresh = view.ttlMs === null ? undefined : `epoch_us(l.${AT}) - epoch_us(r.${AT}) <= ${String(view.ttlMs)}::HUGEINT * 1000`;
-      const values = indexes.map((index) => {
-        const value = `r.__millrace_v${String(index)}`;
-        return cast(fresh === undefined ? value : `CASE WHEN ${fresh} THEN ${value} END`, index);
-      });
-      const on = [...entity.map((name) => `l.${name} = r.${name}`), `l.${KEY} >= r.${KEY}`].join(' AND ');
-      await db.run(`CREATE TEMP TABLE ${part.table} AS SELECT l.${ROW}, ${values.join(', ')} FROM ${asked} l ASOF LEFT JOIN ${source} r ON ${on}`);
-      continue;
-    }
-    const list = (from: 'row' | 'label'): string =>
-      [
-        ...entity,
-        KEY,
-        from === 'label' ? ROW : `CAST(NULL AS BIGINT) AS ${ROW}`,
-        ...indexes.flatMap((index) => (features[index]?.[1].of === null ? [] : [`${from === 'row' ? '' : 'NULL AS '}__millrace_v${String(index)}`])),
-      ].join(', ');
-    const frames = indexes.map((index) => {
-      const feature = features[index]?.[1];
-      if (feature?.kind !== 'aggregate') throw new MillraceError('INTERNAL', 'A window was asked for a feature that has none.');
-      const over = `OVER (PARTITION BY ${entity.join(', ')} ORDER BY ${KEY} RANGE BETWEEN (${String(feature.windowMs)}::HUGEINT * 1000 * ${KEY_SCALE} - 1) PRECEDING AND CURRENT ROW)`;
-      return cast(frameSql(feature.fn, feature.of === null ? undefined : `__millrace_v${String(index)}`, over), index);
-    });
-    await db.run(
-      `CREATE TEMP TABLE ${part.table} AS SELECT * FROM (SELECT ${ROW}, ${frames.join(', ')} FROM (SELECT ${list('row')} FROM ${source} UNION ALL SELECT ${list('label')} FROM ${asked})) WHERE ${ROW} IS NOT NULL`,
-    );
-  }
-}
-
-/** A label's own row is in its frame too: its operand is null, and its row number tells it apart where rows are counted. */
-function frameSql(fn: Aggregate, operand: string | undefined, over: string): string {
-  if (fn === 'count') return operand === undefined ? `count(*) FILTER (WHERE ${ROW} IS NULL) ${over}` : `count(${operand}) ${over}`;
-  const value = operand ?? 'NULL';
-  if (fn === 'last') return `last_value(${value} IGNORE NULLS) ${over}`;
-  return fn === 'sum' || fn === 'mean' ? `${fn === 'sum' ? 'sum' : 'avg'}(CAST(${value} AS DOUBLE)) ${over}` : `${fn}(${value}) ${over}`;
 }

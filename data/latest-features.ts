@@ -14,7 +14,8 @@ import type { ViewFeature } from '../contracts/feature-views.ts';
 import type { ArtifactPort } from './artifact-port.ts';
 import { type DuckDb, type DuckDbOptions, toNumber, withDuckDb } from './duckdb.ts';
 import { entityKey, entityText, entityTextSql } from './entity-key.ts';
-import { AT, type CompiledView, compileView, type JoinedView, KEY_SCALE, numbered, ROW } from './feature-views.ts';
+import { AT, type CompiledView, compileView, type JoinedView } from './feature-views.ts';
+import { ROW_NUMBER } from './row-rank.ts';
 import { bindHashKey } from './row-transforms-sql.ts';
 import { DUCKDB_TYPE, identifier } from './sql-text.ts';
 
@@ -43,6 +44,8 @@ export interface LatestFeatures {
 }
 
 const MS = '1000::HUGEINT';
+/** A row's key is `instant · 2^40 + its number`: rows of one instant have the snapshot's order. */
+const KEY_SCALE = '1099511627776::HUGEINT';
 
 /**
  * Opens the view's snapshot, gives the instant and the entities to `work`, and closes it.
@@ -50,7 +53,7 @@ const MS = '1000::HUGEINT';
  */
 export async function withLatestFeatures<Result>(options: LatestFeaturesOptions, work: (found: LatestFeatures) => Promise<Result>): Promise<Result> {
   const { source, artifacts, hashKey, nowMs } = options;
-  const compiled = await compileView(source, Object.entries(source.view.features), 0, { artifacts });
+  const compiled = await compileView(source, Object.entries(source.view.features), { artifacts });
   return withDuckDb(options, async (db) => {
     if (hashKey !== undefined) await bindHashKey(db, hashKey);
     const asOfMs = options.asOfMs ?? Math.min(await newestMs(db, compiled), nowMs);
@@ -92,7 +95,7 @@ function jsonValue(type: ColumnType, value: DuckDBValue | undefined): string | n
 function latestSql({ view, relation, features, columns, lookup }: CompiledView, asOfMs: number): string {
   const entity = view.entity.map(identifier);
   const asOfUs = `(${String(asOfMs)}::HUGEINT * ${MS})`;
-  const rows = `(SELECT *, epoch_us(${AT})::HUGEINT AS __millrace_us, epoch_us(${AT})::HUGEINT * ${KEY_SCALE} + ${ROW} AS __millrace_key FROM ${numbered(relation)})`;
+  const rows = `(SELECT *, epoch_us(${AT})::HUGEINT AS __millrace_us, epoch_us(${AT})::HUGEINT * ${KEY_SCALE} + ${ROW_NUMBER} AS __millrace_key FROM ${relation})`;
   const known = `(SELECT * FROM ${rows} WHERE ${[...entity, AT].map((name) => `${name} IS NOT NULL`).join(' AND ')} AND __millrace_us <= ${asOfUs})`;
   const lasts = features.flatMap(([, { kind }], index) => (kind === 'value' ? [`v${String(index)} := __millrace_v${String(index)}`] : []));
   const aggregates = features.flatMap(([, feature], index) =>
