@@ -3,6 +3,7 @@ import { CleanRuleSchema } from './clean-rules.ts';
 import { ExpectationsSchema } from './expectations.ts';
 import { FeaturesSchema } from './features.ts';
 import { NameSchema } from './ids.ts';
+import { METRIC_TABLE, type Metric } from './metrics.ts';
 import { CandidateRefSchema, DatasetRefSchema, EvaluationRefSchema, VersionRefSchema, WinnerRefSchema } from './references.ts';
 import { RowTransformSchema } from './row-transforms.ts';
 import { SourceSchema } from './source.ts';
@@ -73,11 +74,13 @@ export const TrainInputSchema = z.object({
     .max(2 ** 31 - 1)
     .default(0),
   threads: z.number().int().min(1).max(256).optional(),
+  /** Share of the trainer's batch size; less than 1 where a whole batch did not fit into memory. */
+  batchShare: z.number().gt(0).lte(1).optional(),
 });
 
-export const METRICS = ['auc', 'averagePrecision', 'logLoss', 'brier', 'accuracy', 'precision', 'recall', 'f1', 'macroF1', 'rmse', 'mae', 'r2'] as const;
+export const METRICS = Object.keys(METRIC_TABLE) as [Metric, ...Metric[]];
 export const MetricSchema = z.enum(METRICS);
-export type Metric = z.infer<typeof MetricSchema>;
+export type { Metric };
 
 export const SelectInputSchema = z.object({ candidates: z.array(CandidateRefSchema).min(1).max(1000), on: DatasetRefSchema, metric: MetricSchema });
 

@@ -6,7 +6,7 @@ import { fitFeatures } from './features/fit-features.ts';
 import type { FittedFeatures } from './features/fitted-features.ts';
 import { transformFeatures, transformTrainingFeatures } from './features/transform-features.ts';
 import type { Matrix } from './matrix.ts';
-import { binaryMetrics, multiclassMetrics, regressionMetrics } from './metrics.ts';
+import { createJudge } from './metrics.ts';
 import { buildPredictorGraph, type PredictorGraph } from './predictor.ts';
 import { type EncodedTarget, encodeLike, encodeTarget, type TaskKind } from './target.ts';
 import { bestThreshold } from './threshold.ts';
@@ -123,14 +123,7 @@ export async function trainPredictor(input: TrainPredictorInput): Promise<Traine
 
 /** All metrics that fit a task, by name. */
 export function metricsFor(task: EncodedTarget['task'], y: Float64Array, predictions: Float64Array, threshold = 0.5): Readonly<Record<string, number>> {
-  switch (task.kind) {
-    case 'binary':
-      return binaryMetrics(y, predictions, { threshold });
-    case 'multiclass':
-      return multiclassMetrics(y, predictions, task.classes);
-    case 'regression':
-      return regressionMetrics(y, predictions);
-  }
+  return createJudge(task, y, predictions, threshold).values();
 }
 
 function targetColumn(table: RawTable, target: string) {

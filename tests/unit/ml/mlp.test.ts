@@ -3,7 +3,7 @@ import { Worker } from 'node:worker_threads';
 import { Tensor } from 'onnxruntime-node';
 import { describe, expect, it } from 'vitest';
 import type { Matrix } from '../../../ml/matrix.ts';
-import { auc, regressionMetrics } from '../../../ml/metrics.ts';
+import { createJudge } from '../../../ml/metrics.ts';
 import { denseRows, trainMlp } from '../../../ml/mlp/mlp.ts';
 import { MlpParametersSchema } from '../../../ml/mlp/parameters.ts';
 import { ONNX_TYPE, encodeModel, valueInfo } from '../../../ml/onnx/graph-builder.ts';
@@ -42,17 +42,12 @@ describe('the trainer mlp', () => {
   it('learns what no linear model can', async () => {
     const model = await trainMlp({ kind: 'binary' }, quick, { x, y: crossed }, undefined, context);
     const answers = model.predict(x);
-    expect(
-      auc(
-        crossed,
-        Float64Array.from(crossed, (_, row) => answers[2 * row + 1] ?? 0),
-      ),
-    ).toBeGreaterThan(0.98);
+    expect(createJudge({ kind: 'binary' }, crossed, answers).values(['auc'])['auc']).toBeGreaterThan(0.98);
   });
 
   it('learns a curve in the unit of its target', async () => {
     const model = await trainMlp({ kind: 'regression' }, quick, { x, y: curve }, undefined, context);
-    expect(regressionMetrics(curve, model.predict(x)).r2).toBeGreaterThan(0.97);
+    expect(createJudge({ kind: 'regression' }, curve, model.predict(x)).values(['r2'])['r2']).toBeGreaterThan(0.97);
     expect(model.importance[0]).toBeGreaterThan(model.importance[1] ?? 1);
   });
 
