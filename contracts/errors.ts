@@ -160,6 +160,13 @@ export const ERRORS = {
   // serving
   ENDPOINT_NOT_FOUND: entry(404, 2, false, 'There is no endpoint of that name.', '`millrace endpoints list` shows the endpoints.'),
   ENDPOINT_NOT_READY: entry(503, 1, true, 'The endpoint has no model loaded yet.', 'Wait for its rollout; `millrace endpoints show` says how far it is.'),
+  NOT_MATERIALIZED: entry(
+    409,
+    1,
+    false,
+    'A feature view has no online values.',
+    'Run a pipeline that materializes the view, or send its features with the request.',
+  ),
   REQUEST_TOO_LARGE: entry(413, 2, false, 'The request is larger than the server takes.', 'Send fewer rows at a time.'),
   OVERLOADED: entry(429, 1, true, 'The server has more work than it can do.', 'Try again after the seconds in Retry-After.'),
   USER_CODE_FAILED: entry(

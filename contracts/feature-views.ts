@@ -54,4 +54,12 @@ export const TrainingSetInputSchema = z.object({
 });
 export type TrainingSetInput = z.infer<typeof TrainingSetInputSchema>;
 
+export const MaterializeInputSchema = z.object({
+  view: FeatureViewSchema,
+  from: DatasetRefSchema,
+  /** The instant of the values. Default: the newest event time of the snapshot, but not later than now. */
+  asOf: z.iso.datetime({ offset: true }).optional(),
+});
+export type MaterializeInput = z.infer<typeof MaterializeInputSchema>;
+
 export const valueOf = (of: string | Expression): ViewFeature => ({ kind: 'value', of: typeof of === 'string' ? { op: 'column', name: of } : of });

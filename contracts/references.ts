@@ -67,6 +67,19 @@ export type VersionRef = z.infer<typeof VersionRefSchema>;
 export const DeploymentRefSchema = z.object({ kind: z.literal('deployment'), endpoint: NameSchema, version: VersionRefSchema, rollout: RunIdSchema });
 export type DeploymentRef = z.infer<typeof DeploymentRefSchema>;
 
+/** Online values of a feature view: the ones that are served when the stage has ended. */
+export interface FeatureSetRef {
+  readonly kind: 'features';
+  readonly view: string;
+  /** Of the definition; a changed one is a new version. */
+  readonly version: number;
+  /** The dataset that they come from. */
+  readonly snapshot: string;
+  /** UTC. */
+  readonly asOf: string;
+  readonly entities: number;
+}
+
 /** What an incremental ingest has read so far. `settings` is a hash of what else decides the rows: only an ingest with the same ones goes on from here. */
 export const IncrementSchema = z.discriminatedUnion('by', [
   /** Rows with a greater value of the column are new. `value` is a number's or an instant's text; null when no row had one. */

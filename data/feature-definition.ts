@@ -65,6 +65,13 @@ function keyOf(entity: readonly string[], transforms: readonly RowTransform[], r
   }
 }
 
+/** The lookups that give these columns, with no others. Those that requests cannot make are left out. */
+export function neededLookups(lookups: readonly FeatureLookup[], columns: readonly string[]): FeatureLookup[] {
+  return lookups
+    .map((lookup) => ({ ...lookup, features: Object.fromEntries(Object.entries(lookup.features).filter(([name]) => columns.includes(name))) }))
+    .filter(({ key, features }) => key !== null && Object.keys(features).length > 0);
+}
+
 /** What an entity's features are at an instant, by the rows of the online store; `undefined`: the entity has none. A null key has no features at all. */
 export function featuresAt(
   lookup: Pick<FeatureLookup, 'features'>,

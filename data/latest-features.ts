@@ -21,7 +21,7 @@ import { DUCKDB_TYPE, identifier } from './sql-text.ts';
 
 export interface LatestFeaturesOptions extends DuckDbOptions {
   readonly source: JoinedView;
-  /** Milliseconds since 1970 UTC. Default: the newest event time of the snapshot, or `nowMs` where that is later. */
+  /** Milliseconds since 1970 UTC. Default: the newest event time of the snapshot, but not later than `nowMs`. */
   readonly asOfMs?: number;
   readonly nowMs: number;
   readonly artifacts: ArtifactPort;
@@ -121,6 +121,6 @@ function aggregateSql({ fn, of, windowMs }: ViewFeature & { readonly kind: 'aggr
   if (fn === 'count') return `count(${of === null ? '*' : operand}) FILTER (WHERE ${within})`;
   const value = of === null ? 'NULL' : operand;
   if (fn === 'last') return `arg_max(${value}, __millrace_key) FILTER (WHERE ${within} AND ${value} IS NOT NULL)`;
-  const call = fn === 'sum' || fn === 'mean' ? `${fn === 'sum' ? 'sum' : 'avg'}(CAST(${value} AS DOUBLE))` : `${fn}(${value})`;
+  const call = fn === 'sum' || fn === 'mean' ? `${fn === 'sum' ? 'fsum' : 'favg'}(CAST(${value} AS DOUBLE))` : `${fn}(${value})`;
   return `${call} FILTER (WHERE ${within})`;
 }

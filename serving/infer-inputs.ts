@@ -13,6 +13,8 @@ const isGroup = (name: string): name is Group => (GROUPS as readonly string[]).i
 
 export interface InferRows {
   readonly rows: number;
+  /** Whether it brought the graph's own inputs. */
+  readonly packed: boolean;
   readonly write: WriteRow;
   /** A row's raw columns by name; undefined when the request brought packed inputs. */
   readonly valuesOf: (row: number) => Readonly<Record<string, unknown>> | undefined;
@@ -47,7 +49,7 @@ function rawRows(inputs: readonly InputTensor[], predictor: LoadedPredictor): In
   }
   if (problems.length > 0) throw invalid(problems);
   const valuesOf = (row: number): Record<string, unknown> => Object.fromEntries(inputs.map(({ name, values }) => [name, plain(values[row])]));
-  return { rows, valuesOf, write: (row, packed, at) => predictor.row.read(valuesOf(row), row, packed, at) };
+  return { rows, packed: false, valuesOf, write: (row, packed, at) => predictor.row.read(valuesOf(row), row, packed, at) };
 }
 
 const NULL_DATE = -(2n ** 63n);
@@ -85,6 +87,7 @@ function packedRows(inputs: readonly InputTensor[], signature: Signature): Infer
   if (problems.length > 0) throw invalid(problems);
   return {
     rows,
+    packed: true,
     valuesOf: () => undefined,
     write(row, packed, at) {
       const bad: Problem[] = [];

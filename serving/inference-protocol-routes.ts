@@ -1,10 +1,11 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { MillraceError } from '../contracts/errors.ts';
 import { answeredClass } from './answer-text.ts';
+import type { WriteRow } from './batcher.ts';
 import type { ServingVersion } from './endpoint-table.ts';
 import { markReply } from './http-errors.ts';
 import { COLUMN_DATATYPES, readInferRows } from './infer-inputs.ts';
-import { failPrediction, type PredictionRoutesDeps } from './predict-route.ts';
+import { completeRows, failPrediction, type PredictionRoutesDeps } from './predict-route.ts';
 import type { Prediction } from './prediction.ts';
 import { isRequestId } from './request-id.ts';
 import { type OutputTensor, parseInferRequest, writeInferResponse } from './tensors.ts';
@@ -27,7 +28,7 @@ function versionNumber(text: string | undefined): number | undefined {
 }
 
 function describeModel(endpoint: string, version: ServingVersion, all: readonly ServingVersion[]): Record<string, unknown> {
-  const { signature, outputWidth } = version.predictor;
+  const { signature, outputWidth, lookups } = version.predictor;
   const { task } = signature;
   const width = task.kind === 'regression' ? 1 : task.kind === 'raw' ? outputWidth || -1 : task.classes.length;
   return {
@@ -36,7 +37,15 @@ function describeModel(endpoint: string, version: ServingVersion, all: readonly 
     platform: 'millrace',
     inputs: signature.columns.map(({ name, type }) => ({ name, datatype: COLUMN_DATATYPES[type], shape: [-1] })),
     outputs: [{ name: 'output', datatype: 'FP32', shape: [-1, width] }, ...(hasLabels(version) ? [{ name: 'label', datatype: 'BYTES', shape: [-1] }] : [])],
-    parameters: { model: version.served.model, version: version.served.version, task: task.kind, ...('classes' in task ? { classes: task.classes } : {}) },
+    parameters: {
+      model: version.served.model,
+      version: version.served.version,
+      task: task.kind,
+      ...('classes' in task ? { classes: task.classes } : {}),
+      ...(lookups.length === 0
+        ? {}
+        : { lookups: lookups.map(({ view, key, features }) => ({ view, by: key?.columns.map(({ name }) => name) ?? [], columns: Object.keys(features) })) }),
+    },
   };
 }
 
@@ -127,28 +136,50 @@ export function addInferenceProtocolRoutes(app: FastifyInstance, deps: Inference
         throw new MillraceError('INVALID_REQUEST', undefined, {
           problems: unknown.map(({ name }) => ({ path: `outputs.${name}`, message: `there is no such output; there is ${known.join(', ')}` })),
         });
-      const { rows, write, valuesOf } = readInferRows(inference.inputs, chosen.predictor);
+      const given = readInferRows(inference.inputs, chosen.predictor);
+      const { rows } = given;
       count = rows;
-      deps.predictor.predict(
-        { requestId, version: chosen, rows, write, startedMs, logged: (row) => ({ values: valuesOf(row), text: undefined }) },
-        (error, prediction) => {
-          if (error !== undefined || prediction === undefined) {
-            failPrediction(deps, request, reply, error, chosen, count, startedMs);
-            return;
-          }
-          const tensors = outputTensors(chosen, prediction);
-          const wantedOutputs = inference.outputs ?? tensors.map(({ name }) => ({ name, binary: inference.binaryOutputs }));
-          const outputs = wantedOutputs.flatMap(({ name, binary }) => {
-            const tensor = tensors.find((t) => t.name === name);
-            return tensor === undefined ? [] : [{ tensor, binary }];
-          });
-          const head = `"model_name":${JSON.stringify(endpoint)},"model_version":"${chosen.served.version}","id":"${requestId}","parameters":{"model":${JSON.stringify(chosen.served.model)}}`;
-          const { body, headerBytes } = writeInferResponse(head, outputs);
-          markReply(reply, requestId, chosen);
-          if (headerBytes === undefined) void reply.header('content-type', 'application/json; charset=utf-8');
-          else void reply.header('content-type', 'application/octet-stream').header('inference-header-content-length', String(headerBytes));
-          void reply.send(body);
-          chosen.figures.count(200, count, performance.now() - startedMs);
+      const predict = (write: WriteRow, valuesOf: (row: number) => Readonly<Record<string, unknown>> | undefined): void => {
+        deps.predictor.predict(
+          { requestId, version: chosen, rows, write, startedMs, logged: (row) => ({ values: valuesOf(row), text: undefined }) },
+          (error, prediction) => {
+            if (error !== undefined || prediction === undefined) {
+              failPrediction(deps, request, reply, error, chosen, count, startedMs);
+              return;
+            }
+            const tensors = outputTensors(chosen, prediction);
+            const wantedOutputs = inference.outputs ?? tensors.map(({ name }) => ({ name, binary: inference.binaryOutputs }));
+            const outputs = wantedOutputs.flatMap(({ name, binary }) => {
+              const tensor = tensors.find((t) => t.name === name);
+              return tensor === undefined ? [] : [{ tensor, binary }];
+            });
+            const head = `"model_name":${JSON.stringify(endpoint)},"model_version":"${chosen.served.version}","id":"${requestId}","parameters":{"model":${JSON.stringify(chosen.served.model)}}`;
+            const { body, headerBytes } = writeInferResponse(head, outputs);
+            markReply(reply, requestId, chosen);
+            if (headerBytes === undefined) void reply.header('content-type', 'application/json; charset=utf-8');
+            else void reply.header('content-type', 'application/octet-stream').header('inference-header-content-length', String(headerBytes));
+            void reply.send(body);
+            chosen.figures.count(200, count, performance.now() - startedMs);
+          },
+        );
+      };
+      // Rows by name cost an object each: only where something may have to be filled in.
+      const completable = deps.online !== undefined && chosen.predictor.completer !== undefined && !given.packed;
+      const named = completable ? Array.from({ length: rows }, (_, row) => given.valuesOf(row)) : [];
+      completeRows(
+        deps,
+        chosen,
+        named,
+        (complete) => {
+          if (complete === named) predict(given.write, given.valuesOf);
+          else
+            predict(
+              (row, packed, at) => chosen.predictor.row.read(complete[row], row, packed, at),
+              (row) => complete[row] as Readonly<Record<string, unknown>>,
+            );
+        },
+        (error) => {
+          failPrediction(deps, request, reply, error, chosen, count, startedMs);
         },
       );
     } catch (error) {

@@ -7,6 +7,7 @@ import { loadOnnxRunner, type ModelOutput, type ModelRunner, type RunnerOptions 
 
 import { createRowReader, type PackedRows, type RowReader } from '../data/request-row.ts';
 import type { ArtifactBytes } from './ports.ts';
+import { createRowCompleter, type RowCompleter } from './row-completer.ts';
 
 /** A model that was read, checked and warmed: ready for traffic. */
 export interface LoadedPredictor {
@@ -16,6 +17,12 @@ export interface LoadedPredictor {
   readonly outputWidth: number;
   readonly row: RowReader;
   readonly batcher: Batcher;
+  /** What fills in the columns that requests may leave out; undefined when there are none. */
+  readonly completer: RowCompleter | undefined;
+  /** Which columns those are. */
+  readonly lookups: Predictor['lookups'];
+  /** Keeps the model until the function that it gives is called, for a request that is not in the batcher yet. */
+  hold(): () => void;
   /** Waits until what was taken is answered, then frees the model. No request may be added any more. */
   close(): Promise<void>;
 }
@@ -107,13 +114,28 @@ export async function loadPredictor(served: ServedVersion, artifacts: ArtifactBy
       ...(options.maxBatchRows === undefined ? {} : { maxRows: options.maxBatchRows }),
       ...(options.onUnexpected === undefined ? {} : { onUnexpected: options.onUnexpected }),
     });
+    let held = 0;
+    let free: (() => void) | undefined;
     return {
       signature,
       logged: planLoggedInputs(signature),
       outputWidth,
       row,
       batcher,
+      completer: createRowCompleter(predictor.lookups, options.hashKey),
+      lookups: predictor.lookups,
+      hold() {
+        held += 1;
+        return () => {
+          held -= 1;
+          if (held === 0) free?.();
+        };
+      },
       async close() {
+        if (held > 0)
+          await new Promise<void>((resolve) => {
+            free = resolve;
+          });
         await batcher.drained();
         await runner.close();
       },

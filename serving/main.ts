@@ -14,7 +14,7 @@ import { createPredictionServer } from './server.ts';
 
 /** Requests under way get this long after SIGTERM. */
 const STOP_WITHIN_MS = 10_000;
-const DATABASE_CONNECTIONS = 3;
+const DATABASE_CONNECTIONS = 5;
 
 const LEVELS = { trace: 0, debug: 1, info: 2, warn: 3, error: 4 } as const;
 
@@ -39,6 +39,7 @@ async function main(): Promise<void> {
     },
     registry: store.servers,
     stats: store.stats,
+    features: store.featureViews,
     artifacts: createArtifacts({ root: config.artifacts.folder }),
     log,
     hashKey: projectHashKey(config.home),

@@ -3,6 +3,7 @@
  * stand a folder and a route file behind them, and `main.ts` the store.
  */
 import type { ErrorReport } from '../contracts/errors.ts';
+import type { OnlineRow } from '../contracts/feature-lookup.ts';
 import type { Route, ServingStats } from '../contracts/routes.ts';
 
 export interface RouteSource {
@@ -43,6 +44,12 @@ export interface StatsSink {
 export interface ArtifactBytes {
   /** The content, held against its name. @throws MillraceError ARTIFACT_MISSING, ARTIFACT_CORRUPT */
   getBytes(sha256: string): Promise<Buffer>;
+}
+
+/** The online store of features. */
+export interface FeatureSource {
+  /** `materialized`: whether there are values of this definition at all. Unknown entities are not in `rows`. */
+  lookup(view: string, definition: string, keys: readonly string[]): Promise<{ readonly materialized: boolean; readonly rows: ReadonlyMap<string, OnlineRow> }>;
 }
 
 export type ServingLog = (level: 'info' | 'warn' | 'error', message: string, details?: Readonly<Record<string, unknown>>) => void;

@@ -4,6 +4,7 @@ import { type AnswerWriter, compileAnswerWriter } from './answer-text.ts';
 import type { EndpointTable, ServingVersion } from './endpoint-table.ts';
 import { markReply, sendError, toMillraceError } from './http-errors.ts';
 import type { LoadedPredictor } from './loaded-predictor.ts';
+import type { OnlineFeatures } from './online-features.ts';
 import type { Predictor } from './prediction.ts';
 import { isPlainObjectText } from './prediction-log.ts';
 import type { ServingFigures } from './serving-figures.ts';
@@ -12,6 +13,8 @@ export interface PredictionRoutesDeps {
   readonly table: EndpointTable;
   readonly predictor: Predictor;
   readonly figures: ServingFigures;
+  /** Where the features of rows that leave them out are found; undefined: they have to bring them. */
+  readonly online?: OnlineFeatures | undefined;
   /** Told of failures that are the server's own. */
   readonly onInternal: (error: MillraceError, requestId: string) => void;
 }
@@ -31,6 +34,24 @@ export function failPrediction(
   sendError(request, reply, error, version);
   if (version === undefined) deps.figures.countUnserved(reply.statusCode);
   else version.figures.count(reply.statusCode, rows, performance.now() - startedMs);
+}
+
+/** Hands the rows on, at once when they bring all columns, else when the others were looked up. */
+export function completeRows(
+  deps: PredictionRoutesDeps,
+  version: ServingVersion,
+  rows: readonly unknown[],
+  then: (complete: readonly unknown[]) => void,
+  failed: (error: unknown) => void,
+): void {
+  const { completer } = version.predictor;
+  if (deps.online === undefined || completer?.lacks(rows) !== true) {
+    then(rows);
+    return;
+  }
+  const leave = deps.predictor.enter(rows.length);
+  const release = version.predictor.hold();
+  completer.complete(rows, deps.online, Date.now()).finally(leave).then(then).catch(failed).finally(release);
 }
 
 /** The body of `/predict`: `{"rows": [{column: value, …}]}`. */
@@ -84,34 +105,42 @@ export function addPredictRoute(app: FastifyInstance, deps: PredictionRoutesDeps
       const { rows, only } = readRows(text);
       count = rows.length;
       const { row: reader } = chosen.predictor;
-      deps.predictor.predict(
-        {
-          requestId,
-          version: chosen,
-          rows: count,
-          startedMs,
-          write: (row, packed, at) => reader.read(rows[row], row, packed, at),
-          logged(row) {
-            const values = rows[row] as Readonly<Record<string, unknown>>;
-            return { values, text: only && count === 1 ? rowText(text, values, chosen) : undefined };
+      const predict = (complete: readonly unknown[]): void => {
+        deps.predictor.predict(
+          {
+            requestId,
+            version: chosen,
+            rows: count,
+            startedMs,
+            write: (row, packed, at) => reader.read(complete[row], row, packed, at),
+            logged(row) {
+              const values = complete[row] as Readonly<Record<string, unknown>>;
+              return { values, text: only && count === 1 && complete === rows ? rowText(text, values, chosen) : undefined };
+            },
           },
-        },
-        (error, prediction) => {
-          if (error !== undefined || prediction === undefined) {
-            failPrediction(deps, request, reply, error, chosen, count, startedMs);
-            return;
-          }
-          const { output, firstRow, texts } = prediction;
-          const write = writerOf(chosen.predictor);
-          let answers = '';
-          for (let row = 0; row < count; row += 1) answers += (row === 0 ? '' : ',') + write(texts[row] ?? [], output.values, (firstRow + row) * output.width);
-          markReply(reply, requestId, chosen);
-          void reply
-            .header('content-type', 'application/json; charset=utf-8')
-            .send(`{"requestId":"${requestId}","model":${JSON.stringify(chosen.served.model)},"version":${chosen.served.version},"predictions":[${answers}]}`);
-          chosen.figures.count(200, count, performance.now() - startedMs);
-        },
-      );
+          (error, prediction) => {
+            if (error !== undefined || prediction === undefined) {
+              failPrediction(deps, request, reply, error, chosen, count, startedMs);
+              return;
+            }
+            const { output, firstRow, texts } = prediction;
+            const write = writerOf(chosen.predictor);
+            let answers = '';
+            for (let row = 0; row < count; row += 1)
+              answers += (row === 0 ? '' : ',') + write(texts[row] ?? [], output.values, (firstRow + row) * output.width);
+            markReply(reply, requestId, chosen);
+            void reply
+              .header('content-type', 'application/json; charset=utf-8')
+              .send(
+                `{"requestId":"${requestId}","model":${JSON.stringify(chosen.served.model)},"version":${chosen.served.version},"predictions":[${answers}]}`,
+              );
+            chosen.figures.count(200, count, performance.now() - startedMs);
+          },
+        );
+      };
+      completeRows(deps, chosen, rows, predict, (error) => {
+        failPrediction(deps, request, reply, error, chosen, count, startedMs);
+      });
     } catch (error) {
       failPrediction(deps, request, reply, error, version, count, startedMs);
     }

@@ -40,6 +40,11 @@ export interface Prediction {
 export interface Predictor {
   /** Answers by calling `done` once, later; a request that cannot be taken throws at once. */
   predict(request: PredictionRequest, done: (error: MillraceError | undefined, prediction: Prediction | undefined) => void): void;
+  /**
+   * Counts a request whose rows are being completed as one that is being answered, until the function that it gives is called.
+   * @throws as `predict` does at once
+   */
+  enter(rows: number): () => void;
   readonly inFlight: number;
 }
 
@@ -48,15 +53,25 @@ export function createPredictor(deps: { readonly limits: ServingLimits; readonly
   const { limits } = deps;
   let inFlight = 0;
 
+  function admit(rows: number): void {
+    if (rows === 0)
+      throw new MillraceError('INVALID_REQUEST', 'The request has no rows.', {
+        problems: [{ path: 'rows', message: 'must have at least one row', found: '0' }],
+      });
+    if (rows > limits.maxRows) throw new MillraceError('REQUEST_TOO_LARGE', `The request has ${rows} rows; this server takes ${limits.maxRows} at a time.`);
+    if (inFlight >= limits.maxInFlight) throw new MillraceError('OVERLOADED', `${inFlight} requests are being answered; this server takes no more at a time.`);
+  }
+
   return {
+    enter(rows) {
+      admit(rows);
+      inFlight += 1;
+      return () => {
+        inFlight -= 1;
+      };
+    },
     predict({ requestId, version, rows, write, logged, startedMs }, done) {
-      if (rows === 0)
-        throw new MillraceError('INVALID_REQUEST', 'The request has no rows.', {
-          problems: [{ path: 'rows', message: 'must have at least one row', found: '0' }],
-        });
-      if (rows > limits.maxRows) throw new MillraceError('REQUEST_TOO_LARGE', `The request has ${rows} rows; this server takes ${limits.maxRows} at a time.`);
-      if (inFlight >= limits.maxInFlight)
-        throw new MillraceError('OVERLOADED', `${inFlight} requests are being answered; this server takes no more at a time.`);
+      admit(rows);
       const problems: readonly Problem[] | undefined = version.predictor.batcher.add(rows, write, (error, output, packed, firstRow) => {
         inFlight -= 1;
         if (error !== undefined || output === undefined) {

@@ -18,7 +18,8 @@ import { markReply, sendError, toMillraceError } from './http-errors.ts';
 import { addInferenceProtocolRoutes } from './inference-protocol-routes.ts';
 import { loadPredictor } from './loaded-predictor.ts';
 import type { RunnerOptions } from './model-runner.ts';
-import type { ArtifactBytes, RouteSource, ServerRegistry, ServingLog, StatsSink } from './ports.ts';
+import type { ArtifactBytes, FeatureSource, RouteSource, ServerRegistry, ServingLog, StatsSink } from './ports.ts';
+import { createOnlineFeatures } from './online-features.ts';
 import { addPredictRoute } from './predict-route.ts';
 import { createPredictor, DEFAULT_LIMITS, type ServingLimits } from './prediction.ts';
 import { createPredictionLog } from './prediction-log.ts';
@@ -43,6 +44,8 @@ export interface PredictionServerDeps {
   readonly registry: ServerRegistry;
   readonly stats: StatsSink;
   readonly artifacts: ArtifactBytes;
+  /** Where features are looked up that requests leave out. Left out: requests have to bring them. */
+  readonly features?: FeatureSource | undefined;
   readonly log: ServingLog;
   /** The key of hashed columns, when a served signature hashes. */
   readonly hashKey?: string | undefined;
@@ -187,12 +190,14 @@ export function createPredictionServer(deps: PredictionServerDeps): PredictionSe
     });
   }
 
-  addPredictRoute(app, { table, predictor, figures, onInternal });
+  const online = deps.features === undefined ? undefined : createOnlineFeatures({ source: deps.features });
+  addPredictRoute(app, { table, predictor, figures, onInternal, online });
   addInferenceProtocolRoutes(app, {
     table,
     predictor,
     figures,
     onInternal,
+    online,
     isReady: () => started && stopping === undefined,
     serverVersion: deps.serverVersion,
   });

@@ -1,9 +1,9 @@
-import { and, asc, desc, eq, inArray, isNotNull, lt, ne, or, sql } from 'drizzle-orm';
+import { and, asc, desc, eq, inArray, lt, sql } from 'drizzle-orm';
 import type { OnlineRow } from '../contracts/feature-lookup.ts';
 import type { FeatureView } from '../contracts/feature-views.ts';
 import { MillraceError } from '../contracts/errors.ts';
 import { type Database, type Executor, onlyRow, storable } from './database.ts';
-import { featureSets, featureValues, featureViews, runs, undos, versionFeatures } from './schema.ts';
+import { featureSets, featureViews, undos, versionFeatures } from './schema.ts';
 import { requireAttempt, requireOpenRun } from './stages.ts';
 
 /**
@@ -272,18 +272,19 @@ export function createFeatureViewsStore({ orm, pool }: Database) {
       readonly runId: string;
       readonly stage: string;
       readonly token: number;
-    }): Promise<'published' | 'older'> {
+    }): Promise<{ readonly state: 'published' | 'older'; readonly current: FeatureSetRecord }> {
       return orm.transaction(async (tx) => {
         await requireOpenRun(tx, input.runId);
         await requireAttempt(tx, input.runId, input.stage, input.token);
         const { view: name, version } = await setOf(tx, input.set);
         const view = await lockView(tx, name, version);
         const set = await setOf(tx, input.set);
-        if (view.current === set.id) return 'published';
+        if (view.current === set.id) return { state: 'published', current: set };
         if (set.status !== 'writing') throw new MillraceError('FENCED', 'A newer attempt has taken over; these values are not published.');
-        if (view.current !== null && Date.parse((await setOf(tx, view.current)).asOf) > Date.parse(set.asOf)) {
+        const before = view.current === null ? null : await setOf(tx, view.current);
+        if (before !== null && Date.parse(before.asOf) > Date.parse(set.asOf)) {
           await tx.update(featureSets).set({ status: 'undone' }).where(eq(featureSets.id, set.id));
-          return 'older';
+          return { state: 'older', current: before };
         }
         const epoch = await point(tx, view, set.id);
         await tx.update(featureSets).set({ status: 'published', epoch, entities: input.entities, publishedAt: sql`now()` }).where(eq(featureSets.id, set.id));
@@ -297,7 +298,7 @@ export function createFeatureViewsStore({ orm, pool }: Database) {
             payload: { view: name, version, set: set.id, before: view.current },
           })
           .onConflictDoNothing();
-        return 'published';
+        return { state: 'published', current: await setOf(tx, set.id) };
       });
     },
 

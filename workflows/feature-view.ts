@@ -1,6 +1,6 @@
 import { type Aggregate, type FeatureView, FeatureViewSchema, type ViewFeature, type ViewSource, valueOf } from '../contracts/feature-views.ts';
 import { MillraceError } from '../contracts/errors.ts';
-import type { DatasetRef } from '../contracts/references.ts';
+import type { DatasetRef, FeatureSetRef } from '../contracts/references.ts';
 import type { Expression } from '../contracts/row-transforms.ts';
 import { type Duration, durationMs } from './duration.ts';
 import { runStage, type StageOptions } from './run.ts';
@@ -65,4 +65,23 @@ export function trainingSet(
   options?: StageOptions,
 ): Promise<DatasetRef> {
   return runStage('trainingSet', 'training-set', { labels, ...input }, options);
+}
+
+/**
+ * Puts each entity's latest features into the online store, where `/predict` finds them by entity. The values before stay
+ * in service until the new ones are complete, and come back when the run fails. Values of a later instant are left alone,
+ * and so are those of the same snapshot and instant.
+ *
+ * @throws COLUMN_MISSING, COLUMN_TYPE or INVALID_PARAMETERS with every problem; SOURCE_EMPTY where no row has an entity and an event time.
+ */
+export function materialize(
+  view: FeatureView,
+  input: {
+    readonly from: DatasetRef;
+    /** The instant of the values, UTC. Default: the newest event time of the snapshot, but not later than now. */
+    readonly asOf?: string;
+  },
+  options?: StageOptions,
+): Promise<FeatureSetRef> {
+  return runStage('materialize', `materialize-${view.name}`, { view, ...input }, { ...options, cache: false });
 }

@@ -21,14 +21,24 @@ export { MillraceError } from '../contracts/errors.ts';
 export * from '../contracts/expectations.ts';
 export { categorical, datetime, type Features, numeric, text } from '../contracts/features.ts';
 export { rule, votes } from '../contracts/labels.ts';
-export type { CandidateRef, DatasetRef, DeploymentRef, EvaluationRef, FoldsRef, SplitRef, VersionRef, WinnerRef } from '../contracts/references.ts';
+export type {
+  CandidateRef,
+  DatasetRef,
+  DeploymentRef,
+  EvaluationRef,
+  FeatureSetRef,
+  FoldsRef,
+  SplitRef,
+  VersionRef,
+  WinnerRef,
+} from '../contracts/references.ts';
 export { call, col, drop, hashed, keep, type RowTransform, rename, set } from '../contracts/row-transforms.ts';
 export type { Purpose } from '../contracts/run.ts';
 export { predictions, SourceSchema } from '../contracts/source.ts';
 export { approval, type ApprovalOptions } from './approval.ts';
 export { definePipeline, type Pipeline, type PipelineOptions } from './define-pipeline.ts';
 export { type Duration, durationMs } from './duration.ts';
-export { featureView, type FeatureViewOptions, over, trainingSet } from './feature-view.ts';
+export { featureView, type FeatureViewOptions, materialize, over, trainingSet } from './feature-view.ts';
 export { label, type LabelOptions, type PeopleOptions } from './label.ts';
 export { onRollback, type StageOptions } from './run.ts';
 export {

@@ -105,7 +105,7 @@ export const runActivities = proxyLocalActivities<RunActivities>({
 });
 
 /** Stages that change what the outside sees; each writes its undo in the transaction that publishes. */
-const PUBLISHING: ReadonlySet<StageKind> = new Set(['register', 'approve', 'deploy', 'monitor']);
+const PUBLISHING: ReadonlySet<StageKind> = new Set(['register', 'approve', 'deploy', 'monitor', 'materialize']);
 
 /** How long a worker may be silent before its stage is given to another. */
 const HEARTBEAT_TIMEOUT_MS = 10_000;

@@ -8,6 +8,7 @@ import { importModelStage } from './import-model.ts';
 import { ingestStage } from './ingest.ts';
 import { labelStage } from './label.ts';
 import { labelFunctionsStage } from './label-functions.ts';
+import { materializeStage } from './materialize.ts';
 import { monitorStage } from './monitor.ts';
 import { registerStage } from './register.ts';
 import { selectStage } from './select.ts';
@@ -36,4 +37,5 @@ export const stages = {
   labelFunctions: labelFunctionsStage,
   label: labelStage,
   trainingSet: trainingSetStage,
+  materialize: materializeStage,
 } as const satisfies Record<StageKind, unknown>;

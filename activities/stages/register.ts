@@ -21,6 +21,7 @@ export const registerStage = defineStage({
       metrics: evaluation?.metrics ?? {},
       evaluation: evaluation?.report ?? null,
       ...(description === undefined ? {} : { description }),
+      features: predictor.lookups.map(({ view, definition }) => ({ view, definition })),
       ...(run.purpose === null ? {} : { purpose: run.purpose }),
       by: { runId: call.runId, stage: call.stage, token },
     });

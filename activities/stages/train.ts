@@ -5,6 +5,7 @@ import { RowTransformSchema } from '../../contracts/row-transforms.ts';
 import { type Predictor, PredictorSchema, type Signature } from '../../contracts/signature.ts';
 import { TrainInputSchema } from '../../contracts/stages.ts';
 import { datasetFiles, loadManifest } from '../../data/dataset.ts';
+import { neededLookups } from '../../data/feature-definition.ts';
 import { refusePersonalFeatures } from '../../data/personal-data.ts';
 import type { TrainedPredictor } from '../../ml/train-predictor.ts';
 import { compute, type TrainedCandidate } from '../compute-job.ts';
@@ -62,6 +63,9 @@ export const trainStage = defineStage({
     );
     const signature: Signature = { columns, transforms, graph: trained.graph, task: trained.task, threshold: trained.threshold };
     const stored = await deps.artifacts.putBytes(trained.onnx);
+    const unserved = Object.fromEntries(
+      Object.entries(manifest.unserved).filter(([name]) => [...trained.graph.numbers, ...trained.graph.dates, ...trained.graph.strings].includes(name)),
+    );
     const predictor: Predictor = PredictorSchema.parse({
       format: 'millrace-predictor/1',
       onnx: stored.sha256,
@@ -71,8 +75,10 @@ export const trainStage = defineStage({
       trainingProfile: manifest.profile,
       sample,
       importance: [...trained.importance],
-      unserved: Object.fromEntries(
-        Object.entries(manifest.unserved).filter(([name]) => [...trained.graph.numbers, ...trained.graph.dates, ...trained.graph.strings].includes(name)),
+      unserved,
+      lookups: neededLookups(
+        manifest.lookups,
+        columns.map(({ name }) => name).filter((name) => !Object.hasOwn(manifest.unserved, name)),
       ),
     });
     const { sha256, sizeBytes } = await deps.artifacts.putJson(predictor);

@@ -1,7 +1,8 @@
 import { projectHashKey } from '../../config/hash-key.ts';
 import { TrainingSetInputSchema } from '../../contracts/feature-views.ts';
 import { loadManifest } from '../../data/dataset.ts';
-import { joinTrainingSet } from '../../data/feature-views.ts';
+import { featureDefinition } from '../../data/feature-definition.ts';
+import { type JoinedView, joinTrainingSet } from '../../data/feature-views.ts';
 import { datasetDraft } from '../dataset-record.ts';
 import { defineStage } from '../stage-definition.ts';
 
@@ -10,11 +11,14 @@ export const trainingSetStage = defineStage({
   input: TrainingSetInputSchema,
   cacheable: true,
   run: async ({ labels, eventTime, views, features }, { deps, signal, progress }) => {
+    const joined = await Promise.all(
+      views.map(async ({ view, from }): Promise<JoinedView> => ({ view, id: from.id, manifest: await loadManifest(deps.artifacts, from) })),
+    );
     const { ref, manifest } = await joinTrainingSet({
       labels: await loadManifest(deps.artifacts, labels),
       labelsId: labels.id,
       eventTime,
-      views: await Promise.all(views.map(async ({ view, from }) => ({ view, id: from.id, manifest: await loadManifest(deps.artifacts, from) }))),
+      views: joined,
       ...(features === undefined ? {} : { features }),
       artifacts: deps.artifacts,
       hashKey: projectHashKey(deps.config.home),
@@ -23,6 +27,7 @@ export const trainingSetStage = defineStage({
         progress(fraction, 'joining');
       },
     });
+    for (const { view, manifest: snapshot } of joined) await deps.store.featureViews.declare({ view, definition: featureDefinition(view, snapshot) });
     const added = manifest.columns.length - (await loadManifest(deps.artifacts, labels)).columns.length;
     return {
       output: ref,
