@@ -1,22 +1,29 @@
 import type { RawColumn, RawTable } from '../../contracts/columns.ts';
 import { MillraceError, type Problem } from '../../contracts/errors.ts';
-import type { Feature, Features } from '../../contracts/features.ts';
+import { columnsOfFeature, type Feature, type Features } from '../../contracts/features.ts';
 import { hashIndex } from '../random.ts';
 import type { LearningTask } from '../trainer.ts';
-import { type CategoryCodes, categoryCodes, graphText } from './category.ts';
+import { binOf, binText, fitEdges, quantileOf } from './bins.ts';
+import { type CategoryCodes, categoryCodes, crossCodes, crossText, graphText } from './category.ts';
 import { datePart } from './date-parts.ts';
 import {
+  type BinsStep,
+  type CrossPart,
   type DatetimeStep,
   type FittedFeatures,
   type FittedStep,
+  type HashStep,
   type LookupStep,
   type NumericStep,
   type OneHotStep,
+  PART_PERIODS,
   type Scale,
+  stepColumns,
   stepWidth,
   type TextStep,
 } from './fitted-features.ts';
-import { forEachNgram, tokenize } from './tokenize.ts';
+import { murmurHashOfText } from './murmur-hash.ts';
+import { forEachNgram, unitsOf } from './tokenize.ts';
 
 /** The target of the training rows, for encodings that look at it: a class index or a value a row. */
 export interface FeatureTarget {
@@ -36,10 +43,15 @@ export interface FitFeaturesInput {
 
 const DEFAULT_CATEGORIES = 1_000;
 const DEFAULT_ONE_HOT_CATEGORIES = 100;
+const DEFAULT_BUCKETS = 256;
+/** Most categories of one column of a cross, so that every combination is a whole number below 2⁵³. */
+const MOST_CROSSED_CATEGORIES = 4_096;
+/** From so many cells on, networks get sparse rows, which they make dense batch by batch. */
+const SPARSE_FROM_CELLS = 2e8;
 /** From this many one-hot columns on, linear models get sparse rows. */
 const SPARSE_FROM_ONE_HOT_COLUMNS = 32;
 /** Rows of the prior that a category's mean is mixed with. */
-const TARGET_SMOOTHING_ROWS = 20;
+export const TARGET_SMOOTHING_ROWS = 20;
 /** Below this spread a column counts as constant: one part in float32's smallest normal numbers cannot be scaled. */
 const MIN_SCALE = 1e-30;
 const FLOAT32_MAX = 3.4028234663852886e38;
@@ -55,32 +67,24 @@ export function fitFeatures(input: FitFeaturesInput): FittedFeatures {
   const { features, table, trainer } = input;
   const treesTakeMissing = trainer === 'gbdt';
   const problems: { readonly kind: 'missing' | 'type' | 'other'; readonly problem: Problem }[] = [];
-  const byKind = {
-    numeric: [] as FittedStep[],
-    datetime: [] as FittedStep[],
-    lookup: [] as FittedStep[],
-    oneHot: [] as FittedStep[],
-    text: [] as FittedStep[],
-  };
-
+  const fittedSteps: FittedStep[] = [];
   for (const [name, feature] of Object.entries(features)) {
-    const column = table.columns.get(name);
     const path = `features.${name}`;
-    if (column === undefined) {
-      problems.push({
-        kind: 'missing',
-        problem: { path, column: name, message: 'the column is not in the data', fix: `use one of ${[...table.columns.keys()].join(', ')}` },
-      });
-      continue;
+    const before = problems.length;
+    for (const columnName of columnsOfFeature(name, feature)) {
+      const column = table.columns.get(columnName);
+      const unfit = column === undefined ? undefined : kindProblem(feature, columnName, column);
+      if (column === undefined) {
+        problems.push({
+          kind: 'missing',
+          problem: { path, column: columnName, message: 'the column is not in the data', fix: `use one of ${[...table.columns.keys()].join(', ')}` },
+        });
+      } else if (unfit !== undefined) problems.push({ kind: 'type', problem: { path, column: columnName, found: column.kind, ...unfit } });
     }
-    const unfit = kindProblem(feature, column);
-    if (unfit !== undefined) {
-      problems.push({ kind: 'type', problem: { path, column: name, found: column.kind, ...unfit } });
-      continue;
-    }
-    const steps = fitStep(name, feature, column, input, treesTakeMissing);
-    if ('message' in steps) problems.push({ kind: 'other', problem: { path, column: name, ...steps } });
-    else byKind[steps.kind].push(steps);
+    if (problems.length > before) continue;
+    const steps = fitSteps(name, feature, input, treesTakeMissing);
+    if ('message' in steps) problems.push({ kind: 'other', problem: { path, column: columnsOfFeature(name, feature)[0] ?? name, ...steps } });
+    else fittedSteps.push(...steps);
   }
   if (problems.length > 0) {
     const kinds = new Set(problems.map(({ kind }) => kind));
@@ -90,35 +94,45 @@ export function fitFeatures(input: FitFeaturesInput): FittedFeatures {
     });
   }
 
-  const steps = [...byKind.numeric, ...byKind.datetime, ...byKind.lookup, ...byKind.oneHot, ...byKind.text];
-  const of = (wanted: (step: FittedStep) => boolean): string[] => steps.filter(wanted).map((step) => step.column);
-  const oneHotColumns = byKind.oneHot.reduce((sum, step) => sum + stepWidth(step), 0);
-  const hasText = byKind.text.length > 0;
-  const sparse = trainer === 'linear' ? hasText || oneHotColumns >= SPARSE_FROM_ONE_HOT_COLUMNS : trainer !== 'gbdt' && hasText;
+  const steps = STEP_ORDER.flatMap((kind) => fittedSteps.filter((step) => step.kind === kind));
+  const of = (wanted: 'numbers' | 'dates' | 'strings'): string[] => [
+    ...new Set(steps.flatMap((step) => stepColumns(step).filter(({ input: place }) => place === wanted)).map(({ column }) => column)),
+  ];
+  const wide = steps.filter((step) => step.kind === 'oneHot' || step.kind === 'hash' || (step.kind === 'bins' && step.encode === 'oneHot'));
+  const hasText = steps.some((step) => step.kind === 'text');
+  const cells = table.rows * steps.reduce((sum, step) => sum + stepWidth(step), 0);
+  const sparse =
+    trainer === 'linear'
+      ? hasText || wide.reduce((sum, step) => sum + stepWidth(step), 0) >= SPARSE_FROM_ONE_HOT_COLUMNS
+      : !treesTakeMissing && (hasText || cells >= SPARSE_FROM_CELLS);
   return {
     format: 'millrace-features/1',
-    graph: {
-      numbers: of((step) => step.kind === 'numeric' || ('source' in step && step.source === 'number')),
-      dates: of((step) => step.kind === 'datetime'),
-      strings: of((step) => step.kind === 'text' || ('source' in step && step.source === 'string')),
-    },
+    graph: { numbers: of('numbers'), dates: of('dates'), strings: of('strings') },
     steps,
     names: steps.flatMap(stepNames),
     matrix: sparse ? 'sparse' : 'dense',
   };
 }
 
+const STEP_ORDER: readonly FittedStep['kind'][] = ['numeric', 'datetime', 'bins', 'indicator', 'lookup', 'oneHot', 'hash', 'text'];
+
 type Unfit = { readonly message: string; readonly fix: string };
 
-function kindProblem(feature: Feature, column: RawColumn): Unfit | undefined {
+function kindProblem(feature: Feature, columnName: string, column: RawColumn): Unfit | undefined {
   switch (feature.kind) {
     case 'numeric':
+    case 'passthrough':
       if (column.kind === 'number') return undefined;
       return column.kind === 'string'
-        ? { message: 'a numeric feature needs numbers', fix: 'convert the column with the row transform toNumber, or make it categorical' }
-        : { message: 'a numeric feature needs numbers', fix: 'make it a datetime feature' };
+        ? { message: `a ${feature.kind} feature needs numbers`, fix: 'convert the column with the row transform toNumber, or make it categorical' }
+        : { message: `a ${feature.kind} feature needs numbers`, fix: 'make it a datetime feature' };
     case 'categorical':
       return column.kind === 'timestamp' ? { message: 'a timestamp has no categories', fix: 'make it a datetime feature' } : undefined;
+    case 'cross': {
+      if (column.kind === 'timestamp') return { message: 'a timestamp has no categories', fix: 'make a part of it a column with a row transform' };
+      const binned = feature.columns.some((part) => typeof part !== 'string' && part.column === columnName);
+      return binned && column.kind !== 'number' ? { message: 'only numbers fall into bins', fix: 'name the column alone, without bins' } : undefined;
+    }
     case 'datetime':
       return column.kind === 'timestamp'
         ? undefined
@@ -128,13 +142,40 @@ function kindProblem(feature: Feature, column: RawColumn): Unfit | undefined {
   }
 }
 
-function fitStep(name: string, feature: Feature, column: RawColumn, input: FitFeaturesInput, treesTakeMissing: boolean): FittedStep | Unfit {
-  if (feature.kind === 'numeric' && column.kind === 'number') return fitNumeric(name, feature, column.values, treesTakeMissing);
-  if (feature.kind === 'datetime' && column.kind === 'timestamp') return fitDatetime(name, feature, column.values, treesTakeMissing);
-  if (feature.kind === 'categorical' && column.kind !== 'timestamp') return fitCategorical(name, feature, column, input, treesTakeMissing);
-  if (feature.kind === 'text' && column.kind === 'string') return fitText(name, feature, column);
+/** What a step is called, and what it reads. */
+interface Source {
+  readonly name?: string;
+  readonly column: string;
+}
+
+function fitSteps(name: string, feature: Feature, input: FitFeaturesInput, treesTakeMissing: boolean): readonly FittedStep[] | Unfit {
+  if (feature.kind === 'cross') return one(fitCross(name, feature, input, treesTakeMissing));
+  const columnName = feature.column ?? name;
+  const source: Source = columnName === name ? { column: name } : { name, column: columnName };
+  const column = input.table.columns.get(columnName);
+  if (column?.kind === 'number' && feature.kind === 'passthrough') {
+    return one(fitNumeric(source, { kind: 'numeric', impute: 'auto', scale: 'none', log: false }, column.values, treesTakeMissing));
+  }
+  if (column?.kind === 'number' && feature.kind === 'numeric') {
+    const { bins } = feature;
+    const step =
+      bins === undefined
+        ? fitNumeric(source, feature, column.values, treesTakeMissing)
+        : fitBins(source, { ...feature, bins }, column.values, treesTakeMissing);
+    if ('message' in step) return step;
+    return feature.indicator === true ? [step, { ...source, kind: 'indicator' }] : [step];
+  }
+  if (column?.kind === 'timestamp' && feature.kind === 'datetime') return one(fitDatetime(source, feature, column.values, treesTakeMissing));
+  if (column !== undefined && column.kind !== 'timestamp' && feature.kind === 'categorical') {
+    const coded = categoryCodes(column);
+    if (coded.keys.length === 0) return NO_VALUES;
+    return one(fitCategorical({ ...source, source: coded.source }, feature, coded, input, treesTakeMissing));
+  }
+  if (column?.kind === 'string' && feature.kind === 'text') return one(fitText(source, feature, column));
   throw new MillraceError('INTERNAL', `The feature ${name} was not checked against its column.`);
 }
+
+const one = (step: FittedStep | Unfit): readonly FittedStep[] | Unfit => ('message' in step ? step : [step]);
 
 const NO_VALUES: Unfit = { message: 'every value is missing in the training rows', fix: 'leave the column out, or correct the source or the split' };
 
@@ -157,25 +198,86 @@ function standardScale(values: (visit: (value: number) => void) => void): Scale 
   return { mean: Math.fround(mean) + 0, factor: deviation > MIN_SCALE ? Math.fround(1 / deviation) : 1 };
 }
 
-function fitNumeric(name: string, feature: Extract<Feature, { kind: 'numeric' }>, values: Float64Array, treesTakeMissing: boolean): NumericStep | Unfit {
-  const present: number[] | Float64Array = values.filter((value) => !Number.isNaN(value)).map(clampToFloat32);
-  if (present.length === 0) return NO_VALUES;
+type NumericFeature = Extract<Feature, { kind: 'numeric' }>;
+
+/** Values that are there, cut to float32's range. */
+const presentValues = (values: Float64Array): Float64Array => values.filter((value) => !Number.isNaN(value)).map(clampToFloat32);
+
+/** The bounds of a clip, by the training rows' values. */
+function clipBounds(clip: NonNullable<NumericFeature['clip']>, present: Float64Array): { readonly low: number | null; readonly high: number | null } {
+  if ('quantiles' in clip) {
+    const sorted = present.toSorted();
+    const [low, high] = clip.quantiles.map((share) => Math.fround(quantileOf(sorted, share)) + 0);
+    return { low: low ?? null, high: high ?? null };
+  }
+  const bound = (value: number | undefined): number | null => (value === undefined ? null : clampToFloat32(value) + 0);
+  return { low: bound(clip.lower), high: bound(clip.upper) };
+}
+
+function fitNumeric(source: Source, feature: NumericFeature, values: Float64Array, treesTakeMissing: boolean): NumericStep | Unfit {
+  const whole = presentValues(values);
+  if (whole.length === 0) return NO_VALUES;
+  const clip = feature.clip === undefined ? undefined : clipBounds(feature.clip, whole);
+  const cut = (value: number): number => Math.min(clip?.high ?? Number.POSITIVE_INFINITY, Math.max(clip?.low ?? Number.NEGATIVE_INFINITY, value));
+  const present = clip === undefined ? whole : whole.map(cut);
   const impute = feature.impute === 'auto' ? (treesTakeMissing ? 'none' : 'mean') : feature.impute;
-  const scaled = feature.scale === 'standard' || (feature.scale === 'auto' && !treesTakeMissing);
+  const scaling = feature.scale === 'auto' ? (treesTakeMissing ? 'none' : 'standard') : feature.scale;
   if (impute === 'none' && !treesTakeMissing) {
     return { message: 'only trees take missing values', fix: 'let impute be mean, median, zero or a number' };
   }
   const fill = impute === 'none' ? null : clampToFloat32(fillValue(impute, present)) + 0; // + 0: JSON has no -0
   const logOf = (value: number): number => (feature.log ? Math.log1p(Math.max(0, value)) : value);
-  const scale = scaled
-    ? standardScale((visit) => {
-        for (const value of values) {
-          if (!Number.isNaN(value)) visit(logOf(clampToFloat32(value)));
-          else if (fill !== null) visit(logOf(fill));
-        }
-      })
-    : null;
-  return { kind: 'numeric', column: name, fill, log: feature.log, scale };
+  const scale = fitScale(scaling, present.map(logOf), (visit) => {
+    for (const value of values) {
+      if (!Number.isNaN(value)) visit(logOf(cut(clampToFloat32(value))));
+      else if (fill !== null) visit(logOf(fill));
+    }
+  });
+  return { kind: 'numeric', ...source, ...(clip === undefined ? {} : { clip }), fill, log: feature.log, scale };
+}
+
+/** `present` for what looks at ranks, `all` for means: with what missing values become. */
+function fitScale(
+  scaling: Exclude<NumericFeature['scale'], 'auto'>,
+  present: Float64Array,
+  all: (visit: (value: number) => void) => void,
+): Scale | null {
+  if (scaling === 'none') return null;
+  if (scaling === 'standard') return standardScale(all);
+  const sorted = present.toSorted();
+  const [center, low, high] = scaling === 'minmax' ? [0, 0, 1] : [0.5, 0.25, 0.75];
+  const spread = quantileOf(sorted, high) - quantileOf(sorted, low);
+  return { mean: Math.fround(quantileOf(sorted, center)) + 0, factor: spread > MIN_SCALE ? Math.fround(1 / spread) : 1 };
+}
+
+function fitBins(
+  source: Source,
+  feature: NumericFeature & { readonly bins: NonNullable<NumericFeature['bins']> },
+  values: Float64Array,
+  treesTakeMissing: boolean,
+): BinsStep | Unfit {
+  const whole = presentValues(values);
+  if (whole.length === 0) return NO_VALUES;
+  if (!['auto', 'none'].includes(feature.scale)) return { message: 'bins are not scaled', fix: 'leave out scale, or bins' };
+  const clip = feature.clip === undefined ? undefined : clipBounds(feature.clip, whole);
+  const present = whole.map((value) => Math.min(clip?.high ?? value, Math.max(clip?.low ?? value, value)));
+  const edges = fitEdges(feature.bins, present.toSorted(), feature.log);
+  const encode = feature.binsAs ?? (treesTakeMissing ? 'ordinal' : 'oneHot');
+  const anyMissing = whole.length < values.length;
+  const stated = feature.impute === 'auto' || feature.impute === 'none' ? undefined : binOf(edges, Math.fround(fillValue(feature.impute, present)));
+  if (encode === 'oneHot') {
+    const bins = edges.length + 1;
+    const own = stated === undefined && anyMissing;
+    return { kind: 'bins', ...source, edges, encode, missing: own ? bins : (stated ?? null), width: bins + (own ? 1 : 0), scale: null };
+  }
+  const missing = stated ?? (treesTakeMissing ? null : binOf(edges, Math.fround(fillValue('median', present))));
+  const scale =
+    feature.scale === 'none' || treesTakeMissing
+      ? null
+      : standardScale((visit) => {
+          for (const value of values) visit(Number.isNaN(value) ? (missing ?? 0) : binOf(edges, Math.fround(value)));
+        });
+  return { kind: 'bins', ...source, edges, encode, missing, width: 1, scale };
 }
 
 function fillValue(impute: 'mean' | 'median' | 'zero' | number, present: Float64Array): number {
@@ -194,19 +296,27 @@ function fillValue(impute: 'mean' | 'median' | 'zero' | number, present: Float64
   return sorted.length % 2 === 1 ? upper : ((sorted[middle - 1] ?? 0) + upper) / 2;
 }
 
-function fitDatetime(name: string, feature: Extract<Feature, { kind: 'datetime' }>, instants: Float64Array, treesTakeMissing: boolean): DatetimeStep | Unfit {
+function fitDatetime(source: Source, feature: Extract<Feature, { kind: 'datetime' }>, instants: Float64Array, treesTakeMissing: boolean): DatetimeStep | Unfit {
   if (instants.every((instant) => Number.isNaN(datePart(instant, 'epochDays')))) return NO_VALUES;
-  const parts = [...new Set(feature.parts)].map((part) => {
-    if (treesTakeMissing) return { part, fill: null, scale: null };
+  const parts = [...new Set(feature.parts)].flatMap((part): DatetimeStep['parts'] => {
+    if (feature.cyclic === true && PART_PERIODS[part] !== undefined) {
+      // A missing instant is at the circle's middle: no hour is nearer to it than another. Waves are between -1 and 1 already.
+      const fill = treesTakeMissing ? null : 0;
+      return [
+        { part, wave: 'sin', fill, scale: null },
+        { part, wave: 'cos', fill, scale: null },
+      ];
+    }
+    if (treesTakeMissing) return [{ part, fill: null, scale: null }];
     const scale = standardScale((visit) => {
       for (const instant of instants) {
         const value = datePart(instant, part);
         if (!Number.isNaN(value)) visit(value);
       }
     });
-    return { part, fill: scale.mean, scale };
+    return [{ part, fill: scale.mean, scale }];
   });
-  return { kind: 'datetime', column: name, parts };
+  return { kind: 'datetime', ...source, parts };
 }
 
 interface Categories {
@@ -245,21 +355,50 @@ function countCategories(coded: CategoryCodes, minCount: number, maxCategories: 
   return { coded, kept, placeOf, rowsOf, rareRows, missingRows };
 }
 
+type EncodedSource = Source & Pick<LookupStep, 'source' | 'parts'>;
+
+/** One column of a cross, fitted. */
+function fitPart(part: Extract<Feature, { kind: 'cross' }>['columns'][number], hashed: boolean, minCount: number, table: RawTable): CrossPart | Unfit {
+  const name = typeof part === 'string' ? part : part.column;
+  const column = table.columns.get(name);
+  if (column === undefined || column.kind === 'timestamp') throw new MillraceError('INTERNAL', `The crossed column ${name} was not checked.`);
+  if (typeof part !== 'string' && column.kind === 'number') {
+    const present = presentValues(column.values);
+    return present.length === 0 ? NO_VALUES : { column: name, source: 'number', edges: fitEdges(part.bins, present.toSorted()) };
+  }
+  const coded = categoryCodes(column);
+  if (coded.keys.length === 0) return NO_VALUES;
+  const source = column.kind;
+  if (hashed) return { column: name, source };
+  const { kept } = countCategories(coded, minCount, MOST_CROSSED_CATEGORIES);
+  return { column: name, source, keys: kept.map((code) => coded.keys[code] ?? '') };
+}
+
+function fitCross(name: string, feature: Extract<Feature, { kind: 'cross' }>, input: FitFeaturesInput, treesTakeMissing: boolean): FittedStep | Unfit {
+  const parts: CrossPart[] = [];
+  for (const part of feature.columns) {
+    const fitted = fitPart(part, feature.encode === 'hash', feature.minCount, input.table);
+    if ('message' in fitted) return { ...fitted, message: `${typeof part === 'string' ? part : part.column}: ${fitted.message}` };
+    parts.push(fitted);
+  }
+  const coded = crossCodes(parts, input.table);
+  return fitCategorical({ column: name, source: 'cross', parts }, feature, coded, input, treesTakeMissing);
+}
+
 function fitCategorical(
-  name: string,
-  feature: Extract<Feature, { kind: 'categorical' }>,
-  column: Exclude<RawColumn, { kind: 'timestamp' }>,
+  source: EncodedSource,
+  feature: Pick<Extract<Feature, { kind: 'categorical' }>, 'encode' | 'minCount' | 'maxCategories' | 'buckets' | 'smoothing'>,
+  coded: CategoryCodes,
   input: FitFeaturesInput,
   treesTakeMissing: boolean,
-): LookupStep | OneHotStep | Unfit {
+): LookupStep | OneHotStep | HashStep | Unfit {
   const encode = feature.encode === 'auto' ? (treesTakeMissing ? 'ordinal' : 'oneHot') : feature.encode;
-  const coded = categoryCodes(column);
+  if (encode === 'hash') return { kind: 'hash', ...source, width: feature.buckets ?? DEFAULT_BUCKETS };
   const categories = countCategories(coded, feature.minCount, feature.maxCategories ?? (encode === 'oneHot' ? DEFAULT_ONE_HOT_CATEGORIES : DEFAULT_CATEGORIES));
-  if (coded.keys.length === 0) return NO_VALUES;
   if (categories.kept.length === 0) {
     return {
       message: `none of its ${coded.keys.length} categories is seen ${feature.minCount} times`,
-      fix: 'lower minCount, make it a text feature, or leave it out',
+      fix: 'lower minCount, hash it, make it a text feature, or leave it out',
     };
   }
   const keys = categories.kept.map((code) => coded.keys[code] ?? '');
@@ -267,21 +406,22 @@ function fitCategorical(
     let width = keys.length;
     const other = categories.rareRows > 0 ? width++ : null;
     const missing = categories.missingRows > 0 ? width++ : null;
-    return { kind: 'oneHot', column: name, source: coded.source, keys, other, missing, width };
+    return { kind: 'oneHot', ...source, keys, other, missing, width };
   }
   const rows = coded.codes.length;
   if (encode === 'frequency') {
     const share = (count: number): number => Math.fround(count / rows);
-    const base = { kind: 'lookup', column: name, source: coded.source, encode, keys, width: 1 } as const;
+    const base = { kind: 'lookup', ...source, encode, keys, width: 1 } as const;
     return { ...base, values: categories.rowsOf.map(share), other: [share(categories.rareRows)], missing: [share(categories.missingRows)] };
   }
   if (encode === 'target') {
     if (input.target === undefined) return { message: 'target encoding needs a target', fix: 'choose another encoding' };
-    const means = targetMeans(categories, input.target);
-    const base = { kind: 'lookup', column: name, source: coded.source, encode, keys, width: means.width } as const;
-    return { ...base, values: means.values, other: means.other, missing: means.missing };
+    const { smoothing } = feature;
+    const means = targetMeans(categories, input.target, smoothing);
+    const base = { kind: 'lookup', ...source, encode, keys, width: means.width } as const;
+    return { ...base, values: means.values, other: means.other, missing: means.missing, ...(smoothing === undefined ? {} : { smoothing }) };
   }
-  return ordinalStep(name, categories, keys, input.target, treesTakeMissing);
+  return ordinalStep(source, categories, keys, input.target, treesTakeMissing);
 }
 
 /** Smoothed target means of all rows, or of the rows outside a fold. */
@@ -292,7 +432,7 @@ interface TargetMeans {
   readonly missing: number[];
 }
 
-function targetMeans(categories: Categories, target: FeatureTarget): TargetMeans {
+function targetMeans(categories: Categories, target: FeatureTarget, smoothing = TARGET_SMOOTHING_ROWS): TargetMeans {
   const { task, y } = target;
   const width = task.kind === 'multiclass' ? task.classes : 1;
   const groups = categories.kept.length;
@@ -310,11 +450,11 @@ function targetMeans(categories: Categories, target: FeatureTarget): TargetMeans
       sums[cell] = (sums[cell] ?? 0) + 1;
     } else sums[group] = (sums[group] ?? 0) + value;
   }
-  return smoothedMeans(sums, counts, width, groups);
+  return smoothedMeans(sums, counts, width, groups, smoothing);
 }
 
 /** (sum + m × prior) ÷ (count + m) for each group; the last two groups are other and missing. */
-export function smoothedMeans(sums: Float64Array, counts: Float64Array, width: number, groups: number): TargetMeans {
+export function smoothedMeans(sums: Float64Array, counts: Float64Array, width: number, groups: number, smoothing: number): TargetMeans {
   const rows = counts.reduce((sum, count) => sum + count, 0);
   const priors = Array.from({ length: width }, (_, k) => {
     let sum = 0;
@@ -322,7 +462,10 @@ export function smoothedMeans(sums: Float64Array, counts: Float64Array, width: n
     return rows === 0 ? 0 : sum / rows;
   });
   const meansOf = (group: number): number[] =>
-    priors.map((prior, k) => Math.fround(((sums[group * width + k] ?? 0) + TARGET_SMOOTHING_ROWS * prior) / ((counts[group] ?? 0) + TARGET_SMOOTHING_ROWS)));
+    priors.map((prior, k) => {
+      const weight = (counts[group] ?? 0) + smoothing;
+      return Math.fround(weight === 0 ? prior : ((sums[group * width + k] ?? 0) + smoothing * prior) / weight);
+    });
   return { width, values: Array.from({ length: groups }, (_, group) => meansOf(group)).flat(), other: meansOf(groups), missing: meansOf(groups + 1) };
 }
 
@@ -331,7 +474,7 @@ export function smoothedMeans(sums: Float64Array, counts: Float64Array, width: n
  * any grouping (Breiman et al. 1984, theorem 4.5); in the order of the keys without a target, or with many classes.
  */
 function ordinalStep(
-  name: string,
+  source: EncodedSource,
   categories: Categories,
   keys: readonly (string | number)[],
   target: FeatureTarget | undefined,
@@ -351,58 +494,95 @@ function ordinalStep(
     ordered === undefined || mean === undefined ? 0 : ordered.values.filter((value) => value < mean).length + 0.5;
   const other = rankOf(ordered?.other[0]);
   const missing = treesTakeMissing ? null : rankOf(ordered?.missing[0]);
-  return { kind: 'lookup', column: name, source: categories.coded.source, encode: 'ordinal', keys, values, width: 1, other: [other], missing: [missing] };
+  return { kind: 'lookup', ...source, encode: 'ordinal', keys, values, width: 1, other: [other], missing: [missing] };
 }
 
-function fitText(name: string, feature: Extract<Feature, { kind: 'text' }>, column: Extract<RawColumn, { kind: 'string' }>): TextStep | Unfit {
+function fitText(source: Source, feature: Extract<Feature, { kind: 'text' }>, column: Extract<RawColumn, { kind: 'string' }>): TextStep | Unfit {
+  const [leastNgrams, ngrams] = typeof feature.ngrams === 'number' ? [1, feature.ngrams] : feature.ngrams;
+  const { analyzer, weight, buckets } = feature;
+  const range = { ...(analyzer === undefined ? {} : { analyzer }), ngrams, ...(leastNgrams === 1 ? {} : { leastNgrams }) };
+  const total = column.codes.length;
+  // scikit-learn's smooth_idf: ln((1 + n) / (1 + df)) + 1.
+  const idfOf = (rows: number): number => Math.fround(Math.log((1 + total) / (1 + rows)) + 1);
+  const base = {
+    kind: 'text',
+    ...source,
+    ...range,
+    weight,
+    ...(feature.sublinear === true ? { sublinear: true } : {}),
+    ...(feature.norm === undefined ? {} : { norm: feature.norm }),
+  } as const;
+  if (buckets !== undefined) {
+    const rowsOf = weight === 'tfidf' ? documentCounts(column, range, (term) => murmurHashOfText(term) % buckets) : new Map<number, { rows: number }>();
+    return { ...base, terms: [], buckets, idf: weight === 'tfidf' ? Array.from({ length: buckets }, (_, place) => idfOf(rowsOf.get(place)?.rows ?? 0)) : [] };
+  }
+  const documents = documentCounts(column, range, (term) => term);
+  const mostRows = (feature.maxShare ?? 1) * total;
+  const size = (term: string): number => unitsOf(analyzer, term).length;
+  const chosen = [...documents]
+    .filter(([, { rows }]) => rows >= feature.minDocuments && rows <= mostRows)
+    .sort(([a, inA], [b, inB]) => inB.rows - inA.rows || compareKeys(a, b))
+    .slice(0, feature.maxFeatures)
+    .map(([term]) => ({ term, size: size(term) }))
+    .sort((a, b) => a.size - b.size || compareKeys(a.term, b.term))
+    .map(({ term }) => term);
+  if (chosen.length === 0) {
+    const what = analyzer === 'char' ? 'run of characters' : 'word';
+    return { message: `no ${what} is in ${feature.minDocuments} training texts`, fix: 'lower minDocuments, or leave the column out' };
+  }
+  return { ...base, terms: chosen, idf: weight === 'tfidf' ? chosen.map((term) => idfOf(documents.get(term)?.rows ?? 0)) : [] };
+}
+
+/** In how many rows each key of a text's n-grams is. */
+function documentCounts<Key extends string | number>(
+  column: Extract<RawColumn, { kind: 'string' }>,
+  range: Pick<TextStep, 'analyzer' | 'ngrams' | 'leastNgrams'>,
+  keyOf: (term: string) => Key,
+): Map<Key, { rows: number; last: number }> {
   const rowsOfEntry = new Float64Array(column.dictionary.length);
   for (const code of column.codes) if (code >= 0) rowsOfEntry[code] = (rowsOfEntry[code] ?? 0) + 1;
   // A term counts once a text: it remembers the last text that it was seen in.
-  const documents = new Map<string, { rows: number; last: number }>();
+  const documents = new Map<Key, { rows: number; last: number }>();
   column.dictionary.forEach((entry, code) => {
     const rows = rowsOfEntry[code] ?? 0;
     if (rows === 0) return;
-    forEachNgram(tokenize(graphText(entry)), feature.ngrams, (term) => {
-      const known = documents.get(term);
-      if (known === undefined) documents.set(term, { rows, last: code });
+    forEachNgram(graphText(entry), range, (term) => {
+      const key = keyOf(term);
+      const known = documents.get(key);
+      if (known === undefined) documents.set(key, { rows, last: code });
       else if (known.last !== code) {
         known.rows += rows;
         known.last = code;
       }
     });
   });
-  const words = (term: string): number => term.split(' ').length;
-  const chosen = [...documents]
-    .filter(([, { rows }]) => rows >= feature.minDocuments)
-    .sort(([a, inA], [b, inB]) => inB.rows - inA.rows || compareKeys(a, b))
-    .slice(0, feature.maxFeatures)
-    .map(([term]) => term)
-    .sort((a, b) => words(a) - words(b) || compareKeys(a, b));
-  if (chosen.length === 0) {
-    return { message: `no word is in ${feature.minDocuments} training texts`, fix: 'lower minDocuments, or leave the column out' };
-  }
-  const total = column.codes.length;
-  // scikit-learn's smooth_idf: ln((1 + n) / (1 + df)) + 1.
-  const idf = feature.weight === 'tfidf' ? chosen.map((term) => Math.fround(Math.log((1 + total) / (1 + (documents.get(term)?.rows ?? 0))) + 1)) : [];
-  return { kind: 'text', column: name, ngrams: feature.ngrams, weight: feature.weight, terms: chosen, idf };
+  return documents;
 }
 
 function stepNames(step: FittedStep): string[] {
+  const name = step.name ?? step.column;
   switch (step.kind) {
     case 'numeric':
-      return [step.column];
+      return [name];
+    case 'indicator':
+      return [`${name}.missing`];
     case 'datetime':
-      return step.parts.map(({ part }) => `${step.column}.${part}`);
+      return step.parts.map(({ part, wave }) => [name, part, ...(wave === undefined ? [] : [wave])].join('.'));
+    case 'bins':
+      if (step.encode === 'ordinal') return [name];
+      return Array.from({ length: step.width }, (_, bin) => `${name}=${bin > step.edges.length ? '(missing)' : binText(step.edges, bin)}`);
     case 'lookup':
-      return step.width === 1 ? [step.column] : Array.from({ length: step.width }, (_, k) => `${step.column}.${k}`);
+      return step.width === 1 ? [name] : Array.from({ length: step.width }, (_, k) => `${name}.${k}`);
     case 'oneHot':
       return [
-        ...step.keys.map((key) => `${step.column}=${key}`),
-        ...(step.other === null ? [] : [`${step.column}=(other)`]),
-        ...(step.missing === null ? [] : [`${step.column}=(missing)`]),
+        ...step.keys.map((key) => `${name}=${step.source === 'cross' ? crossText(step.parts ?? [], Number(key)) : key}`),
+        ...(step.other === null ? [] : [`${name}=(other)`]),
+        ...(step.missing === null ? [] : [`${name}=(missing)`]),
       ];
+    case 'hash':
+      return Array.from({ length: step.width }, (_, bucket) => `${name}#${bucket}`);
     case 'text':
-      return step.terms.map((term) => `${step.column}:${term}`);
+      return step.buckets === undefined ? step.terms.map((term) => `${name}:${term}`) : Array.from({ length: step.buckets }, (_, bucket) => `${name}#${bucket}`);
   }
 }
 

@@ -51,14 +51,56 @@ export function tokenize(text: string): string[] {
   return whole.replace(ASCII_CAPITALS, (capitals) => capitals.toLowerCase()).match(WORD) ?? [];
 }
 
-/** Calls back with each n-gram of 1 … `ngrams` words, its words joined by one blank. */
-export function forEachNgram(words: readonly string[], ngrams: number, visit: (term: string) => void): void {
-  for (let start = 0; start < words.length; start++) {
-    let term = words[start] ?? '';
-    visit(term);
-    for (let length = 2; length <= ngrams && start + length <= words.length; length++) {
-      term += ` ${words[start + length - 1] ?? ''}`;
-      visit(term);
+/** What Python's `\s` takes as white space. */
+const WHITE: readonly (readonly [number, number])[] = [
+  [0x09, 0x0d],
+  [0x1c, 0x20],
+  [0x85, 0x85],
+  [0xa0, 0xa0],
+  [0x1680, 0x1680],
+  [0x2000, 0x200a],
+  [0x2028, 0x2029],
+  [0x202f, 0x202f],
+  [0x205f, 0x205f],
+  [0x3000, 0x3000],
+];
+const white = (escape: (codePoint: number) => string): string => `[${WHITE.map(([from, to]) => `${escape(from)}-${escape(to)}`).join('')}]{2,}`;
+const re2Escape = (codePoint: number): string => `\\x{${codePoint.toString(16)}}`;
+
+/** Several blanks in a row, as RE2 writes them; they are one blank. */
+export const RE2_WHITE_PATTERN = white(re2Escape);
+/** Characters of a text, or several blanks in a row. The graph fills rows up with U+0001, so that is no character. */
+export const RE2_CHARACTER_PATTERN = `${RE2_WHITE_PATTERN}|[^\\x{1}]`;
+const CHARACTER = new RegExp(`${white((codePoint) => `\\u{${codePoint.toString(16)}}`)}|[^\\u{1}]`, 'gu');
+const SEVERAL_BLANKS = new RegExp(`^${white((codePoint) => `\\u{${codePoint.toString(16)}}`)}$`, 'u');
+
+/** Characters (code points) of a text in their order, ASCII letters lower-cased, two and more blanks as one. */
+export function characters(text: string): string[] {
+  const end = text.indexOf('\0');
+  const whole = (end < 0 ? text : text.slice(0, end)).replace(ASCII_CAPITALS, (capitals) => capitals.toLowerCase());
+  return (whole.match(CHARACTER) ?? []).map((character) => (character.length > 1 && SEVERAL_BLANKS.test(character) ? ' ' : character));
+}
+
+/** Which n-grams a text step counts. */
+export interface NgramRange {
+  readonly analyzer?: 'word' | 'char';
+  readonly ngrams: number;
+  readonly leastNgrams?: number;
+}
+
+/** Calls back with each n-gram of a text, shortest first at each place: words joined by one blank, characters by nothing. */
+export function forEachNgram(text: string, { analyzer, ngrams, leastNgrams = 1 }: NgramRange, visit: (term: string) => void): void {
+  const units = analyzer === 'char' ? characters(text) : tokenize(text);
+  const separator = analyzer === 'char' ? '' : ' ';
+  for (let start = 0; start < units.length; start++) {
+    let term = units[start] ?? '';
+    if (leastNgrams === 1) visit(term);
+    for (let length = 2; length <= ngrams && start + length <= units.length; length++) {
+      term += separator + (units[start + length - 1] ?? '');
+      if (length >= leastNgrams) visit(term);
     }
   }
 }
+
+/** Words or characters of a term. */
+export const unitsOf = (analyzer: 'word' | 'char' | undefined, term: string): string[] => (analyzer === 'char' ? [...term] : term.split(' '));

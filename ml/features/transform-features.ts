@@ -1,20 +1,30 @@
+import { totalmem } from 'node:os';
 import type { RawColumn, RawTable } from '../../contracts/columns.ts';
 import { MillraceError, type Problem } from '../../contracts/errors.ts';
 import type { DenseMatrix, Matrix, SparseMatrix } from '../matrix.ts';
-import { type CategoryCodes, categoryCodes, graphText } from './category.ts';
+import { binOf } from './bins.ts';
+import { type CategoryCodes, categoryCodes, crossCodes, graphText, hashOfKey, placesOf } from './category.ts';
 import { datePart } from './date-parts.ts';
-import { type FeatureTarget, smoothedMeans, TARGET_FOLDS, targetFold } from './fit-features.ts';
+import { type FeatureTarget, smoothedMeans, TARGET_FOLDS, TARGET_SMOOTHING_ROWS, targetFold } from './fit-features.ts';
 import {
   type FittedFeatures,
   type FittedStep,
+  type HashStep,
+  isNormalised,
   type LookupStep,
   type NumericStep,
+  type OneHotStep,
   SCALED_LIMIT,
   type Scale,
   stepWidth,
   type TextStep,
+  waveFactor,
 } from './fitted-features.ts';
-import { forEachNgram, tokenize } from './tokenize.ts';
+import { murmurHashOfText } from './murmur-hash.ts';
+import { forEachNgram } from './tokenize.ts';
+
+/** Most bytes of a dense matrix: 8 GiB, or half the machine's memory. */
+const MOST_DENSE_BYTES = Math.min(8 * 2 ** 30, totalmem() / 2);
 
 /**
  * The matrix of a table's rows, equal to what the ONNX graph of the same features computes: dense on a
@@ -78,6 +88,7 @@ function columnOf<Kind extends RawColumn['kind']>(table: RawTable, name: string,
 
 function fillDense(fitted: FittedFeatures, table: RawTable, columns: number, outOfFold: OutOfFold | undefined): DenseMatrix {
   const { rows } = table;
+  if (rows * columns * Float32Array.BYTES_PER_ELEMENT > MOST_DENSE_BYTES) throw tooWide(fitted, rows);
   const data = new Float32Array(new SharedArrayBuffer(rows * columns * Float32Array.BYTES_PER_ELEMENT));
   let offset = 0;
   for (const step of fitted.steps) {
@@ -92,6 +103,23 @@ function fillDense(fitted: FittedFeatures, table: RawTable, columns: number, out
     offset += width;
   }
   return { kind: 'dense', rows, columns, data };
+}
+
+function tooWide(fitted: FittedFeatures, rows: number): MillraceError {
+  const widest = fitted.steps.toSorted((a, b) => stepWidth(b) - stepWidth(a)).slice(0, 5);
+  const sizeGib = (rows * fitted.names.length * Float32Array.BYTES_PER_ELEMENT) / 2 ** 30;
+  return new MillraceError(
+    'FEATURES_INVALID',
+    `${rows} rows of ${fitted.names.length} columns would take ${sizeGib.toFixed(1)} GiB, more than the ${(MOST_DENSE_BYTES / 2 ** 30).toFixed(1)} GiB that one matrix may take here.`,
+    {
+      problems: widest.map((step) => ({
+        path: `features.${step.name ?? step.column}`,
+        column: step.column,
+        message: `gives ${stepWidth(step)} columns`,
+        fix: 'encode it as ordinal, frequency or target, hash it into fewer buckets, or keep fewer categories or terms',
+      })),
+    },
+  );
 }
 
 function fillSparse(fitted: FittedFeatures, table: RawTable, columns: number, outOfFold: OutOfFold | undefined): SparseMatrix {
@@ -140,10 +168,27 @@ function rowEmitter(step: FittedStep, table: RawTable, outOfFold: OutOfFold | un
     case 'datetime': {
       const { values } = columnOf(table, step.column, 'timestamp');
       return (row, visit) => {
-        step.parts.forEach(({ part, fill, scale }, column) => {
-          const value = Math.fround(datePart(values[row] ?? Number.NaN, part));
+        step.parts.forEach(({ part, wave, fill, scale }, column) => {
+          let value = Math.fround(datePart(values[row] ?? Number.NaN, part));
+          if (wave !== undefined) value = Math.fround(Math[wave](Math.fround(value * waveFactor(part))));
           visit(column, scaled(Number.isNaN(value) ? (fill ?? Number.NaN) : value, scale));
         });
+      };
+    }
+    case 'bins': {
+      const { values } = columnOf(table, step.column, 'number');
+      const { edges, encode, missing, scale } = step;
+      return (row, visit) => {
+        const bin = binOf(edges, Math.fround(values[row] ?? Number.NaN));
+        if (encode === 'ordinal') visit(0, scaled(bin < 0 ? (missing ?? Number.NaN) : bin, scale));
+        else if (bin >= 0) visit(bin, 1);
+        else if (missing !== null) visit(missing, 1);
+      };
+    }
+    case 'indicator': {
+      const { values } = columnOf(table, step.column, 'number');
+      return (row, visit) => {
+        visit(0, Number.isNaN(values[row] ?? Number.NaN) ? 1 : 0);
       };
     }
     case 'lookup':
@@ -158,6 +203,14 @@ function rowEmitter(step: FittedStep, table: RawTable, outOfFold: OutOfFold | un
         if (place >= 0) visit(place, 1);
       };
     }
+    case 'hash': {
+      const coded = categoriesOf(step, table);
+      const placeOf = Int32Array.from(coded.keys, (key) => (step.source === 'cross' ? Number(key) : hashOfKey(key)) % step.width);
+      return (row, visit) => {
+        const place = placeOf[coded.codes[row] ?? -1];
+        if (place !== undefined) visit(place, 1);
+      };
+    }
     case 'text':
       return textEmitter(step, columnOf(table, step.column, 'string'));
   }
@@ -165,6 +218,11 @@ function rowEmitter(step: FittedStep, table: RawTable, outOfFold: OutOfFold | un
 
 function numericValue(step: NumericStep, raw: number): number {
   let value = Math.fround(raw);
+  if (step.clip !== undefined) {
+    const { low, high } = step.clip;
+    if (high !== null && value > high) value = high;
+    if (low !== null && value < low) value = low;
+  }
   if (Number.isNaN(value)) {
     if (step.fill === null) return Number.NaN;
     value = step.fill;
@@ -179,13 +237,8 @@ function scaled(value: number, scale: Scale | null): number {
   return moved > SCALED_LIMIT ? SCALED_LIMIT : moved < -SCALED_LIMIT ? -SCALED_LIMIT : moved;
 }
 
-function categoriesOf(step: { readonly column: string; readonly source: 'number' | 'string' }, table: RawTable): CategoryCodes {
-  return categoryCodes(columnOf(table, step.column, step.source));
-}
-
-function placesOf(coded: CategoryCodes, keys: readonly (string | number)[], other: number): Int32Array {
-  const places = new Map(keys.map((key, place) => [key, place]));
-  return Int32Array.from(coded.keys, (key) => places.get(key) ?? other);
+function categoriesOf(step: LookupStep | OneHotStep | HashStep, table: RawTable): CategoryCodes {
+  return step.source === 'cross' ? crossCodes(step.parts ?? [], table) : categoryCodes(columnOf(table, step.column, step.source));
 }
 
 function lookupEmitter(step: LookupStep, coded: CategoryCodes, outOfFold: OutOfFold | undefined): RowEmitter {
@@ -215,7 +268,7 @@ function lookupEmitter(step: LookupStep, coded: CategoryCodes, outOfFold: OutOfF
       const cell = target.task.kind === 'multiclass' ? group * width + value : group;
       sums[cell] = (sums[cell] ?? 0) + (target.task.kind === 'multiclass' ? 1 : value);
     });
-    const means = smoothedMeans(sums, counts, width, groups);
+    const means = smoothedMeans(sums, counts, width, groups, step.smoothing ?? TARGET_SMOOTHING_ROWS);
     return Float32Array.from([...means.values, ...means.other, ...means.missing]);
   });
   return (row, visit) => {
@@ -241,17 +294,19 @@ function textEmitter(step: TextStep, column: Extract<RawColumn, { kind: 'string'
 
 function textVector(step: TextStep, placeOf: ReadonlyMap<string, number>, text: string): { places: Uint32Array; values: Float32Array } {
   const counts = new Map<number, number>();
-  forEachNgram(tokenize(graphText(text)), step.ngrams, (term) => {
-    const place = placeOf.get(term);
+  const { buckets } = step;
+  forEachNgram(graphText(text), step, (term) => {
+    const place = buckets === undefined ? placeOf.get(term) : murmurHashOfText(term) % buckets;
     if (place !== undefined) counts.set(place, (counts.get(place) ?? 0) + 1);
   });
   const places = Uint32Array.from(counts.keys()).sort();
   const values = Float32Array.from(places, (place) => {
     if (step.weight === 'binary') return 1;
     const count = counts.get(place) ?? 0;
-    return step.weight === 'tfidf' ? count * (step.idf[place] ?? 0) : count;
+    const weight = step.sublinear === true ? 1 + Math.log(count) : count;
+    return step.weight === 'tfidf' ? weight * (step.idf[place] ?? 0) : weight;
   });
-  if (step.weight === 'tfidf' && places.length > 0) {
+  if (isNormalised(step) && places.length > 0) {
     let squares = 0;
     for (const value of values) squares += value * value;
     const norm = Math.sqrt(squares);

@@ -42,6 +42,8 @@ export interface GraphBuilder {
   op(opType: string, inputs: readonly string[], attributes?: readonly onnx.IAttributeProto[], domain?: string): string;
   /** Adds a constant float tensor and returns its name. */
   floats(values: ArrayLike<number>, dims?: readonly number[]): string;
+  /** Adds a constant string tensor and returns its name. */
+  strings(values: readonly string[], dims?: readonly number[]): string;
   /** Adds a constant int64 tensor and returns its name; the same values and shape are kept once. */
   ints(values: readonly (number | bigint)[], dims?: readonly number[]): string;
 }
@@ -61,6 +63,11 @@ export function createGraphBuilder(prefix: string): GraphBuilder {
     floats: (values, dims = [values.length]) => {
       const name = `${prefix}c${initializers.length}`;
       initializers.push(floatTensor(name, dims, values));
+      return name;
+    },
+    strings: (values, dims = [values.length]) => {
+      const name = `${prefix}c${initializers.length}`;
+      initializers.push({ name, dims: [...dims], dataType: ONNX_TYPE.string, stringData: values.map((value) => encoder.encode(value)) });
       return name;
     },
     ints: (values, dims = [values.length]) => {
