@@ -162,11 +162,13 @@ export function createFeatureViewsStore({ orm, pool }: Database) {
         and case s.status
           when 'undone' then true
           when 'writing' then not exists (select from runs r where r.id = s.run_id and r.status in ('waiting', 'running'))
-          when 'published' then not exists (
-            select from feature_sets later join runs r on r.id = later.run_id
+          -- an undo goes back by one: this one is needed as long as the next may be undone
+          when 'published' then not coalesce((
+            select r.status in ('waiting', 'running') or (r.status <> 'completed' and exists (
+              select from undos u where u.run_id = r.id and u.kind = 'features' and u.status <> 'done' and (u.payload ->> 'set')::bigint = later.id))
+            from feature_sets later join runs r on r.id = later.run_id
             where later.view = s.view and later.version = s.version and later.epoch > s.epoch and later.status = 'published'
-              and (r.status in ('waiting', 'running') or (r.status <> 'completed' and exists (
-                select from undos u where u.run_id = r.id and u.kind = 'features' and u.status <> 'done' and (u.payload ->> 'set')::bigint = later.id))))
+            order by later.epoch limit 1), false)
           else false end
       returning s.id`);
     return rows.map(({ id }) => Number(id));

@@ -26,6 +26,8 @@ export async function reconcile(deps: ActivityDependencies): Promise<{ readonly 
   // nobody waits any more for what was asked by runs that have ended
   await deps.store.approvals.closeEnded();
   await deps.store.labels.closeEnded();
+  // values that runs left behind which ended while they wrote them
+  await deps.store.featureViews.sweep();
   const undone: string[] = [];
   for (const runId of await deps.store.undos.owing()) {
     const run = await deps.store.runs.get(runId);

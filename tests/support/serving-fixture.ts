@@ -2,6 +2,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import onnxProto from 'onnx-proto';
+import type { FeatureLookup } from '../../contracts/feature-lookup.ts';
 import type { Route, ServedVersion, ServingStats } from '../../contracts/routes.ts';
 import type { RowTransform } from '../../contracts/row-transforms.ts';
 import type { Predictor, Signature } from '../../contracts/signature.ts';
@@ -95,6 +96,8 @@ export interface PublishOptions {
   readonly bias?: number;
   readonly signature?: Partial<Signature>;
   readonly transforms?: readonly RowTransform[];
+  /** Columns that requests may leave out. */
+  readonly lookups?: readonly FeatureLookup[];
   /** Replaces the stored output, to make a version that fails its check. */
   readonly sampleOutput?: readonly (readonly number[])[];
   readonly sampleRows?: readonly Readonly<Record<string, unknown>>[];
@@ -116,7 +119,7 @@ export async function publishVersion(artifacts: Artifacts, version: number, opti
     sample: { rows: [...(options.sampleRows ?? [{ ...FLIGHT }])], output: (options.sampleOutput ?? [[1 - p, p]]).map((row) => [...row]) },
     importance: [],
     unserved: {},
-    lookups: [],
+    lookups: [...(options.lookups ?? [])],
   };
   return { model: options.model ?? 'flight-delay', version, predictor: (await artifacts.putJson(predictor)).sha256 };
 }
