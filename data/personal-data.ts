@@ -4,6 +4,7 @@ import type { Features } from '../contracts/features.ts';
 import { maskedValueOf, type PersonalDataRule, personalDataTransforms } from '../contracts/personal-data.ts';
 import type { DatasetManifest } from '../contracts/references.ts';
 import type { Expression, RowTransform } from '../contracts/row-transforms.ts';
+import { columnsToUse } from './source-relation.ts';
 
 export interface PersonalDataPlan {
   /** In front of the author's own. */
@@ -29,7 +30,10 @@ export function planPersonalData(
         path: `pii.${name}`,
         message: 'The source has no such column',
         found: name,
-        fix: `Use one of: ${columns.map((column) => column.name).join(', ')}.`,
+        fix: columnsToUse(
+          columns.map((column) => column.name),
+          Object.keys(pii),
+        ),
       })),
     });
   if (watermark !== undefined && Object.hasOwn(pii, watermark))

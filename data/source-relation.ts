@@ -301,9 +301,18 @@ function refuseUnknownTypes(types: Readonly<Record<string, ColumnType>>, names: 
       path: `source.types.${name}`,
       message: `There is no column ${name}.`,
       found: name,
-      fix: `Use one of: ${names.join(', ')}.`,
+      fix: columnsToUse(names, Object.keys(types)),
     })),
   });
+}
+
+/**
+ * Which columns may be named instead of those that are missing. Where not one of the names asked for is there, what was
+ * taken for the header may be a row of values: it is not shown.
+ */
+export function columnsToUse(there: readonly string[], asked: readonly string[]): string {
+  if (asked.some((name) => there.includes(name))) return `Use one of: ${there.join(', ')}.`;
+  return `The first line was taken for the header, and its ${there.length} names are others. For a file without a header say header: false, or give the names: header: ['id', …].`;
 }
 
 /** DuckDB's sniffer says only that it found no dialect. Read as plain texts with the header's columns, the reader names the row. */

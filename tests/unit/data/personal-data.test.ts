@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { trim } from '../../../contracts/clean-rules.ts';
+import type { MillraceError } from '../../../contracts/errors.ts';
 import { categorical, numeric } from '../../../contracts/features.ts';
 import { call, col, hashed, rename, set } from '../../../contracts/row-transforms.ts';
 import type { Signature } from '../../../contracts/signature.ts';
@@ -138,6 +139,19 @@ describe('personal columns', () => {
       code: 'COLUMN_MISSING',
       problems: [{ path: 'pii.mail' }, { path: 'pii.fax' }],
     });
+    // one of the names is right, so the first line is a header
+    await expect(ingest({ pii: { mail: 'hash', email: 'hash' } })).rejects.toMatchObject({
+      problems: [{ path: 'pii.mail', fix: 'Use one of: id, email, phone, ssn, amount.' }],
+    });
+  });
+
+  it.each([{}, { types: { email: 'string' } }] as const)('of a file without a header are not shown as names of columns', async (more) => {
+    await writeFile(join(folder, 'headless.csv'), CSV.split('\n').slice(1).join('\n'));
+    const error: unknown = await ingest({ source: { format: 'csv', path: 'headless.csv', ...more } }).catch((thrown: unknown) => thrown);
+    expect(error).toMatchObject({ code: 'COLUMN_MISSING' });
+    const shown = JSON.stringify((error as MillraceError).report());
+    expect(shown).toContain('header: false');
+    for (const marker of MARKERS) expect(shown).not.toContain(marker);
   });
 
   it('cannot be a watermark, for that is stored as it is', async () => {
