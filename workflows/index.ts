@@ -19,7 +19,7 @@ export {
 } from '../contracts/clean-rules.ts';
 export { MillraceError } from '../contracts/errors.ts';
 export * from '../contracts/expectations.ts';
-export { categorical, datetime, type Features, numeric, text } from '../contracts/features.ts';
+export { categorical, cross, datetime, type Features, numeric, passthrough, text } from '../contracts/features.ts';
 export { rule, votes } from '../contracts/labels.ts';
 export type {
   CandidateRef,
@@ -34,6 +34,7 @@ export type {
 } from '../contracts/references.ts';
 export { call, col, drop, hashed, keep, type RowTransform, rename, set } from '../contracts/row-transforms.ts';
 export type { Purpose } from '../contracts/run.ts';
+export { choice, int, logUniform, type SearchSpace, uniform } from '../contracts/search-space.ts';
 export { predictions, SourceSchema } from '../contracts/source.ts';
 export { approval, type ApprovalOptions } from './approval.ts';
 export { definePipeline, type Pipeline, type PipelineOptions } from './define-pipeline.ts';
@@ -61,4 +62,5 @@ export {
 } from './stages.ts';
 export { rows, type RowsOptions } from './rows.ts';
 export { steps } from './steps.ts';
+export { tune, type TuneOptions, type Tuned } from './tune.ts';
 export { gbdt, linear, mlp } from './trainers.ts';
