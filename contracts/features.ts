@@ -43,7 +43,9 @@ export const NumericFeatureSchema = z.lazy(() =>
     clip: z
       .union([
         z.strictObject({
-          quantiles: z.tuple([z.number().min(0).max(1), z.number().min(0).max(1)]).refine(([low, high]) => low < high, 'the first quantile must be the lower one'),
+          quantiles: z
+            .tuple([z.number().min(0).max(1), z.number().min(0).max(1)])
+            .refine(([low, high]) => low < high, 'the first quantile must be the lower one'),
         }),
         z
           .strictObject({ lower: z.number().optional(), upper: z.number().optional() })
@@ -101,7 +103,9 @@ export const TextFeatureSchema = z.lazy(() =>
     ngrams: z
       .union([
         z.number().int().min(1).max(8),
-        z.tuple([z.number().int().min(1).max(8), z.number().int().min(1).max(8)]).refine(([least, most]) => least <= most, 'the first number must be the smaller one'),
+        z
+          .tuple([z.number().int().min(1).max(8), z.number().int().min(1).max(8)])
+          .refine(([least, most]) => least <= most, 'the first number must be the smaller one'),
       ])
       .default(1),
     maxFeatures: z.number().int().min(1).max(200_000).default(5_000),

@@ -37,7 +37,8 @@ export function fitEdges(bins: Bins, sorted: ArrayLike<number>, log = false): re
   return edges.length > 0 ? edges : [Math.fround(most) + 0];
 }
 
-const ascending = (edges: readonly number[]): number[] => [...new Set(edges.map((edge) => Math.fround(edge) + 0))].filter(Number.isFinite).sort((a, b) => a - b);
+const ascending = (edges: readonly number[]): number[] =>
+  [...new Set(edges.map((edge) => Math.fround(edge) + 0))].filter(Number.isFinite).sort((a, b) => a - b);
 
 /** `[10,20)`, for names. */
 export function binText(edges: readonly number[], bin: number): string {

@@ -219,7 +219,8 @@ function datetimeBlock(graph: GraphBuilder, input: string, steps: readonly Datet
   const outputs = steps.flatMap((step) => step.parts);
   if (outputs.some(({ wave }) => wave !== undefined)) {
     const angle = graph.op('Mul', [inOrder, graph.floats(outputs.map(({ part, wave }) => (wave === undefined ? 0 : waveFactor(part))))]);
-    const mask = (wanted: 'sin' | 'cos'): string => graph.op('Greater', [graph.floats(outputs.map(({ wave }) => (wave === wanted ? 1 : 0))), graph.floats([0], [])]);
+    const mask = (wanted: 'sin' | 'cos'): string =>
+      graph.op('Greater', [graph.floats(outputs.map(({ wave }) => (wave === wanted ? 1 : 0))), graph.floats([0], [])]);
     const cosines = graph.op('Where', [mask('cos'), graph.op('Cos', [angle]), inOrder]);
     inOrder = graph.op('Where', [mask('sin'), graph.op('Sin', [angle]), cosines]);
   }

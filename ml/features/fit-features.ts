@@ -237,11 +237,7 @@ function fitNumeric(source: Source, feature: NumericFeature, values: Float64Arra
 }
 
 /** `present` for what looks at ranks, `all` for means: with what missing values become. */
-function fitScale(
-  scaling: Exclude<NumericFeature['scale'], 'auto'>,
-  present: Float64Array,
-  all: (visit: (value: number) => void) => void,
-): Scale | null {
+function fitScale(scaling: Exclude<NumericFeature['scale'], 'auto'>, present: Float64Array, all: (visit: (value: number) => void) => void): Scale | null {
   if (scaling === 'none') return null;
   if (scaling === 'standard') return standardScale(all);
   const sorted = present.toSorted();
@@ -582,7 +578,9 @@ function stepNames(step: FittedStep): string[] {
     case 'hash':
       return Array.from({ length: step.width }, (_, bucket) => `${name}#${bucket}`);
     case 'text':
-      return step.buckets === undefined ? step.terms.map((term) => `${name}:${term}`) : Array.from({ length: step.buckets }, (_, bucket) => `${name}#${bucket}`);
+      return step.buckets === undefined
+        ? step.terms.map((term) => `${name}:${term}`)
+        : Array.from({ length: step.buckets }, (_, bucket) => `${name}#${bucket}`);
   }
 }
 

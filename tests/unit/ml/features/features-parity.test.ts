@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { type Features, categorical, datetime, numeric, text } from '../../../../contracts/features.ts';
+import { type Features, categorical, cross, datetime, numeric, passthrough, text } from '../../../../contracts/features.ts';
 import { fitFeatures } from '../../../../ml/features/fit-features.ts';
 import { transformFeatures } from '../../../../ml/features/transform-features.ts';
 import type { Matrix } from '../../../../ml/matrix.ts';
@@ -17,8 +17,20 @@ function valueAt(matrix: Matrix, row: number, column: number): number {
   return 0;
 }
 
+interface Setting {
+  readonly trainer: string;
+  readonly sparse: boolean;
+}
+
 /** Fits on the first rows, and holds matrix and graph against each other on all rows. */
-async function expectParity(features: Features, training: Columns, rows: Columns, trainer: string): Promise<void> {
+async function expectParity(given: Features, training: Columns, rows: Columns, { trainer, sparse }: Setting): Promise<void> {
+  // A text makes a linear model's matrix sparse.
+  const features = sparse ? { ...given, sparse: text({ minDocuments: 1 }) } : given;
+  if (sparse)
+    [training, rows] = [training, rows].map((columns) => ({ ...columns, sparse: Object.values(columns)[0]?.map(() => 'free money') ?? [] })) as [
+      Columns,
+      Columns,
+    ];
   const table = rawTable(training);
   const multiclass = { task: { kind: 'multiclass', classes: 3 } as const, y: Float64Array.from({ length: table.rows }, (_, row) => row % 3) };
   const fitted = fitFeatures({ features, table, trainer, seed: 1, target: multiclass });
@@ -26,6 +38,7 @@ async function expectParity(features: Features, training: Columns, rows: Columns
   // The kinds of the columns come from training, so that a column of nulls keeps its kind.
   const merged = rawTable(Object.fromEntries(Object.entries(training).map(([name, cells]) => [name, [...cells, ...(rows[name] ?? [])]])));
   const matrix = transformFeatures(fitted, merged);
+  if (sparse || trainer === 'gbdt') expect(matrix.kind).toBe(sparse ? 'sparse' : 'dense');
   const { onnx, graph } = buildPredictorGraph({
     fitted,
     toOnnx: (input) => ({ nodes: [], initializers: [], output: input, opset: { ai: 20 } }),
@@ -46,7 +59,7 @@ async function expectParity(features: Features, training: Columns, rows: Columns
 const number = fc.oneof(
   fc.double({ noDefaultInfinity: true, noNaN: true }),
   fc.double({ min: -1000, max: 1000, noNaN: true }),
-  fc.constantFrom(0, -0, 1e30, -1e30, 1e-30, -1e-40, 1e300, 3.4e38, 16_777_217),
+  fc.constantFrom(0, -0, 1e30, -1e30, 1e-30, -1e-40, 5e-324, 1e300, -1e300, Infinity, -Infinity, 3.4e38, 16_777_217),
   fc.constant(null),
 );
 const instant = fc.oneof(
@@ -77,6 +90,8 @@ const word = fc.oneof(
     '٣٣',
     '\u2028',
     'İI',
+    'e\u0301',
+    '\u0085 \u00a0\n',
   ),
   fc.string({ unit: 'binary', maxLength: 6 }),
   fc.string({ unit: 'grapheme', maxLength: 6 }),
@@ -86,11 +101,15 @@ const phrase = fc.oneof(
   fc.constant(null),
 );
 const category = fc.oneof(fc.constantFrom('JFK', 'LAX', 'Zürich', '', 'a\u0000b', '\u0000'), fc.string({ unit: 'binary', maxLength: 3 }), fc.constant(null));
-const many = <T>(cell: fc.Arbitrary<T>): fc.Arbitrary<T[]> => fc.array(cell, { minLength: 12, maxLength: 12 });
-const RUNS = { numRuns: 12 };
+const many = <T>(cell: fc.Arbitrary<T>): fc.Arbitrary<T[]> => fc.array(cell, { minLength: 16, maxLength: 16 });
+const RUNS = { numRuns: 6 };
 
-describe.each(['gbdt', 'linear', 'mlp'])('matrix and ONNX graph agree for %s', (trainer) => {
-  const impute = trainer === 'gbdt' ? 'none' : 'median';
+describe.each([
+  { trainer: 'gbdt', sparse: false },
+  { trainer: 'linear', sparse: false },
+  { trainer: 'linear', sparse: true },
+])('matrix and ONNX graph agree for $trainer, sparse: $sparse', (setting) => {
+  const impute = setting.trainer === 'gbdt' ? 'none' : 'median';
 
   it('on numbers with nulls, extremes and tiny values', async () => {
     await fc.assert(
@@ -104,7 +123,7 @@ describe.each(['gbdt', 'linear', 'mlp'])('matrix and ONNX graph agree for %s', (
           },
           { a: [1, ...train], b: [2, ...train], c: [3, ...train], d: [4, ...train] },
           { a: rows, b: rows, c: rows, d: rows },
-          trainer,
+          setting,
         );
       }),
       RUNS,
@@ -119,7 +138,7 @@ describe.each(['gbdt', 'linear', 'mlp'])('matrix and ONNX graph agree for %s', (
           { t: datetime({ parts: [...parts] }), u: datetime({ parts: ['hour', 'year'] }) },
           { t: [new Date(0), ...train], u: [new Date(1), ...train] },
           { t: rows, u: rows },
-          trainer,
+          setting,
         );
       }),
       RUNS,
@@ -133,7 +152,7 @@ describe.each(['gbdt', 'linear', 'mlp'])('matrix and ONNX graph agree for %s', (
           { s: categorical({ encode, minCount: 2 }), n: categorical({ encode, minCount: 1, maxCategories: 4 }), x: numeric() },
           { s: ['JFK', 'JFK', ...train], n: [1, 0, ...trainNumbers], x: [1, 2, ...trainNumbers] },
           { s: rows, n: numbers, x: numbers },
-          trainer,
+          setting,
         );
       }),
       RUNS,
@@ -147,7 +166,121 @@ describe.each(['gbdt', 'linear', 'mlp'])('matrix and ONNX graph agree for %s', (
           { s: text({ weight, ngrams, minDocuments: 1 }), c: categorical({ minCount: 1 }) },
           { s: ['free money', ...train], c: ['free', ...train] },
           { s: rows, c: rows },
-          trainer,
+          setting,
+        );
+      }),
+      RUNS,
+    );
+  });
+
+  it('on clipped, robustly and min-max scaled, passed and marked numbers', async () => {
+    await fc.assert(
+      fc.asyncProperty(many(number), many(number), async (train, rows) => {
+        await expectParity(
+          {
+            a: numeric({ impute: 'mean', clip: { quantiles: [0.05, 0.9] }, scale: 'robust', indicator: true }),
+            b: numeric({ impute: -1, clip: { lower: -10 }, scale: 'minmax' }),
+            c: passthrough(),
+            d: numeric({ impute: 'median', clip: { upper: 3, lower: 0 }, log: true, column: 'a', scale: 'standard' }),
+          },
+          { a: [1, ...train], b: [2, ...train], c: [3, ...train] },
+          { a: rows, b: rows, c: rows },
+          setting,
+        );
+      }),
+      RUNS,
+    );
+  });
+
+  it('on bins by quantiles, widths and edges', async () => {
+    await fc.assert(
+      fc.asyncProperty(many(number), many(number), async (train, rows) => {
+        await expectParity(
+          {
+            a: numeric({ bins: { by: 'quantile', count: 4 } }),
+            b: numeric({ bins: { by: 'uniform', count: 5 }, binsAs: 'oneHot', column: 'a', impute: 'median' }),
+            c: numeric({ bins: { edges: [-1e30, 0, 1e-30, 10] }, binsAs: 'ordinal', column: 'a' }),
+            d: numeric({ bins: { by: 'uniform', count: 3 }, log: true, clip: { quantiles: [0, 0.9] }, binsAs: 'oneHot', column: 'a' }),
+          },
+          { a: [1, ...train] },
+          { a: rows },
+          setting,
+        );
+      }),
+      RUNS,
+    );
+  });
+
+  it('on hours and months that come round', async () => {
+    await fc.assert(
+      fc.asyncProperty(many(instant), many(instant), async (train, rows) => {
+        const parts = ['hour', 'year', 'month', 'dayOfYear', 'dayOfWeek', 'minute', 'day'] as const;
+        await expectParity(
+          { u: datetime({ parts: ['hour'] }), t: datetime({ parts: [...parts], cyclic: true, column: 'u' }) },
+          { u: [new Date(1), ...train] },
+          { u: rows },
+          setting,
+        );
+      }),
+      RUNS,
+    );
+  });
+
+  it('on hashed texts and numbers, unknown and missing', async () => {
+    await fc.assert(
+      fc.asyncProperty(many(category), many(category), many(number), many(number), async (train, rows, trainNumbers, numbers) => {
+        await expectParity(
+          { s: categorical({ encode: 'hash', buckets: 7 }), n: categorical({ encode: 'hash', buckets: 40 }) },
+          { s: ['JFK', ...train], n: [1, ...trainNumbers] },
+          { s: rows, n: numbers },
+          setting,
+        );
+      }),
+      RUNS,
+    );
+  });
+
+  it.each(['oneHot', 'ordinal', 'frequency', 'target', 'hash'] as const)('on %s crosses of texts, numbers and bins', async (encode) => {
+    await fc.assert(
+      fc.asyncProperty(many(category), many(category), many(number), many(number), async (train, rows, trainNumbers, numbers) => {
+        await expectParity(
+          {
+            x: cross({ columns: ['s', 'n'], encode, minCount: 1, buckets: 33 }),
+            y: cross({ columns: [{ column: 'n', bins: { count: 3 } }, 's', { column: 'n', bins: { edges: [0] } }], encode, minCount: 1, buckets: 9 }),
+            z: cross({
+              columns: [
+                { column: 'n', bins: { by: 'uniform' } },
+                { column: 'n', bins: { edges: [0] } },
+              ],
+              encode,
+              minCount: 1,
+              buckets: 5,
+            }),
+          },
+          { s: ['JFK', 'JFK', ...train], n: [1, 0, ...trainNumbers] },
+          { s: rows, n: numbers },
+          setting,
+        );
+      }),
+      RUNS,
+    );
+  });
+
+  it('on n-grams of characters, vocabularies and hashes, sublinear and of length one', async () => {
+    await fc.assert(
+      fc.asyncProperty(many(phrase), many(phrase), fc.boolean(), async (train, rows, sublinear) => {
+        await expectParity(
+          {
+            a: text({ analyzer: 'char', ngrams: [2, 3], minDocuments: 1, sublinear, norm: 'none', maxFeatures: 300, column: 's' }),
+            b: text({ analyzer: 'char', ngrams: [1, 3], buckets: 64, sublinear, column: 's' }),
+            c: text({ ngrams: [1, 2], buckets: 50, weight: 'count', norm: 'l2', column: 's' }),
+            d: text({ ngrams: [2, 3], buckets: 1 << 10, weight: 'binary', column: 's' }),
+            e: text({ minDocuments: 1, sublinear: true, weight: 'count', column: 's', maxShare: 0.9 }),
+            f: text({ ngrams: 2, minDocuments: 1, sublinear: true, column: 's' }),
+          },
+          { s: ['free money', 'more', ...train] },
+          { s: rows },
+          setting,
         );
       }),
       RUNS,
