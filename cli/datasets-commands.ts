@@ -28,7 +28,8 @@ async function openArtifactsOf(clients: Clients): Promise<Artifacts> {
   return createArtifacts({ root: clients.config.artifacts.folder });
 }
 
-function requireThere(dataset: DatasetRecord): void {
+/** @throws ARTIFACT_MISSING where its files were collected */
+export function requireThere(dataset: DatasetRecord): void {
   if (dataset.collectedAt !== null)
     throw new MillraceError('ARTIFACT_MISSING', `The files of ${dataset.name} ${dataset.id.slice(0, SHORT)} were collected at ${dataset.collectedAt}.`, {
       fix: 'Run its pipeline again: what is gone is made anew.',

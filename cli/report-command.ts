@@ -2,8 +2,10 @@ import { writeFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { MillraceError } from '../contracts/errors.ts';
 import { refuseReserved } from '../data/reserved.ts';
+import type { Store } from '../store/store.ts';
 import { withClients } from './clients.ts';
 import { addCommand, invocationOf, print, type Program } from './command.ts';
+import { requireThere } from './datasets-commands.ts';
 
 /** Opens a file in the person's browser. Resolves once the opener was started; its path is never read by a shell. */
 async function openFile(path: string): Promise<void> {
@@ -19,6 +21,15 @@ async function openFile(path: string): Promise<void> {
       started();
     });
   });
+}
+
+/** The validation of the nearest dataset that this one was made from: what looked personal there looks so here. */
+async function inheritedReport(records: Store['datasets'], id: string): Promise<string | null> {
+  for (const ancestor of (await records.lineage(id)).ancestors) {
+    if (ancestor.kind !== 'validate') continue;
+    return (await records.get(ancestor.id)).report;
+  }
+  return null;
 }
 
 /** `millrace datasets report`: a dataset's profile as a page. */
@@ -37,21 +48,29 @@ export function addReportCommand(program: Program): void {
           import('../contracts/expectations.ts'),
           import('./report-page.ts'),
         ]);
-        const dataset = await (await clients.store()).datasets.find(text);
+        const { datasets: records } = await clients.store();
+        const dataset = await records.find(text);
+        requireThere(dataset);
         const artifacts = createArtifacts({ root: clients.config.artifacts.folder });
         const manifest = DatasetManifestSchema.parse(await artifacts.getJson(dataset.id));
         const fix = 'Give a dataset that `validate` has made.';
         refuseReserved(manifest, fix);
         if (dataset.profile === null) throw new MillraceError('INVALID_REQUEST', `${dataset.name} has no profile.`, { fix });
+        const readReport = async (report: string | null) => (report === null ? null : ValidationResultSchema.parse(await artifacts.getJson(report)));
+        const validation = await readReport(dataset.report);
         const page = await reportPage({
           name: dataset.name,
           id: dataset.id,
+          createdAt: dataset.createdAt,
           profile: ProfileSchema.parse(await artifacts.getJson(dataset.profile)),
           sensitive: manifest.sensitive,
-          validation: dataset.report === null ? null : ValidationResultSchema.parse(await artifacts.getJson(dataset.report)),
+          validation,
+          personal: (validation ?? (await readReport(await inheritedReport(records, dataset.id))))?.personal ?? [],
         });
-        const path = resolve(options.out ?? `${dataset.name}-report.html`);
-        await writeFile(path, page);
+        const path = resolve(options.out ?? `${dataset.name.replaceAll(/[^\p{L}\p{N}._-]+/gu, '-')}-report.html`);
+        await writeFile(path, page).catch((error: unknown) => {
+          throw new MillraceError('INVALID_REQUEST', `${path} cannot be written.`, { cause: error, fix: 'Give a file in a folder that is there: --out FILE.' });
+        });
         if (options.open === true) await openFile(path);
         print(invocation, { path }, () => `${path}\n`);
       });

@@ -1,103 +1,153 @@
-import type { ValidationResult } from '../contracts/expectations.ts';
-import type { ColumnProfile, Profile } from '../contracts/profile.ts';
-import { numberPlot, PLOT_COLOURS, timePlot, valuesPlot } from './report-plots.ts';
+import type { ExpectationResult, ValidationResult } from '../contracts/expectations.ts';
+import { type PersonalFinding, personalFindingText } from '../contracts/personal-data.ts';
+import type { Profile, TargetCorrelation, TargetCorrelations } from '../contracts/profile.ts';
+import { columnCard, distinctText } from './report-columns.ts';
+import { barsPlot } from './report-plots.ts';
+import { REPORT_STYLE } from './report-style.ts';
+import { count, escaped, share, timeText } from './report-text.ts';
 
 export interface ReportContent {
   readonly name: string;
   readonly id: string;
+  /** UTC ISO; null where it is not known. */
+  readonly createdAt?: string | null;
   readonly profile: Profile;
   readonly sensitive: Readonly<Record<string, 'hash' | 'mask'>>;
   readonly validation: ValidationResult | null;
+  /** Undeclared columns that look personal: none of their values is shown. */
+  readonly personal: readonly PersonalFinding[];
 }
 
 /** Columns beyond these are listed without a plot, so that a page of 1,000 columns stays a few megabytes at most. */
 const PLOTTED_COLUMNS = 100;
-const TOP_SHOWN = 10;
+/** Columns beyond these are not listed on top of the page. */
+const LINKED_COLUMNS = 60;
+const CORRELATIONS_DRAWN = 20;
 
-/** Plots are drawn in the light colours; the page's style gives each its value of the theme. */
-const PLOT_STYLE = Object.entries(PLOT_COLOURS)
-  .map(([name, colour]) => `svg [fill="${colour}"]{fill:var(--${name})}svg [stroke="${colour}"]{stroke:var(--${name})}`)
-  .join('');
-const STYLE = `:root{color-scheme:light dark;--ink:#1c2733;--soft:#5b6875;--line:#dde3e9;--paper:#f6f8fa;--card:#fff;--mark:#2f6f9f;--bad:#b3261e;--good:#1c7a4a}
-@media(prefers-color-scheme:dark){:root{--ink:#e6ebf0;--soft:#9aa7b4;--line:#2c3640;--paper:#11161b;--card:#1a2128;--mark:#6fb1de;--bad:#ff8a80;--good:#7ad6a4}}
-*{box-sizing:border-box}body{margin:0;background:var(--paper);color:var(--ink);font:16px/1.5 system-ui,sans-serif}
-main{max-width:72rem;margin:0 auto;padding:1.5rem 1rem 3rem}h1{font-size:1.6rem;line-height:1.2;margin:0}h2{font-size:1.15rem;margin:2.25rem 0 .75rem}h3{font-size:1rem;margin:0}
-h1,h2,h3,td,th,p{overflow-wrap:anywhere}.soft{color:var(--soft);font-size:.8125rem;margin:.25rem 0}.bad{color:var(--bad)}.good{color:var(--good)}
-.cards{display:grid;gap:1rem;grid-template-columns:repeat(auto-fill,minmax(min(100%,20rem),1fr));align-items:start}.card{background:var(--card);border:1px solid var(--line);border-radius:.5rem;padding:1rem;min-width:0}
-.head{display:flex;justify-content:space-between;gap:1rem;align-items:baseline}.head .soft{margin:0;white-space:nowrap}
-dl{display:grid;grid-template-columns:repeat(auto-fit,minmax(8rem,1fr));gap:1rem;margin:1.25rem 0 0}dl div{border-left:3px solid var(--mark);padding-left:.75rem}dt{color:var(--soft);font-size:.8125rem}dd{margin:0;font-size:1.35rem;line-height:1.3;font-variant-numeric:tabular-nums}
-table{border-collapse:collapse;width:100%;font-size:.875rem}th{color:var(--soft);font-weight:500}th,td{text-align:left;padding:.4rem .5rem .4rem 0;border-bottom:1px solid var(--line);vertical-align:top}td.n,th.n{text-align:right;padding-right:0;padding-left:.75rem;font-variant-numeric:tabular-nums;white-space:nowrap;overflow-wrap:normal}
-.state{white-space:nowrap;overflow-wrap:normal;padding-right:1rem}svg{display:block;width:100%;max-width:26rem;height:auto;margin:.75rem 0 .25rem}${PLOT_STYLE}`;
-
-/** Text as HTML shows it, never as markup: names and values may hold anything. */
-const escaped = (text: string): string => text.replace(/[&<>"']/g, (mark) => `&#${String(mark.charCodeAt(0))};`);
-const count = (value: number): string => value.toLocaleString('en-US');
-const figure = (value: number | null): string => (value === null ? '–' : value.toLocaleString('en-US', { maximumSignificantDigits: 5 }));
-const QUANTILES_SHOWN = [0.05, 0.95] as const;
-/** A UTC ISO instant without what says nothing. */
-const timeText = (iso: string | null): string => (iso === null ? '–' : iso.replace('T00:00:00.000Z', '').replace(/^(.{10})T(.{5}).*Z$/, '$1 $2 UTC'));
-const share = (part: number, whole: number): string =>
-  whole === 0 ? '–' : `${((part / whole) * 100).toLocaleString('en-US', { maximumFractionDigits: 2 })} %`;
-
-async function topValues(name: string, top: readonly { readonly value: string; readonly count: number }[], present: number): Promise<string> {
-  const shown = top.slice(0, TOP_SHOWN).map(({ value, count: n }) => ({ value, count: n, text: `${count(n)} · ${share(n, present)}` }));
-  const label = `Most frequent values of ${name}: ${shown.map(({ value, text }) => `${value} ${text}`).join(', ')}`;
-  return valuesPlot(shown, label);
-}
-
-async function columnCard(column: ColumnProfile, { profile, sensitive }: ReportContent): Promise<string> {
-  const { name, values } = column;
-  const present = profile.rows - column.nulls;
-  const head = `<div class="head"><h3>${escaped(name)}</h3><p class="soft">${column.type}</p></div>`;
-  // Hashes are as unlike as the values were: neither says anything of them, so neither is shown.
+/** Why values of a column may not be seen; undefined where they may. Hashes are as unlike as the values were, so they are not shown either. */
+function hiddenBecause(name: string, { sensitive, personal }: ReportContent): string | undefined {
   const rule = Object.hasOwn(sensitive, name) ? sensitive[name] : undefined;
-  if (rule !== undefined) return `<section class="card">${head}<p>Personal: ${rule === 'hash' ? 'hashed' : 'masked'}.</p></section>`;
-  if (values.kind === 'string') {
-    const lengths = `<p class="soft">Lengths ${figure(values.lengthMin)} to ${figure(values.lengthMax)}, mean ${figure(values.lengthMean)}</p>`;
-    return `<section class="card">${head}${values.top.length === 0 ? '<p>Nearly every value is another.</p>' : await topValues(name, values.top, present)}${lengths}</section>`;
-  }
-  const [from, to] = values.kind === 'number' ? [figure(values.min), figure(values.max)] : [timeText(values.min), timeText(values.max)];
-  const label = `Histogram of ${name}, from ${from} to ${to}`;
-  if (values.histogram.counts.length === 0) return `<section class="card">${head}<p>No value.</p></section>`;
-  if (values.kind === 'timestamp') {
-    const plot = await timePlot(values.histogram.edges, values.histogram.counts, label);
-    return `<section class="card">${head}${plot}<p class="soft">${from} to ${to}</p></section>`;
-  }
-  const median = values.quantiles.find(({ q }) => q === 0.5)?.value;
-  const plot = await numberPlot({ ...values.histogram, marks: median === undefined ? [] : [{ value: median, text: 'median' }] }, label);
-  const quantiles = QUANTILES_SHOWN.flatMap((q) => {
-    const found = values.quantiles.find((entry) => entry.q === q);
-    return found === undefined ? [] : [`${String(q * 100)} %: ${figure(found.value)}`];
+  if (rule !== undefined) return `Personal: ${rule === 'hash' ? 'hashed' : 'masked'}.`;
+  const found = personal.find(({ column }) => column === name);
+  return found === undefined ? undefined : `Looks personal, and no one declared it: ${personalFindingText(found)}. Its values are not shown.`;
+}
+
+const columnId = (place: number): string => `c${String(place + 1)}`;
+
+function overview(content: ReportContent): string {
+  const { profile } = content;
+  const rows = profile.columns.map((column, place) => {
+    const name = place < PLOTTED_COLUMNS ? `<a href="#${columnId(place)}">${escaped(column.name)}</a>` : escaped(column.name);
+    const personal = hiddenBecause(column.name, content) === undefined ? '' : ' <span class="tag">personal</span>';
+    return `<tr><td>${name}${personal}</td><td>${column.type}</td><td class="n">${share(column.nulls, profile.rows)}</td><td class="n">${distinctText(column)}</td></tr>`;
   });
-  return `<section class="card">${head}${plot}<p class="soft">${from} to ${to} · mean ${figure(values.mean)} · deviation ${figure(values.standardDeviation)} · median ${figure(median ?? null)}</p>${quantiles.length === 0 ? '' : `<p class="soft">Quantiles: ${quantiles.join(' · ')}</p>`}</section>`;
+  return `<h2 id="overview">Overview</h2><table><thead><tr><th>column</th><th>type</th><th class="n">missing</th><th class="n">distinct</th></tr></thead><tbody>${rows.join('')}</tbody></table>${distinctNote(profile)}`;
 }
 
-function overview({ profile, sensitive }: ReportContent): string {
-  const rows = profile.columns.map(
-    ({ name, type, nulls, distinct }) =>
-      `<tr><td>${escaped(name)}${Object.hasOwn(sensitive, name) ? ' <span class="soft">personal</span>' : ''}</td><td>${type}</td><td class="n">${share(nulls, profile.rows)}</td><td class="n">${count(distinct)}</td></tr>`,
-  );
-  return `<h2>Overview</h2><table><thead><tr><th>column</th><th>type</th><th class="n">missing</th><th class="n">distinct</th></tr></thead><tbody>${rows.join('')}</tbody></table><p class="soft">Distinct is exact for numbers and texts with few different values; above 65,536, and for times, it is an estimate that may be off by 10 % and more.</p>`;
+/** How exact the numbers of different values are. */
+function distinctNote({ columns }: Profile): string {
+  const errors = columns.flatMap(({ distinctError }) => distinctError ?? []);
+  if (errors.length > 0)
+    return `<p class="soft">≈: estimated from a sample of hashes, with a standard error of ${share(Math.max(...errors), 1)}. All other numbers of distinct values are exact.</p>`;
+  const isOld = columns.every(({ values }) => !('display' in values) && !('lengths' in values));
+  const estimated = columns.some(({ distinct, values }) => distinct > 65_536 || (values.kind === 'timestamp' && distinct > 0));
+  return isOld && estimated
+    ? '<p class="soft">Numbers of distinct values above 65,536, and those of times, are estimates that may be off by 10 % and more.</p>'
+    : '';
 }
 
-function expectationsPart(validation: ValidationResult | null, sensitive: ReportContent['sensitive']): string {
+const stateOf = ({ success, severity }: ExpectationResult): { readonly order: number; readonly text: string; readonly style: string } =>
+  success
+    ? { order: 2, text: 'holds', style: 'good' }
+    : severity === 'fail'
+      ? { order: 0, text: 'fails', style: 'bad' }
+      : { order: 1, text: 'warning', style: 'warn' };
+
+/** All expectations, those that fail first. */
+function expectationsPart(content: ReportContent): string {
+  const { validation } = content;
   if (validation === null || validation.results.length === 0) return '';
-  const items = validation.results.map(({ success, severity, message, column, sample }) => {
-    const state = success ? '<span class="good">holds</span>' : `<span class="bad">${severity === 'warn' ? 'warning' : 'fails'}</span>`;
-    const hidden = column !== null && Object.hasOwn(sensitive, column);
-    const rows = sample.map(({ row, value }) => `row ${count(row)}${hidden ? '' : `: ${escaped(value)}`}`).join('; ');
-    return `<tr><td class="state">${state}</td><td>${escaped(message)}${rows === '' ? '' : `<p class="soft">${rows}</p>`}</td></tr>`;
+  const results = validation.results.map((result) => ({ result, state: stateOf(result) })).sort((a, b) => a.state.order - b.state.order);
+  const rows = results.map(({ result: { column, message, sample, failing, checked }, state }) => {
+    const isHidden = column !== null && hiddenBecause(column, content) !== undefined;
+    const samples = sample.map(({ row, value }) => `<span>row ${count(row)}${isHidden ? '' : `: <code>${escaped(value)}</code>`}</span>`).join('');
+    const part =
+      state.order < 2 && failing !== null && checked !== null && failing > 0 ? `<p class="soft">${share(failing, checked)} of the values fail.</p>` : '';
+    return `<tr><td class="state ${state.style}">${state.text}</td><td>${escaped(message)}${part}${samples === '' ? '' : `<p class="soft samples">${samples}</p>`}</td></tr>`;
   });
-  return `<h2>Expectations</h2><table><tbody>${items.join('')}</tbody></table>`;
+  const { quarantine } = validation;
+  const aside =
+    quarantine === undefined
+      ? ''
+      : `<p>${count(quarantine.rows)} rows that fail were put aside, into dataset <code>${escaped(quarantine.dataset.slice(0, 12))}</code>: what is said here is of the others.</p>`;
+  return `<h2 id="expectations">Expectations</h2>${aside}<table><tbody>${rows.join('')}</tbody></table>`;
 }
 
-/** A page that shows a profile: whole in itself, without scripts and without requests. */
+function personalPart({ personal }: ReportContent): string {
+  if (personal.length === 0) return '';
+  const items = personal.map((finding) => `<li>${escaped(personalFindingText(finding))} (${share(finding.share, 1)} of the values looked at)</li>`);
+  return `<h2 id="personal" class="warn">Undeclared personal data</h2><ul>${items.join('')}</ul><p class="soft">Declare such columns with <code>pii</code> at ingest, so that they are hashed, masked or dropped before anything is written.</p>`;
+}
+
+const MEASURES: Readonly<Record<TargetCorrelation['measure'], { readonly sign: string; readonly text: string }>> = {
+  pearson: { sign: 'r', text: 'Pearson’s correlation, −1 to 1, of two numbers (times as milliseconds, booleans as 0 and 1)' },
+  correlationRatio: { sign: 'η', text: 'correlation ratio, 0 to 1, of a number and a category' },
+  cramersV: { sign: 'V', text: 'Cramér’s V, 0 to 1, of two categories, corrected for bias' },
+};
+const GAPS: Readonly<Record<TargetCorrelations['skipped'][number]['reason'], string>> = {
+  personal: 'personal',
+  constant: 'one value only',
+  manyValues: 'too many different values',
+};
+const strength = (value: number): string =>
+  value
+    .toFixed(3)
+    .replace(/^-(0\.000)$/, '$1')
+    .replace('-', '−');
+
+async function correlationsPart({ profile: { correlations, rows } }: ReportContent): Promise<string> {
+  if (correlations === undefined) return '';
+  const { target, skipped } = correlations;
+  const columns = correlations.columns.toSorted((a, b) => Math.abs(b.value) - Math.abs(a.value));
+  const title = `<h2 id="correlations">Correlation with ${escaped(target)}</h2>`;
+  const gaps = skipped.map(({ column, reason }) => `${escaped(column)} (${GAPS[reason]})`).join(', ');
+  const left = gaps === '' ? '' : `<p class="soft">Without a figure: ${gaps}.</p>`;
+  if (columns.length === 0) return `${title}${left}`;
+  const bars = columns
+    .slice(0, CORRELATIONS_DRAWN)
+    .map(({ column, measure, value }) => ({ name: column, value, text: `${MEASURES[measure].sign} ${strength(value)}` }));
+  const label = `Correlation with ${target}: ${bars.map(({ name, text }) => `${name} ${text}`).join(', ')}`;
+  const plot = await barsPlot(bars, label, { range: [bars.some(({ value }) => value < 0) ? -1 : 0, 1] });
+  const more = columns.slice(CORRELATIONS_DRAWN).map(({ column, measure, value }) => `${escaped(column)} ${MEASURES[measure].sign} ${strength(value)}`);
+  const partial = columns.filter((column) => column.rows < rows).map((column) => `${escaped(column.column)} ${count(column.rows)}`);
+  const used = [...new Set(columns.map(({ measure }) => measure))].map((measure) => `${MEASURES[measure].sign}: ${MEASURES[measure].text}.`);
+  return `${title}<div class="card wide">${plot}${more.length === 0 ? '' : `<p class="soft">Weaker: ${more.join(', ')}.</p>`}</div><p class="soft">${used.join(' ')} Rows: ${partial.length === 0 ? `all ${count(rows)}` : `${count(rows)}, or those in which both are there: ${partial.join(', ')}`}.</p>${left}`;
+}
+
+/** What the page holds, with a link to each. */
+function contents(content: ReportContent): string {
+  const { profile, validation, personal } = content;
+  const failing = validation?.results.filter(({ success }) => !success).length ?? 0;
+  const parts = [
+    ...(validation === null || validation.results.length === 0 ? [] : [['expectations', `Expectations${failing > 0 ? ` (${count(failing)} not held)` : ''}`]]),
+    ...(personal.length === 0 ? [] : [['personal', 'Undeclared personal data']]),
+    ['overview', 'Overview'],
+    ...(profile.correlations === undefined ? [] : [['correlations', `Correlation with ${profile.correlations.target}`]]),
+    ['columns', 'Columns'],
+  ];
+  const links = parts.map(([id = '', text = '']) => `<li><a href="#${id}">${escaped(text)}</a></li>`);
+  const columns = profile.columns.slice(0, LINKED_COLUMNS).map(({ name }, place) => `<li><a href="#${columnId(place)}">${escaped(name)}</a></li>`);
+  return `<nav aria-label="Contents"><ul>${links.join('')}</ul><ul class="columns">${columns.join('')}</ul></nav>`;
+}
+
+/** A page that shows a profile and what expectations found: whole in itself, without scripts and without requests. */
 export async function reportPage(content: ReportContent): Promise<string> {
-  const { name, id, profile, validation, sensitive } = content;
+  const { name, id, createdAt, profile, validation } = content;
   const plotted = profile.columns.slice(0, PLOTTED_COLUMNS);
   const others = profile.columns.length - plotted.length;
   const cards: string[] = [];
-  for (const column of plotted) cards.push(await columnCard(column, content));
+  for (const [place, column] of plotted.entries())
+    cards.push(await columnCard(column, profile.rows, { id: columnId(place), hidden: hiddenBecause(column.name, content) }));
   const missing = profile.columns.reduce((sum, { nulls }) => sum + nulls, 0);
   const checked = validation?.results ?? [];
   const summary = [
@@ -106,11 +156,12 @@ export async function reportPage(content: ReportContent): Promise<string> {
     ['Missing cells', share(missing, profile.rows * profile.columns.length)],
     ...(checked.length === 0 ? [] : [['Expectations that hold', `${count(checked.filter(({ success }) => success).length)} of ${count(checked.length)}`]]),
   ];
+  const made = createdAt === undefined || createdAt === null ? '' : ` · made ${timeText(createdAt)}`;
   return `<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1"><meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'"><title>${escaped(name)}</title><style>${STYLE}</style></head>
-<body><main><h1>${escaped(name)}</h1><p class="soft">${escaped(id)}</p>
-<dl>${summary.map(([term = '', said = '']) => `<div><dt>${term}</dt><dd>${said}</dd></div>`).join('')}</dl>
-${expectationsPart(validation, sensitive)}${overview(content)}<h2>Columns</h2><div class="cards">${cards.join('')}</div>${others > 0 ? `<p class="soft">${count(others)} more columns are in the overview only.</p>` : ''}
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1"><meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"><meta name="referrer" content="no-referrer"><title>${escaped(name)}: what the data is like</title><style>${REPORT_STYLE}</style></head>
+<body><main><header><h1>${escaped(name)}</h1><p class="soft">Dataset <code>${escaped(id.slice(0, 12))}</code>${made}</p>
+<dl class="facts">${summary.map(([term = '', said = '']) => `<div><dt>${term}</dt><dd>${said}</dd></div>`).join('')}</dl></header>
+${contents(content)}${expectationsPart(content)}${personalPart(content)}${overview(content)}${await correlationsPart(content)}<h2 id="columns">Columns</h2><div class="cards">${cards.join('')}</div>${others > 0 ? `<p class="soft">${count(others)} more columns are in the overview only.</p>` : ''}
 </main></body></html>
 `;
 }

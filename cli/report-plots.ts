@@ -7,19 +7,27 @@
  */
 import { compile, type TopLevelSpec } from 'vega-lite';
 import { parse, View } from 'vega';
+import { escaped } from './report-text.ts';
 
-export const PLOT_COLOURS = { mark: '#2f6f9f', ink: '#1c2733', soft: '#5b6875', line: '#dde3e9' } as const;
-const WIDTH = 320;
+export const PLOT_COLOURS = { mark: '#2f6f9f', minus: '#b5532d', ink: '#1c2733', soft: '#5b6875', line: '#dde3e9' } as const;
+const WIDTH = 340;
 const HEIGHT = 130;
 const BAR_HEIGHT = 22;
 /** Characters of a value that fit beside its bar. */
-const LABEL_CHARACTERS = 18;
+const LABEL_CHARACTERS = 20;
+const LABEL_WIDTH = 132;
+const CHARACTER_WIDTH = 6.4;
+const GAP = 8;
 const FONT = 'system-ui, sans-serif';
+const DAY_MS = 86_400_000;
+/** Quantiles are drawn so far above the bars. */
+const STRIP_Y = -12;
 
 const CONFIG = {
   aria: false,
   background: 'transparent',
   font: FONT,
+  padding: 1,
   view: { stroke: null },
   axis: {
     labelColor: PLOT_COLOURS.soft,
@@ -28,28 +36,24 @@ const CONFIG = {
     domainColor: PLOT_COLOURS.line,
     tickColor: PLOT_COLOURS.line,
     labelFontSize: 11,
-    titleFontSize: 11,
-    titleFontWeight: 'normal',
     labelFont: FONT,
-    titleFont: FONT,
   },
   text: { color: PLOT_COLOURS.ink, font: FONT, fontSize: 11 },
 } as const;
 
-/** Text as an attribute, never as markup. */
-const escapedAttribute = (text: string): string => text.replace(/[&<>"']/g, (mark) => `&#${String(mark.charCodeAt(0))};`);
-
 const lean = (tag: string): string =>
   tag.replace(/ (?:class|role|aria-[a-z]+|pointer-events|opacity|font-family)="[^"]*"/g, '').replace(/\d+\.\d{2,}/g, (digits) => Number(digits).toFixed(1));
 
-async function drawn(spec: Omit<TopLevelSpec, 'config'>, label: string): Promise<string> {
+type Spec = Omit<TopLevelSpec, 'config'>;
+
+async function drawn(spec: Spec, label: string): Promise<string> {
   const view = new View(parse(compile({ ...spec, config: CONFIG } as TopLevelSpec).spec), { renderer: 'none' });
   try {
     const svg = await view.toSVG();
     return (
       svg
         // Inside of HTML the namespaces go without saying; the label is told once, by the whole.
-        .replace(/^<svg[^>]*?viewBox="([^"]*)"[^>]*>/, (_, box: string) => `<svg viewBox="${box}" role="img" aria-label="${escapedAttribute(label)}">`)
+        .replace(/^<svg[^>]*?viewBox="([^"]*)"[^>]*>/, (_, box: string) => `<svg viewBox="${box}" role="img" aria-label="${escaped(label)}">`)
         // What is not seen only makes a page of many columns large.
         .replace(/<path class="(?:back|fore)ground"[^>]*\/>/g, '')
         .replace(/(<[a-z]+ [^>]*>)/g, (tag) => (tag.startsWith('<svg') ? tag : lean(tag)))
@@ -59,28 +63,38 @@ async function drawn(spec: Omit<TopLevelSpec, 'config'>, label: string): Promise
   }
 }
 
-/** Each label by itself: an axis-wide format writes 0k. */
-const NUMBER_LABEL = "format(datum.value, '~s')";
-const COUNTS_AXIS = { title: null, tickCount: 3, labelExpr: NUMBER_LABEL, domain: false, ticks: false } as const;
+/** Each label by itself: an axis-wide format writes 0k, and SI prefixes say 50m of 0.05. */
+const NUMBER_LABEL =
+  "replace(datum.value == 0 ? '0' : abs(datum.value) >= 10000 ? format(datum.value, '~s') : abs(datum.value) < 0.0001 ? format(datum.value, '~e') : format(datum.value, '~r'), /^-/, '−')";
+const COUNTS_AXIS = { title: null, tickCount: 3, tickMinStep: 1, labelExpr: NUMBER_LABEL, domain: false, ticks: false, labelPadding: 6 } as const;
 
 export interface NumberHistogram {
   readonly edges: readonly number[];
   readonly counts: readonly number[];
-  /** Values that get a mark, with what is written over it. */
-  readonly marks: readonly { readonly value: number; readonly text: string }[];
+  /** Values at the shares 0.05, 0.25, 0.5, 0.75 and 0.95: drawn as a line, a bar and a stroke above the bars. Left out where they are not known. */
+  readonly spread?: readonly [number, number, number, number, number];
+  /** Whole numbers: a bin of one number stands over it. */
+  readonly whole?: boolean;
+  readonly height?: number;
 }
 
-/** SVG text of a histogram of numbers, with marks at quantiles. */
-export async function numberPlot({ edges, counts, marks }: NumberHistogram, label: string): Promise<string> {
-  const [from = 0, to = 0] = [edges[0], edges.at(-1)];
+/** SVG text of a histogram of numbers. */
+export async function numberPlot({ edges, counts, spread, whole, height }: NumberHistogram, label: string): Promise<string> {
+  const [first = 0, last = 0, second = 0] = [edges[0], edges.at(-1), edges[1]];
   // A column of one value has one bin without a width: it gets one, so that it is seen.
-  const single = from === to;
-  const bins = counts.map((n, index) => ({ from: single ? from - 0.5 : edges[index], to: single ? from + 0.5 : edges[index + 1], n }));
-  const scale = { domain: single ? [from - 2, from + 2] : [from, to], nice: false, zero: false };
+  const single = first === last;
+  const shift = whole === true && second - first === 1 ? -0.5 : 0;
+  const [from, to] = single ? [first - 0.5, first + 0.5] : [first + shift, last + shift];
+  const bins = counts.map((n, index) => ({ from: single ? from : (edges[index] ?? 0) + shift, to: single ? to : (edges[index + 1] ?? 0) + shift, n }));
+  const scale = { domain: single ? [first - 2, first + 2] : [from, to], nice: false, zero: false };
+  const inside = (value: number): number => Math.max(from, Math.min(to, value));
+  const x = (field: string) => ({ field, type: 'quantitative', scale });
+  const [low = 0, left = 0, middle = 0, right = 0, high = 0] = (spread ?? []).map(inside);
+  const strip = (height ?? HEIGHT) > 100 && spread !== undefined && high > low;
   return drawn(
     {
       width: WIDTH,
-      height: HEIGHT,
+      height: height ?? HEIGHT,
       autosize: { type: 'fit', contains: 'padding' },
       layer: [
         {
@@ -88,38 +102,97 @@ export async function numberPlot({ edges, counts, marks }: NumberHistogram, labe
           mark: { type: 'bar', color: PLOT_COLOURS.mark, binSpacing: 1 },
           encoding: {
             x: {
-              field: 'from',
-              type: 'quantitative',
+              ...x('from'),
               bin: { binned: true },
-              scale,
-              axis: { title: null, grid: false, tickCount: 5, labelExpr: NUMBER_LABEL, labelFlush: true },
+              axis: {
+                title: null,
+                grid: false,
+                tickCount: 5,
+                ...(whole === true ? { tickMinStep: 1 } : {}),
+                labelExpr: NUMBER_LABEL,
+                labelFlush: false,
+                labelOverlap: true,
+                labelSeparation: 6,
+              },
             },
             x2: { field: 'to' },
             y: { field: 'n', type: 'quantitative', axis: COUNTS_AXIS },
           },
         },
-        {
-          data: { values: marks.map(({ value, text }) => ({ value, text })) },
-          mark: { type: 'rule', color: PLOT_COLOURS.ink, strokeDash: [3, 3] },
-          encoding: { x: { field: 'value', type: 'quantitative', scale } },
-        },
-        {
-          data: { values: marks.map(({ value, text }) => ({ value, text })) },
-          mark: { type: 'text', baseline: 'bottom', dy: -3, y: 0 },
-          encoding: { x: { field: 'value', type: 'quantitative', scale }, text: { field: 'text' } },
-        },
+        ...(strip
+          ? [
+              {
+                data: { values: [{ from: low, to: high }] },
+                mark: { type: 'rule', color: PLOT_COLOURS.soft, y: STRIP_Y },
+                encoding: { x: x('from'), x2: { field: 'to' } },
+              },
+              {
+                data: { values: [{ from: left, to: right }] },
+                mark: { type: 'rule', color: PLOT_COLOURS.soft, strokeWidth: 7, y: STRIP_Y },
+                encoding: { x: x('from'), x2: { field: 'to' } },
+              },
+              {
+                data: { values: [{ from: middle }] },
+                mark: { type: 'rule', color: PLOT_COLOURS.ink, strokeWidth: 2.5, y: STRIP_Y - 7, y2: STRIP_Y + 7 },
+                encoding: { x: x('from') },
+              },
+            ]
+          : []),
       ],
-    } as Omit<TopLevelSpec, 'config'>,
+    } as Spec,
     label,
   );
 }
 
+const STEPS_MS = [
+  1_000,
+  5_000,
+  15_000,
+  60_000,
+  300_000,
+  900_000,
+  3_600_000,
+  3 * 3_600_000,
+  6 * 3_600_000,
+  12 * 3_600_000,
+  DAY_MS,
+  2 * DAY_MS,
+  7 * DAY_MS,
+  14 * DAY_MS,
+];
+const STEPS_MONTHS = [1, 2, 3, 6, 12, 24, 60, 120, 240, 600, 1200];
+const MOST_TIMES = 4;
+
+/** At most four round instants between two (UTC), and how they are written. */
+function timeTicks(from: number, to: number): { readonly at: readonly number[]; readonly format: string } {
+  for (const step of STEPS_MS) {
+    const first = Math.ceil(from / step) * step;
+    const n = Math.floor((to - first) / step) + 1;
+    if (n > MOST_TIMES) continue;
+    const format = step >= DAY_MS ? '%d %b' : to - from > DAY_MS / 2 ? '%d %b %H:%M' : step >= 60_000 ? '%H:%M' : '%H:%M:%S';
+    return { at: Array.from({ length: Math.max(0, n) }, (_, index) => first + index * step), format };
+  }
+  const start = new Date(from);
+  for (const step of STEPS_MONTHS) {
+    const months = start.getUTCFullYear() * 12 + start.getUTCMonth();
+    const at: number[] = [];
+    for (let month = Math.floor(months / step) * step; ; month += step) {
+      const instant = Date.UTC(2000, month - 24_000);
+      if (instant > to) break;
+      if (instant >= from) at.push(instant);
+    }
+    if (at.length <= MOST_TIMES) return { at, format: step < 12 ? '%b %Y' : '%Y' };
+  }
+  return { at: [], format: '%Y' };
+}
+
 /** SVG text of a histogram of instants; edges are UTC ISO. */
 export async function timePlot(edges: readonly string[], counts: readonly number[], label: string): Promise<string> {
-  const dayMs = 86_400_000;
   const at = edges.map((edge) => Date.parse(edge));
-  const single = at[0] === at.at(-1);
-  const bins = counts.map((n, index) => ({ from: at[index] ?? 0, to: single ? (at[index] ?? 0) + dayMs : at[index + 1], n }));
+  const [first = 0, last = 0] = [at[0], at.at(-1)];
+  const single = first === last;
+  const bins = counts.map((n, index) => ({ from: at[index] ?? 0, to: single ? first + DAY_MS : at[index + 1], n }));
+  const ticks = timeTicks(first, single ? first + DAY_MS : last);
   return drawn(
     {
       width: WIDTH,
@@ -133,20 +206,42 @@ export async function timePlot(edges: readonly string[], counts: readonly number
           type: 'temporal',
           bin: { binned: true },
           scale: { type: 'utc', nice: false },
-          axis: { title: null, grid: false, tickCount: 4, labelFlush: true, labelOverlap: true, labelSeparation: 12 },
+          axis: {
+            title: null,
+            grid: false,
+            values: ticks.at,
+            labelExpr: `utcFormat(datum.value, '${ticks.format}')`,
+            labelFlush: true,
+          },
         },
         x2: { field: 'to' },
         y: { field: 'n', type: 'quantitative', axis: COUNTS_AXIS },
       },
-    } as Omit<TopLevelSpec, 'config'>,
+    } as Spec,
     label,
   );
 }
 
-/** SVG text of horizontal bars, in the order that is given; `text` is written behind each bar. */
-export async function valuesPlot(values: readonly { readonly value: string; readonly count: number; readonly text: string }[], label: string): Promise<string> {
-  const rows = values.map(({ value, count, text }, place) => ({ place, name: shortened(value), count, text }));
-  const names = rows.map(({ name }) => name);
+export interface NamedBar {
+  readonly name: string;
+  readonly value: number;
+  /** Written behind the bar. */
+  readonly text: string;
+}
+
+/** SVG text of horizontal bars, in the order that is given. Bars of values below 0 have another colour. `range`: of the axis; default: 0 to the largest. */
+export async function barsPlot(bars: readonly NamedBar[], label: string, { range }: { readonly range?: readonly [number, number] } = {}): Promise<string> {
+  const rows = bars.map(({ name, value, text }, place) => ({ place, name: shortened(name), value, text, end: Math.max(0, value) }));
+  const largest = Math.max(0, ...bars.map(({ value }) => value)) || 1;
+  const [least, most] = range ?? [0, largest];
+  // Room for the text behind the longest bar.
+  const plot = WIDTH - Math.min(LABEL_WIDTH, widest(rows.map(({ name }) => name))) - GAP;
+  const room = widest(bars.map(({ text }) => text)) + GAP;
+  const domain = [least, least + (most - least) * (plot / Math.max(plot / 4, plot - room))];
+  const axis =
+    range === undefined
+      ? null
+      : { title: null, values: [-1, -0.5, 0, 0.5, 1].filter((tick) => tick >= least && tick <= most), domain: false, ticks: false, labelExpr: NUMBER_LABEL };
   return drawn(
     {
       width: WIDTH,
@@ -158,21 +253,39 @@ export async function valuesPlot(values: readonly { readonly value: string; read
           field: 'place',
           type: 'ordinal',
           sort: null,
-          axis: { title: null, domain: false, ticks: false, labelExpr: `${JSON.stringify(names)}[datum.value]`, labelLimit: 130, labelColor: PLOT_COLOURS.ink },
+          axis: {
+            title: null,
+            domain: false,
+            ticks: false,
+            labelExpr: `${JSON.stringify(rows.map(({ name }) => name))}[datum.value]`,
+            labelLimit: LABEL_WIDTH,
+            labelPadding: 6,
+            labelColor: PLOT_COLOURS.ink,
+          },
         },
-        // Room for the text behind the longest bar.
-        x: { field: 'count', type: 'quantitative', axis: null, scale: { domain: [0, Math.max(1, ...rows.map(({ count }) => count)) * 1.6] } },
       },
       layer: [
-        { mark: { type: 'bar', color: PLOT_COLOURS.mark, height: { band: 0.75 } } },
-        { mark: { type: 'text', align: 'left', dx: 4, color: PLOT_COLOURS.soft }, encoding: { text: { field: 'text' } } },
+        {
+          mark: { type: 'bar', height: { band: 0.72 } },
+          encoding: {
+            x: { field: 'value', type: 'quantitative', axis, scale: { domain, nice: false } },
+            color: { condition: { test: 'datum.value < 0', value: PLOT_COLOURS.minus }, value: PLOT_COLOURS.mark },
+          },
+        },
+        {
+          mark: { type: 'text', align: 'left', dx: 5, color: PLOT_COLOURS.soft },
+          encoding: { x: { field: 'end', type: 'quantitative', axis, scale: { domain, nice: false } }, text: { field: 'text' } },
+        },
       ],
-    } as Omit<TopLevelSpec, 'config'>,
+    } as Spec,
     label,
   );
 }
 
+const widest = (texts: readonly string[]): number => Math.max(0, ...texts.map((text) => [...text].length)) * CHARACTER_WIDTH;
+
+/** A value as it stands beside a bar: on one line, and not too long. */
 const shortened = (value: string): string => {
-  const characters = [...(value === '' ? '(empty)' : value)];
+  const characters = [...(value === '' ? '(empty)' : value.trim() === '' ? '(blank)' : value.replaceAll(/[\s\p{Cc}]+/gu, ' '))];
   return characters.length <= LABEL_CHARACTERS ? characters.join('') : `${characters.slice(0, LABEL_CHARACTERS - 1).join('')}…`;
 };

@@ -401,7 +401,8 @@ export async function labelDataset(options: LabelDatasetOptions): Promise<Labell
     const rows = await db.rows(`SELECT ${how} AS how, count(*) AS n ${from} GROUP BY 1`);
     const columns = [...manifest.columns, ...added];
     const path = await artifacts.pathOf(written.sha256);
-    const profile = manifest.profile === null ? null : (await artifacts.putJson(await profileDataset([{ path, rows: written.rows }], columns, options))).sha256;
+    const seen = { ...options, target: column, masked: new Set(Object.keys(manifest.sensitive)) };
+    const profile = manifest.profile === null ? null : (await artifacts.putJson(await profileDataset([{ path, rows: written.rows }], columns, seen))).sha256;
     const stored = await storeManifest(artifacts, {
       ...manifest,
       rows: written.rows,

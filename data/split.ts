@@ -159,22 +159,30 @@ function writePart(db: DuckDb, { manifest, artifacts }: SplitInput<unknown>, par
 
 async function storePart(
   db: DuckDb,
-  { manifest, id, artifacts }: SplitInput<unknown>,
+  { manifest, id, artifacts, options }: SplitInput<{ readonly leaks: LeakOptions }>,
   part: string,
   files: readonly WrittenFile[],
   keptFor: Reserved | null,
 ): Promise<StoredDataset> {
   const rows = files.reduce((sum, file) => sum + file.rows, 0);
   const reserved = keptFor ?? manifest.reserved;
-  const profile = reserved === null ? await profileOf(db, artifacts, files, manifest) : null;
+  const profile =
+    reserved === null ? await profileOf(db, artifacts, files, manifest, typeof options.leaks === 'object' ? options.leaks.target : undefined) : null;
   return storeManifest(artifacts, { ...manifest, name: `${manifest.name}-${part}`, rows, files: [...files], profile, parents: [id], reserved });
 }
 
-async function profileOf(db: DuckDb, artifacts: ArtifactPort, written: readonly WrittenFile[], { columns }: DatasetManifest): Promise<string> {
+async function profileOf(
+  db: DuckDb,
+  artifacts: ArtifactPort,
+  written: readonly WrittenFile[],
+  { columns, sensitive }: DatasetManifest,
+  target: string | undefined,
+): Promise<string> {
   const files = await Promise.all(written.map(async ({ sha256, rows }) => ({ path: await artifacts.pathOf(sha256), rows })));
   const scan = createColumnScan(parquetRelation(files.map(({ path }) => path)));
   const plan = planProfile(scan, columns);
-  return (await artifacts.putJson(await finishProfile(db, files, plan, await scan.run(db)))).sha256;
+  const seen = { masked: new Set(Object.keys(sensitive)), ...(target === undefined ? {} : { target }) };
+  return (await artifacts.putJson(await finishProfile(db, files, plan, await scan.run(db), seen))).sha256;
 }
 
 /** The test part that is the same in every run: the dataset that is given, or the golden set with what the dataset went through since. */

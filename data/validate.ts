@@ -57,7 +57,7 @@ export async function validateDataset(options: ValidateOptions): Promise<Validat
   const manifest = aside?.kept.manifest ?? options.manifest;
   const { profile, validation: found } = await profileAndCheck(await datasetFiles(artifacts, manifest), manifest.columns, expectations, {
     ...access,
-    ...(target === undefined ? {} : { target }),
+    ...(target === undefined || manifest.reserved !== null ? {} : { target }),
   });
   const validation: ValidationResult = {
     ...found,
