@@ -4,6 +4,7 @@ import { packageVersion } from '../config/package-root.ts';
 import { announceReady } from '../config/ready.ts';
 import { apiUrl, databaseUrl } from '../config/service-addresses.ts';
 import { describeError, MillraceError } from '../contracts/errors.ts';
+import { createArtifacts } from '../store/artifacts.ts';
 import { openStore } from '../store/store.ts';
 import { createApiServer } from './server.ts';
 
@@ -24,7 +25,13 @@ async function main(): Promise<void> {
       writeLog('error', `database: ${operation}`, { error: error instanceof Error ? (error.stack ?? error.message) : String(error) });
     },
   });
-  const app = createApiServer({ store, version: packageVersion, token: isLoopback(config.host) ? undefined : config.adminToken, log: writeLog });
+  const app = createApiServer({
+    store,
+    artifacts: createArtifacts({ root: config.artifacts.folder }),
+    version: packageVersion,
+    token: isLoopback(config.host) ? undefined : config.adminToken,
+    log: writeLog,
+  });
 
   let stopping = false;
   const stop = (signal: string): void => {

@@ -1,6 +1,10 @@
 import { z } from 'zod';
 import { NameSchema } from '../contracts/ids.ts';
+import type { Artifacts } from '../store/artifacts.ts';
 import type { Store } from '../store/store.ts';
+
+/** Reads what lies in the artifact store. @throws MillraceError ARTIFACT_MISSING, ARTIFACT_CORRUPT */
+export type ArtifactReader = Pick<Artifacts, 'getJson'>;
 
 /** One thing that can be asked of `/api/v1`: the routes and the OpenAPI document are both made from a table of these. */
 export interface Resource {
@@ -15,7 +19,7 @@ export interface Resource {
   /** What a POST has to send, as JSON. */
   readonly body?: z.ZodObject;
   /** Given values that fit `params`, `query` and `body`. */
-  readonly read: (store: Store, values: never) => Promise<unknown>;
+  readonly read: (store: Store, values: never, artifacts: ArtifactReader | undefined) => Promise<unknown>;
 }
 
 /** A page of a list. `next` is what to give as `after` for the page that follows; null at the end. */
@@ -41,7 +45,11 @@ interface Definition<Params extends z.ZodRawShape, Query extends z.ZodRawShape, 
   readonly answers: Resource['answers'];
   readonly params: Params;
   readonly query: Query;
-  readonly read: (store: Store, values: z.output<z.ZodObject<Params>> & z.output<z.ZodObject<Query>> & Values) => Promise<unknown>;
+  readonly read: (
+    store: Store,
+    values: z.output<z.ZodObject<Params>> & z.output<z.ZodObject<Query>> & Values,
+    artifacts: ArtifactReader | undefined,
+  ) => Promise<unknown>;
 }
 
 /** Something to read. */

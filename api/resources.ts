@@ -1,9 +1,22 @@
 import { z } from 'zod';
 import { MillraceError } from '../contracts/errors.ts';
-import { NameSchema, RunIdSchema, Sha256Schema } from '../contracts/ids.ts';
+import { NameSchema, RunIdSchema } from '../contracts/ids.ts';
+import { type Profile, ProfileSchema } from '../contracts/profile.ts';
+import { DatasetManifestSchema } from '../contracts/references.ts';
+import { compareDatasets } from '../data/compare-datasets.ts';
+import type { DatasetRecord } from '../store/datasets.ts';
 import { APPROVAL_STATUSES, RUN_STATUSES, VERSION_STATUSES } from '../store/schema.ts';
 import { LABEL_RESOURCES } from './label-resources.ts';
-import { afterName, afterNumber, limit, page, type Resource, resource } from './resource.ts';
+import { type ArtifactReader, afterName, afterNumber, limit, page, type Resource, resource } from './resource.ts';
+
+const dataset = z.string().min(1).max(300).describe('Its hash, six or more digits of that, its name (the newest), or `name@1` (the first of the name).');
+
+/** The stored profile; null where there is none, the files were collected, or the dataset is kept from sight. */
+async function profileOf({ id, profile, collectedAt }: DatasetRecord, artifacts: ArtifactReader | undefined): Promise<Profile | null> {
+  if (artifacts === undefined || profile === null || collectedAt !== null) return null;
+  const { reserved } = DatasetManifestSchema.parse(await artifacts.getJson(id));
+  return reserved === null ? ProfileSchema.parse(await artifacts.getJson(profile)) : null;
+}
 
 /** All that `/api/v1` answers. */
 export const RESOURCES: readonly Resource[] = [
@@ -70,16 +83,30 @@ export const RESOURCES: readonly Resource[] = [
   resource('/datasets/{dataset}', {
     summary: 'A dataset, with the owner that it has or inherits.',
     answers: 'object',
-    params: { dataset: Sha256Schema },
+    params: { dataset },
     query: {},
-    read: async (store, { dataset }) => ({ ...(await store.datasets.get(dataset)), owner: await store.datasets.owner(dataset) }),
+    read: async (store, { dataset: text }) => {
+      const found = await store.datasets.find(text);
+      return { ...found, owner: await store.datasets.owner(found.id) };
+    },
   }),
   resource('/datasets/{dataset}/lineage', {
     summary: 'What a dataset was made from, what was made of it, and the model versions that were trained on that.',
     answers: 'object',
-    params: { dataset: Sha256Schema },
+    params: { dataset },
     query: {},
-    read: async (store, { dataset }) => store.datasets.lineage((await store.datasets.get(dataset)).id),
+    read: async (store, { dataset: text }) => store.datasets.lineage((await store.datasets.find(text)).id),
+  }),
+  resource('/datasets/{dataset}/diff', {
+    summary: 'How another dataset differs from this one: columns, volume, and distributions where both have a profile.',
+    answers: 'object',
+    params: { dataset },
+    query: { to: dataset },
+    read: async (store, { dataset: text, to }, artifacts) => {
+      const [from, other] = await Promise.all([store.datasets.find(text), store.datasets.find(to)]);
+      const [before, after] = await Promise.all([from, other].map(async (record) => ({ ...record, profile: await profileOf(record, artifacts) })));
+      return before === undefined || after === undefined ? null : { from: from.id, to: other.id, ...compareDatasets(before, after) };
+    },
   }),
   resource('/models', {
     summary: 'Models by name, each with its aliases.',

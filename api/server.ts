@@ -6,6 +6,7 @@ import type { Store } from '../store/store.ts';
 import { sendError, toMillraceError } from './http-errors.ts';
 import { openApiDocument } from './openapi.ts';
 import { type PrometheusMetric, processMetrics, prometheusText } from './prometheus.ts';
+import type { ArtifactReader } from './resource.ts';
 import { RESOURCES } from './resources.ts';
 
 /**
@@ -18,6 +19,8 @@ import { RESOURCES } from './resources.ts';
  */
 export interface ApiServerDeps {
   readonly store: Store;
+  /** Without it no distributions of datasets are compared. */
+  readonly artifacts?: ArtifactReader;
   /** Of the package; stands in the OpenAPI document. */
   readonly version: string;
   /** Left out on loopback: everything is open. */
@@ -46,7 +49,7 @@ function check(schema: z.ZodObject, value: unknown, where: string): Readonly<Rec
 }
 
 /** Creates the server; nothing listens yet. */
-export function createApiServer({ store, version, token, log }: ApiServerDeps): FastifyInstance {
+export function createApiServer({ store, artifacts, version, token, log }: ApiServerDeps): FastifyInstance {
   const app = Fastify({ logger: false, genReqId: () => randomUUID(), requestIdHeader: false, routerOptions: { ignoreTrailingSlash: true } });
   const answered = new Map<string, number>();
 
@@ -119,7 +122,7 @@ export function createApiServer({ store, version, token, log }: ApiServerDeps): 
           ...(resource.body === undefined ? {} : { body: check(resource.body, request.body, 'body') }),
         };
         // `check` has just made them what this resource's `read` takes.
-        return resource.read(store, values as never);
+        return resource.read(store, values as never, artifacts);
       },
     });
   }
