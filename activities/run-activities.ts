@@ -5,6 +5,7 @@ import { poolQueue } from '../contracts/queues.ts';
 import type { RolloutOutcome } from '../contracts/stages.ts';
 import type { ActivityDependencies } from './dependencies.ts';
 import { toActivityFailure } from './failure.ts';
+import { planTuning } from './tuning-plan.ts';
 import type { RunActivities } from './types.ts';
 
 /** A worker that has polled within this time counts as there. */
@@ -71,6 +72,12 @@ export function createRunActivities(deps: ActivityDependencies): RunActivities {
       const since = Date.now() - POLLED_WITHIN_MS;
       return pollers.some((p) => Number(p.lastAccessTime?.seconds ?? 0) * 1000 >= since);
     }),
+    memoryStep: guard(async ({ pipeline, stage, steps }) => {
+      const last = await store.stages.lastCompleted(pipeline, stage);
+      const { batchShare = 1 } = (last?.input ?? {}) as { readonly batchShare?: number };
+      return { step: Math.max(0, last === null ? 0 : steps.findIndex(({ pool, batch }) => pool === last.pool && batch === batchShare)) };
+    }),
+    planTuning: guard((input) => planTuning(store, input)),
     requestLabels: guard(async ({ queue, items, ...rest }) => {
       const { id, open } = await store.labels.request({ ...rest, name: queue, items: (await deps.artifacts.getJson(items)) as readonly LabelItemDraft[] });
       return { id, open };

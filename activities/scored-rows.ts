@@ -36,6 +36,7 @@ export async function judge(context: StageContext, predictorId: string, on: Data
     },
     {
       signal,
+      heapMib: deps.config.pools[call.pool]?.heapMib,
       progress: (fraction) => {
         progress(fraction, what);
       },

@@ -7,7 +7,8 @@ import type { StageCall, StageHeartbeat, StageKind, StageResult } from '../contr
 import type { ActivityDependencies } from './dependencies.ts';
 import { toActivityFailure } from './failure.ts';
 import type { StageContext, StageDefinition } from './stage-definition.ts';
-import type { BegunStage } from '../store/stages.ts';
+import type { BegunStage, StageUsage } from '../store/stages.ts';
+import { createResourceMeter } from './resource-meter.ts';
 import { stages } from './stages/index.ts';
 import type { StageActivities } from './types.ts';
 import { undoPublications } from './undo.ts';
@@ -90,26 +91,28 @@ async function known(deps: ActivityDependencies, call: StageCall, begun: BegunSt
 
 interface SignsOfLife {
   readonly progress: (fraction: number | null, message: string) => void;
-  readonly peakMib: () => number;
+  /** Is added to what people see of the progress. */
+  readonly note: (shown: () => string) => void;
   readonly end: () => void;
 }
 
 /** Heartbeats from now on, as long as the work shows life. */
-function signsOfLife(): SignsOfLife {
+function signsOfLife(stallAfterMs = STALL_AFTER_MS): SignsOfLife {
   const activity = Context.current();
-  let peakMib = 0;
+  let noted: (() => string) | undefined;
   let lastSign = Date.now();
   let state: StageHeartbeat = { fraction: null, message: 'begins' };
   const beat = setInterval(() => {
-    peakMib = Math.max(peakMib, process.memoryUsage.rss() / 1_048_576);
-    if (Date.now() - lastSign < STALL_AFTER_MS) activity.heartbeat(state);
+    if (Date.now() - lastSign < stallAfterMs) activity.heartbeat(noted === undefined ? state : { ...state, message: `${state.message} · ${noted()}` });
   }, HEARTBEAT_EVERY_MS);
   return {
     progress: (fraction, message) => {
       lastSign = Date.now();
       state = { fraction, message };
     },
-    peakMib: () => Math.round(Math.max(peakMib, process.memoryUsage.rss() / 1_048_576)),
+    note: (shown) => {
+      noted = shown;
+    },
     end: () => {
       clearInterval(beat);
     },
@@ -117,7 +120,7 @@ function signsOfLife(): SignsOfLife {
 }
 
 async function runStage(deps: ActivityDependencies, call: StageCall): Promise<StageResult> {
-  const life = signsOfLife();
+  const life = signsOfLife(call.stallAfterMs);
   try {
     const { definition, input, parts, fingerprint } = await prepare(deps, call, life).catch(async (error: unknown) => {
       await noteUnprepared(deps, call, error);
@@ -139,41 +142,92 @@ async function work(
   life: SignsOfLife,
 ): Promise<StageResult> {
   const activity = Context.current();
-  const usage = process.cpuUsage();
   const { checkpoint } = begun;
+  const used = await meterStage(deps, call, activity.cancellationSignal, life).catch(async (error: unknown) => {
+    throw await noteFailure(deps, call, begun.token, error);
+  });
   const context: StageContext = {
     call,
     deps,
     token: begun.token,
     signal: activity.cancellationSignal,
     progress: life.progress,
+    device: used.device,
+    childUsed: used.childUsed,
     resume: async () => (checkpoint ? deps.artifacts.getBytes(checkpoint.sha) : undefined),
     commitCheckpoint: async (step, bytes) => {
       const { sha256 } = await deps.artifacts.putBytes(bytes);
-      await deps.store.stages.commitCheckpoint({ runId: call.runId, name: call.stage, token: begun.token, sha: sha256, step });
+      await deps.store.stages.commitCheckpoint({ runId: call.runId, name: call.stage, token: begun.token, sha: sha256, step, usage: used.take() });
     },
   };
   try {
     const outcome = await definition.run(input, context);
     activity.cancellationSignal.throwIfAborted();
-    const used = process.cpuUsage(usage);
     await deps.store.stages.complete({
       runId: call.runId,
       name: call.stage,
       token: begun.token,
       output: { value: outcome.output, summary: outcome.summary },
-      cpuSeconds: (used.user + used.system) / 1e6,
-      peakMib: life.peakMib(),
-      device: outcome.device ?? 'cpu',
+      usage: used.take(),
+      device: outcome.device === 'gpu' && used.device !== null ? `gpu ${String(used.device.index)}` : (outcome.device ?? 'cpu'),
       ...(outcome.metrics ? { metrics: outcome.metrics } : {}),
       ...(outcome.datasets ? { datasets: outcome.datasets } : {}),
       ...(outcome.artifacts ? { artifacts: outcome.artifacts } : {}),
       ...(outcome.undos ? { undos: outcome.undos } : {}),
     });
-    return { output: outcome.output, cached: false, summary: outcome.summary };
+    return { output: outcome.output, cached: false, summary: outcome.summary, usage: used.total() };
   } catch (error) {
-    throw await noteFailure(deps, call, begun.token, error);
+    throw await noteFailure(deps, call, begun.token, error, used.take());
+  } finally {
+    await used.end();
   }
+}
+
+/** Of this process: what runs at the same time shares its figures. */
+const meter = createResourceMeter();
+
+/** Begins to charge the stage, with the device that it holds where its pool has GPUs. */
+async function meterStage(deps: ActivityDependencies, call: StageCall, signal: AbortSignal, life: SignsOfLife) {
+  const device =
+    (await deps.devices?.acquire(signal, () => {
+      life.progress(null, 'waits for a GPU');
+    })) ?? null;
+  if (device !== null) life.note(device.shown);
+  const usage = meter.begin();
+  const rates = deps.config.rates;
+  const { cpuHour, gpuHour } = { ...rates, ...rates.pools[call.pool] };
+  let deviceSince = Date.now();
+  const total = { cpuSeconds: 0, gpuSeconds: 0, peakMib: 0, cost: 0 };
+  return {
+    device,
+    childUsed: usage.addChild,
+    /** What was used since it was last asked. */
+    take: (): StageUsage => {
+      const { cpuSeconds, peakMib } = usage.take();
+      const now = Date.now();
+      const gpuSeconds = device === null ? 0 : (now - deviceSince) / 1_000;
+      deviceSince = now;
+      const figures = device?.figures();
+      const cost = rates.currency === undefined ? undefined : (cpuSeconds * cpuHour + gpuSeconds * gpuHour) / 3_600;
+      total.cpuSeconds += cpuSeconds;
+      total.gpuSeconds += gpuSeconds;
+      total.peakMib = Math.max(total.peakMib, peakMib);
+      total.cost += cost ?? 0;
+      return {
+        cpuSeconds,
+        peakMib,
+        ...(device === null ? {} : { gpuSeconds }),
+        ...(figures === undefined ? {} : { gpuPeakMib: figures.peakMib, gpuUtilisation: figures.utilisation }),
+        ...(cost === undefined ? {} : { cost }),
+      };
+    },
+    /** Of this attempt, as far as it was taken. */
+    total: () => ({ ...total }),
+    end: async (): Promise<void> => {
+      usage.end();
+      await device?.release();
+    },
+  };
 }
 
 /** Its input does not fit, or its source is not there: a stage that never began has a record that says so, like any that failed. */
@@ -188,16 +242,18 @@ async function noteUnprepared(deps: ActivityDependencies, call: StageCall, error
 }
 
 /** Writes the failure into the stage's record; gives back what is to be thrown. */
-async function noteFailure(deps: ActivityDependencies, call: StageCall, token: number, error: unknown): Promise<unknown> {
+async function noteFailure(deps: ActivityDependencies, call: StageCall, token: number, error: unknown, usage?: StageUsage): Promise<unknown> {
   const cancelled = Context.current().cancellationSignal.aborted;
   const report =
     error instanceof MillraceError
       ? error.report()
       : new MillraceError(cancelled ? 'CONFLICT' : 'INTERNAL', cancelled ? 'The stage was cancelled.' : undefined).report();
   // the record of a failed attempt is for people; that it could not be written must not hide the failure itself
-  await deps.store.stages.fail({ runId: call.runId, name: call.stage, token, error: report, cancelled }).catch((unwritten: unknown) => {
-    deps.log('warn', `the failure of stage ${call.stage} of run ${call.runId} could not be recorded`, { error: String(unwritten) });
-  });
+  await deps.store.stages
+    .fail({ runId: call.runId, name: call.stage, token, error: report, cancelled, ...(usage === undefined ? {} : { usage }) })
+    .catch((unwritten: unknown) => {
+      deps.log('warn', `the failure of stage ${call.stage} of run ${call.runId} could not be recorded`, { error: String(unwritten) });
+    });
   return cancelled ? new CancelledFailure('The stage was cancelled.') : error;
 }
 

@@ -1,4 +1,5 @@
 import type { z } from 'zod';
+import type { DeviceLease } from '../contracts/devices.ts';
 import type { StageCall } from '../contracts/stages.ts';
 import type { ArtifactDraft, DatasetDraft, StageMetric, UndoDraft } from '../store/stages.ts';
 import type { ActivityDependencies } from './dependencies.ts';
@@ -13,6 +14,10 @@ export interface StageContext {
   readonly signal: AbortSignal;
   /** Tells how far it is: kept for people, and a sign of life. `fraction` 0 … 1, or null when unknown. */
   readonly progress: (fraction: number | null, message: string) => void;
+  /** The GPU that the stage holds; null where its pool has none. */
+  readonly device: DeviceLease | null;
+  /** Charges the stage with what a child process used. */
+  readonly childUsed: (used: { readonly cpuSeconds: number; readonly peakMib: number }) => void;
   /** State that an earlier attempt committed, if any. */
   readonly resume: () => Promise<Uint8Array | undefined>;
   /** Makes this state the one from which the next attempt goes on. */

@@ -3,7 +3,8 @@ import type { ErrorReport } from '../contracts/errors.ts';
 import type { Purpose, Trigger } from '../contracts/run.ts';
 import type { Route, ServedVersion } from '../contracts/routes.ts';
 import type { RetrainingEntry, RetrainRequest } from '../contracts/retraining.ts';
-import type { Review, RolloutOutcome, RolloutStrategy, StageCall, StageResult } from '../contracts/stages.ts';
+import type { Review, RolloutOutcome, RolloutStrategy, StageCall, StageResult, TrainerSpec } from '../contracts/stages.ts';
+import type { Observation } from '../ml/search/parameters.ts';
 
 /** What workflows may call. Names are persisted in histories: a rename needs a plan. */
 export interface RunActivities {
@@ -43,7 +44,21 @@ export interface RunActivities {
   closeApproval(input: { readonly runId: string; readonly gate: string; readonly status: 'approved' | 'rejected' | 'expired' }): Promise<void>;
   /** Whether a worker of the pool has polled in the last minute. */
   hasPollers(input: { readonly pool: string }): Promise<boolean>;
-  /** How the rollout ended, or null while it goes on. */
+  /** The step of a ladder on which the pipeline's stage of this name last had memory enough; 0 where that is not known. */
+  memoryStep(input: {
+    readonly pipeline: string;
+    readonly stage: string;
+    readonly steps: readonly { readonly pool?: string; readonly batch: number }[];
+  }): Promise<{ readonly step: number }>;
+  /** Before a tuning begins: checks its trainers' parameters, and finds the trials that it starts from. */
+  planTuning(input: {
+    readonly pipeline: string;
+    readonly stage: string;
+    readonly metric: string;
+    /** Of trials that between them have each end of the space. */
+    readonly trainers: readonly TrainerSpec[];
+    readonly warmStart?: 'last' | { readonly run: string };
+  }): Promise<{ readonly warm: readonly Observation[] }>;
   /** Puts questions into a label queue, once for a stage of a run. */
   requestLabels(input: {
     readonly runId: string;
@@ -65,6 +80,7 @@ export interface RunActivities {
     readonly request: string;
     readonly status: 'answered' | 'expired' | 'cancelled';
   }): Promise<{ readonly closed: boolean; readonly answers: string; readonly asked: number; readonly open: number }>;
+  /** How the rollout ended, or null while it goes on. */
   rolloutOutcome(input: { readonly rollout: string }): Promise<RolloutOutcome | null>;
 }
 

@@ -28,8 +28,24 @@ export function cacheText(stage: Pick<StageRecord, 'cachedFrom' | 'missReason' |
   return `miss: ${reason.parts.join(', ')} differ${reason.parts.length === 1 ? 's' : ''} from run ${reason.fromRunId.slice(0, 12)}`;
 }
 
+const secondsText = (seconds: number | null): string => (seconds === null ? '' : `${seconds < 10 ? seconds.toFixed(1) : seconds.toFixed(0)} s`);
+const mibText = (mib: number | null): string => (mib === null ? '' : `${mib.toFixed(0)} MiB`);
+/** In the currency of the configuration's rates. */
+const costText = (cost: number | null): string => (cost === null ? '' : cost < 0.1 ? cost.toPrecision(2) : cost.toFixed(2));
+const gpuText = ({ gpuSeconds, gpuUtilisation, gpuPeakMib }: StageRecord): string =>
+  gpuSeconds === null
+    ? ''
+    : [
+        secondsText(gpuSeconds),
+        ...(gpuUtilisation === null ? [] : [`${(100 * gpuUtilisation).toFixed(0)} %`]),
+        ...(gpuPeakMib === null ? [] : [mibText(gpuPeakMib)]),
+      ].join(', ');
+
 function describeRun(run: RunRecord, stages: readonly StageRecord[], undos: readonly UndoRecord[], nowMs: number): string {
   const git = run.gitCommit === null ? null : `${run.gitCommit.slice(0, 12)}${run.gitClean === false ? ' (with changes)' : ''}`;
+  const onGpu = stages.some((s) => s.gpuSeconds !== null);
+  const priced = stages.some((s) => s.cost !== null);
+  const sum = (of: (s: StageRecord) => number | null): number => stages.reduce((total, s) => total + (of(s) ?? 0), 0);
   const out = [
     renderFields([
       ['run', run.id],
@@ -43,16 +59,22 @@ function describeRun(run: RunRecord, stages: readonly StageRecord[], undos: read
       ['parameters', JSON.stringify(run.params)],
       ['commit', git],
       ['build', run.buildId],
+      ['used', `${secondsText(sum((s) => s.cpuSeconds))} CPU${onGpu ? `, ${secondsText(sum((s) => s.gpuSeconds))} GPU` : ''}`],
+      ['cost', priced ? costText(sum((s) => s.cost)) : null],
     ]),
     '\n',
     renderTable(
-      ['stage', 'status', 'pool', 'attempts', 'took', 'cache'],
+      ['stage', 'status', 'pool', 'attempts', 'took', 'CPU', ...(onGpu ? ['GPU'] : []), 'memory', ...(priced ? ['cost'] : []), 'cache'],
       stages.map((s) => [
         s.name,
         s.cachedFrom ? 'cached' : s.status,
         s.pool ?? '',
         String(s.attempts),
         showElapsed(s.startedAt, s.endedAt, nowMs),
+        secondsText(s.cpuSeconds),
+        ...(onGpu ? [gpuText(s)] : []),
+        mibText(s.peakMib),
+        ...(priced ? [costText(s.cost)] : []),
         cacheText(s),
       ]),
     ),

@@ -79,6 +79,18 @@ export interface PoolConfig {
   /** Activities at once; `devices`: as many as GPUs are found where the worker runs. */
   readonly slots: number | 'devices';
   readonly gpu: boolean;
+  /** Most JavaScript heap of one stage's work; undefined: what Node gives. What runs over is OUT_OF_MEMORY. */
+  readonly heapMib: number | undefined;
+}
+
+export interface Rates {
+  readonly currency: string | undefined;
+  /** Of one core. */
+  readonly cpuHour: number;
+  /** Of one device. */
+  readonly gpuHour: number;
+  /** Where a pool's machines cost another rate. */
+  readonly pools: Readonly<Record<string, { readonly cpuHour?: number; readonly gpuHour?: number }>>;
 }
 
 export type DatabaseConfig = { readonly kind: 'embedded'; readonly port: number } | { readonly kind: 'external'; readonly url: string };
@@ -114,6 +126,8 @@ export interface MillraceConfig {
   readonly pools: Readonly<Record<string, PoolConfig>>;
   readonly schedules: { readonly catchupWindowSeconds: number | undefined; readonly timeZone: string };
   readonly alerts: { readonly channels: readonly AlertChannel[] };
+  /** What an hour costs; no currency: costs are not kept. */
+  readonly rates: Rates;
   readonly retention: { readonly datasets: { readonly keepLast: number; readonly olderThan: string } };
   /** The pool that this worker process serves, when it is one. */
   readonly pool: string | undefined;
@@ -182,7 +196,12 @@ const EnvironmentSchema = z.object({
 const poolName = z.string().regex(/^[a-z][a-z0-9-]{0,62}$/, 'must be lower case letters, digits and hyphens, starting with a letter');
 const SettingsSchema = z.strictObject({
   pipelines: z.string().min(1).optional(),
-  pools: z.record(poolName, z.strictObject({ slots: z.int().min(1).max(9999).optional(), gpu: z.boolean().optional() })).optional(),
+  pools: z
+    .record(
+      poolName,
+      z.strictObject({ slots: z.int().min(1).max(9999).optional(), gpu: z.boolean().optional(), heapMib: z.int().min(32).max(1_048_576).optional() }),
+    )
+    .optional(),
   artifacts: z.string().min(1).optional(),
   alerts: AlertsSettingsSchema.optional(),
   retention: z
@@ -196,6 +215,14 @@ const SettingsSchema = z.strictObject({
             .optional(),
         })
         .optional(),
+    })
+    .optional(),
+  rates: z
+    .strictObject({
+      currency: z.string().regex(/^[A-Z]{3}$/, 'must be three capital letters, like EUR'),
+      cpuHour: z.number().min(0).optional(),
+      gpuHour: z.number().min(0).optional(),
+      pools: z.record(poolName, z.strictObject({ cpuHour: z.number().min(0).optional(), gpuHour: z.number().min(0).optional() })).optional(),
     })
     .optional(),
   schedules: z.strictObject({ catchupWindowSeconds: z.number().min(10).optional(), timeZone: z.string().min(1).optional() }).optional(),
@@ -268,7 +295,7 @@ function poolsFrom(
 ): Record<string, PoolConfig> {
   const pools: Record<string, PoolConfig> = {};
   for (const [name, pool] of Object.entries({ cpu: {}, gpu: {}, ...settings.pools })) {
-    const given: { slots?: number | undefined; gpu?: boolean | undefined } = pool;
+    const given: { slots?: number | undefined; gpu?: boolean | undefined; heapMib?: number | undefined } = pool;
     if ((name === 'cpu' && given.gpu === true) || (name === 'gpu' && given.gpu === false))
       problems.push({
         path: `millrace.config.ts: pools.${name}.gpu`,
@@ -282,9 +309,23 @@ function poolsFrom(
       taskQueue: `millrace-${name}`,
       slots: fromEnvironment ?? given.slots ?? (gpu ? 'devices' : availableParallelism()),
       gpu,
+      heapMib: given.heapMib,
     });
   }
   return pools;
+}
+
+function ratesFrom(given: z.infer<typeof SettingsSchema>['rates']): Rates {
+  const pools = Object.entries(given?.pools ?? {}).map(([name, { cpuHour, gpuHour }]) => [
+    name,
+    Object.freeze({ ...(cpuHour === undefined ? {} : { cpuHour }), ...(gpuHour === undefined ? {} : { gpuHour }) }),
+  ]);
+  return Object.freeze<Rates>({
+    currency: given?.currency,
+    cpuHour: given?.cpuHour ?? 0,
+    gpuHour: given?.gpuHour ?? 0,
+    pools: Object.freeze(Object.fromEntries(pools) as Rates['pools']),
+  });
 }
 
 /**
@@ -388,6 +429,7 @@ export function loadConfig(options: LoadConfigOptions = {}): MillraceConfig {
     pools: Object.freeze(pools),
     schedules: Object.freeze({ catchupWindowSeconds: settings.schedules?.catchupWindowSeconds, timeZone: settings.schedules?.timeZone ?? 'UTC' }),
     alerts: Object.freeze({ channels: Object.freeze(settings.alerts?.channels ?? []) }),
+    rates: ratesFrom(settings.rates),
     retention: Object.freeze({
       datasets: Object.freeze({ keepLast: settings.retention?.datasets?.keepLast ?? 3, olderThan: settings.retention?.datasets?.olderThan ?? '90 days' }),
     }),

@@ -6,6 +6,8 @@ export interface PoolSettings {
   readonly slots?: number;
   /** Whether each slot holds a GPU. Default false; the pool `gpu` always does. */
   readonly gpu?: boolean;
+  /** Most JavaScript heap of one stage's work, in MiB; what runs over is OUT_OF_MEMORY. Default: what Node gives. */
+  readonly heapMib?: number;
 }
 
 /** What a project's millrace.config.ts may set. The environment wins over every field. */
@@ -26,6 +28,17 @@ export interface ProjectSettings {
       /** Older ones go when they were not used for so long: `90 days`. Default 90 days. */
       readonly olderThan?: string;
     };
+  };
+  /** What an hour costs. With them every stage records its cost. */
+  readonly rates?: {
+    /** Three letters, as ISO 4217 has them. */
+    readonly currency: string;
+    /** Of one core. Default 0. */
+    readonly cpuHour?: number;
+    /** Of one device. Default 0. */
+    readonly gpuHour?: number;
+    /** Where a pool's machines cost another rate. */
+    readonly pools?: Readonly<Record<string, { readonly cpuHour?: number; readonly gpuHour?: number }>>;
   };
   /** Defaults for schedules that a pipeline or the command line makes. */
   readonly schedules?: {

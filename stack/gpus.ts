@@ -8,40 +8,52 @@ export interface Gpu {
   readonly name: string;
   /** Undefined when only the kernel's driver was asked. */
   readonly memoryMib: number | undefined;
+  /** As the driver names it, the same in every process; undefined when only the kernel's driver was asked. */
+  readonly uuid?: string;
 }
 
-/** The devices in what `nvidia-smi --query-gpu=index,name,memory.total --format=csv,noheader,nounits` prints. */
+/** The devices in what `nvidia-smi --query-gpu=index,name,memory.total,uuid --format=csv,noheader,nounits` prints. */
 export function parseNvidiaSmi(output: string): readonly Gpu[] {
   return output
     .split('\n')
     .map((line) => line.split(',').map((cell) => cell.trim()))
     .filter((cells) => /^\d+$/.test(cells[0] ?? ''))
-    .map(([index = '', name = '', memory = '']) => ({ index: Number(index), name, memoryMib: /^\d+$/.test(memory) ? Number(memory) : undefined }));
+    .map(([index = '', name = '', memory = '', uuid = '']) => ({
+      index: Number(index),
+      name,
+      memoryMib: /^\d+$/.test(memory) ? Number(memory) : undefined,
+      ...(uuid === '' ? {} : { uuid }),
+    }));
 }
 
 /**
  * The NVIDIA GPUs of this machine: by `nvidia-smi`, else by what the kernel's driver lists. Empty when there is none.
- * `CUDA_VISIBLE_DEVICES=''` or `-1` hides them all, as it does from CUDA.
+ * `CUDA_VISIBLE_DEVICES` hides those that it does not name (by number or UUID), as it does from CUDA; `''` or `-1` hides all.
  */
 export function detectGpus(env: NodeJS.ProcessEnv = process.env): readonly Gpu[] {
   const visible = env['CUDA_VISIBLE_DEVICES'];
   if (visible !== undefined && (visible.trim() === '' || visible.trim().startsWith('-'))) return [];
+  const named = visible?.split(',').map((one) => one.trim());
+  const isVisible = ({ index, uuid }: Gpu): boolean =>
+    named === undefined || named.includes(String(index)) || (uuid !== undefined && named.some((one) => one !== '' && uuid.startsWith(one)));
   try {
     return parseNvidiaSmi(
-      execFileSync('nvidia-smi', ['--query-gpu=index,name,memory.total', '--format=csv,noheader,nounits'], {
+      execFileSync('nvidia-smi', ['--query-gpu=index,name,memory.total,uuid', '--format=csv,noheader,nounits'], {
         encoding: 'utf8',
         timeout: 10_000,
         stdio: ['ignore', 'pipe', 'ignore'],
         env,
       }),
-    );
+    ).filter(isVisible);
   } catch {
     const folder = '/proc/driver/nvidia/gpus';
     if (!existsSync(folder)) return [];
-    return readdirSync(folder).map((device, index) => ({
-      index,
-      name: /^Model:\s*(.+)$/m.exec(readFileSync(join(folder, device, 'information'), 'utf8'))?.[1] ?? 'NVIDIA GPU',
-      memoryMib: undefined,
-    }));
+    return readdirSync(folder)
+      .map((device, index) => ({
+        index,
+        name: /^Model:\s*(.+)$/m.exec(readFileSync(join(folder, device, 'information'), 'utf8'))?.[1] ?? 'NVIDIA GPU',
+        memoryMib: undefined,
+      }))
+      .filter(isVisible);
   }
 }

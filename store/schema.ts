@@ -174,8 +174,15 @@ export const stages = pgTable(
     startedAt: instant().notNull(),
     endedAt: instant(),
     error: json<ErrorReport>(),
+    /** Of all attempts together; the peaks are the greatest of them. */
     cpuSeconds: doublePrecision(),
     peakMib: doublePrecision(),
+    gpuSeconds: doublePrecision(),
+    gpuPeakMib: doublePrecision(),
+    /** Mean share of the device's time in use while it was held, 0 … 1; of the newest attempt. */
+    gpuUtilisation: doublePrecision(),
+    /** In the currency of the configuration's rates; null where it names none. */
+    cost: doublePrecision(),
     checkpointSha: text(),
     checkpointStep: bigint({ mode: 'number' }),
   },

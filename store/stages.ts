@@ -1,4 +1,4 @@
-import { and, asc, eq, sql } from 'drizzle-orm';
+import { and, asc, desc, eq, isNull, sql } from 'drizzle-orm';
 import type { Column } from '../contracts/columns.ts';
 import { type ErrorReport, MillraceError } from '../contracts/errors.ts';
 import { callFunction, type Database, type Executor, onlyRow, storable } from './database.ts';
@@ -93,14 +93,28 @@ export interface UndoDraft {
   readonly payload: Readonly<Record<string, unknown>>;
 }
 
+/** What an attempt used; stages add up their attempts. */
+export interface StageUsage {
+  readonly cpuSeconds: number;
+  /** Greatest resident memory of the processes that did the work. */
+  readonly peakMib: number;
+  /** Time that a device was held. */
+  readonly gpuSeconds?: number;
+  readonly gpuPeakMib?: number;
+  /** Mean share of the device's time in use, 0 … 1. */
+  readonly gpuUtilisation?: number;
+  /** By the rates of the configuration. */
+  readonly cost?: number;
+}
+
 export interface CompleteStageInput {
   readonly runId: string;
   readonly name: string;
   readonly token: number;
   readonly output: unknown;
   readonly cachedFrom?: CachedFrom | null;
-  readonly cpuSeconds?: number;
-  readonly peakMib?: number;
+  /** What this attempt used. Default: nothing. */
+  readonly usage?: StageUsage;
   readonly device?: string;
   /** Written with the record, in its transaction. */
   readonly metrics?: readonly StageMetric[];
@@ -192,9 +206,11 @@ export function createStagesStore({ orm, pool }: Database) {
       readonly token: number;
       readonly error: ErrorReport;
       readonly cancelled?: boolean;
+      readonly usage?: StageUsage;
     }): Promise<void> {
       await orm.transaction(async (tx) => {
         await requireAttempt(tx, input.runId, input.name, input.token);
+        if (input.usage !== undefined) await tx.execute(sql`select millrace_add_usage(${input.runId}, ${input.name}, ${JSON.stringify(input.usage)}::jsonb)`);
         await tx
           .update(stages)
           .set({ status: input.cancelled === true ? 'cancelled' : 'failed', error: storable(input.error), endedAt: sql`now()` })
@@ -203,14 +219,29 @@ export function createStagesStore({ orm, pool }: Database) {
     },
 
     /** Makes this the checkpoint from which a later attempt goes on. @throws FENCED as `complete` does. */
-    async commitCheckpoint(input: { readonly runId: string; readonly name: string; readonly token: number } & Checkpoint): Promise<void> {
+    async commitCheckpoint(
+      input: { readonly runId: string; readonly name: string; readonly token: number; readonly usage?: StageUsage } & Checkpoint,
+    ): Promise<void> {
       await orm.transaction(async (tx) => {
         await requireAttempt(tx, input.runId, input.name, input.token);
+        // what was used up to here counts also when the worker dies over the rest
+        if (input.usage !== undefined) await tx.execute(sql`select millrace_add_usage(${input.runId}, ${input.name}, ${JSON.stringify(input.usage)}::jsonb)`);
         await tx
           .update(stages)
           .set({ checkpointSha: input.sha, checkpointStep: input.step })
           .where(and(eq(stages.runId, input.runId), eq(stages.name, input.name)));
       });
+    },
+
+    /** Where a stage of this name last completed by its own work, and with what input. */
+    async lastCompleted(pipeline: string, name: string): Promise<Pick<StageRecord, 'pool' | 'input'> | null> {
+      const [found] = await orm
+        .select({ pool: stages.pool, input: stages.input })
+        .from(stages)
+        .where(and(eq(stages.pipeline, pipeline), eq(stages.name, name), eq(stages.status, 'completed'), isNull(stages.cachedFrom)))
+        .orderBy(desc(stages.endedAt))
+        .limit(1);
+      return found ?? null;
     },
 
     async list(runId: string): Promise<readonly StageRecord[]> {

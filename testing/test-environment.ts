@@ -36,6 +36,8 @@ export interface TestEnvironmentOptions {
   /** Servers to use instead of starting some. */
   readonly databaseUrl?: string;
   readonly temporalAddress?: string;
+  /** In place of the project's millrace.config.ts, which is not read. */
+  readonly settings?: unknown;
   /** Default: what lies in the project. */
   readonly pipelinesFolder?: string;
 }
@@ -86,6 +88,7 @@ export async function createTestEnvironment(options: TestEnvironmentOptions = {}
     const namespace = options.temporalAddress === undefined ? 'default' : `test-${randomBytes(6).toString('hex')}`;
     const config = loadConfig({
       cwd: options.project ?? process.cwd(),
+      settings: options.settings,
       env: {
         ...process.env,
         MILLRACE_HOME: home,

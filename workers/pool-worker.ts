@@ -1,5 +1,7 @@
+import { join } from 'node:path';
 import { announceReady } from '../config/ready.ts';
 import { detectGpus } from '../stack/gpus.ts';
+import { createDeviceLeases } from './device-leases.ts';
 import { createPoolWorker, createServiceWorker } from './hosting.ts';
 import { runWorkerProcess } from './worker-process.ts';
 
@@ -8,8 +10,11 @@ export function runPoolWorker(defaultPool: string): Promise<void> {
   return runWorkerProcess(`${defaultPool}-worker`, async (context) => {
     const pool = context.config.pool ?? defaultPool;
     const settings = context.config.pools[pool];
-    const slots = typeof settings?.slots === 'number' ? settings.slots : Math.max(1, detectGpus().length);
-    const workers = [await createPoolWorker(context, pool, slots), ...(pool === 'cpu' ? [await createServiceWorker(context)] : [])];
+    const gpus = settings?.gpu === true ? detectGpus() : [];
+    const slots = typeof settings?.slots === 'number' ? settings.slots : Math.max(1, gpus.length);
+    const devices = gpus.length === 0 ? {} : { devices: createDeviceLeases({ devices: gpus, slots, folder: join(context.config.cacheFolder, 'devices') }) };
+    const hosting = { ...context, deps: { ...context.deps, ...devices } };
+    const workers = [await createPoolWorker(hosting, pool, slots), ...(pool === 'cpu' ? [await createServiceWorker(context)] : [])];
     const running = Promise.all(workers.map((worker) => worker.run()));
     const stop = (): void => {
       for (const worker of workers) if (worker.getState() === 'RUNNING') worker.shutdown();

@@ -14,7 +14,7 @@ import { MEMO_RETRY_OF, MEMO_TRIGGER, type Purpose, type Trigger, TriggerSchema 
 import { handleDecisions } from './approval.ts';
 import { isRunCancelled, reportOf, toWorkflowFailure } from './failure.ts';
 import { pauseUpdate, progressQuery, resumeUpdate, rolloutFinishedSignal } from './messages.ts';
-import { buildId, openRun, progressOf, rollBack, type Run, runActivities, showProgress, whileNotPaused } from './run.ts';
+import { buildId, openRun, type Priority, progressOf, rollBack, type Run, runActivities, showProgress, whileNotPaused } from './run.ts';
 
 /** Marks a pipeline among the exports of a module, so that the build finds it. */
 export const PIPELINE = Symbol.for('millrace.pipeline');
@@ -26,6 +26,8 @@ export interface PipelineOptions<Parameters extends z.ZodObject> {
   readonly purpose?: Purpose;
   /** Runs of this pipeline at once; further ones wait, in the order they came. Default: no limit. */
   readonly maxConcurrentRuns?: number;
+  /** 1 (first) to 5 (last) of its stages among what waits for the same pool; pipelines of one priority take turns. Default 3. */
+  readonly priority?: Priority;
 }
 
 export interface PipelineDefinition {
@@ -57,6 +59,7 @@ export function definePipeline<Parameters extends z.ZodObject>(
         runId: '',
         pipeline: info.workflowType,
         purpose: options.purpose,
+        ...(options.priority === undefined ? {} : { priority: options.priority }),
         stages: [],
         gates: [],
         compensations: [],

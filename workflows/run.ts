@@ -19,6 +19,7 @@ import { poolQueue, SERVICE_QUEUE } from '../contracts/queues.ts';
 import type { Purpose, RunProgress, StageStatus, StageView } from '../contracts/run.ts';
 import type { StageCall, StageKind, StageResult } from '../contracts/stages.ts';
 import { runDetails } from './current-details.ts';
+import { type Duration, durationMs } from './duration.ts';
 import { reportOf } from './failure.ts';
 
 /**
@@ -43,6 +44,24 @@ export interface StageOptions {
   readonly attempts?: number;
   /** False: run it even when its fingerprint was seen. Default true. */
   readonly cache?: boolean;
+  /**
+   * What to do when it runs out of memory, step by step: a pool to go on in, with its checkpoint; or `{ batch: 0.5 }`, to
+   * train anew with batches of that share of their size. The step that worked is where the pipeline's next run begins.
+   */
+  readonly onOutOfMemory?: readonly (string | MemoryStep)[];
+  /** 1 (first) to 5 among what waits for the same pool. Default: the pipeline's. */
+  readonly priority?: Priority;
+  /** Work that shows no progress for so long is taken for hung, and given to another worker. Default 5 minutes. */
+  readonly stallAfter?: Duration;
+}
+
+export type Priority = 1 | 2 | 3 | 4 | 5;
+
+export interface MemoryStep {
+  /** Default: the pool where it ran out of memory. */
+  readonly pool?: string;
+  /** Share of the batch size, 0 … 1, for a trainer that has batches. */
+  readonly batch: number;
 }
 
 interface MutableStage {
@@ -54,6 +73,8 @@ interface MutableStage {
   startedAt?: string;
   endedAt?: string;
   error?: ErrorReport;
+  /** Place in the run where that is not its place among `stages`: of a trial, that of its tuning. */
+  ordinal?: number;
 }
 
 /** A gate that waits; the run shows it, the updates decide it. */
@@ -71,6 +92,8 @@ export interface Run {
   readonly runId: string;
   readonly pipeline: string;
   readonly purpose: Purpose | undefined;
+  /** Of its stages, where they name none. */
+  readonly priority?: Priority;
   readonly stages: MutableStage[];
   readonly gates: OpenGate[];
   readonly compensations: Compensation[];
@@ -213,30 +236,63 @@ export async function callStage<Output>(run: Run, stage: MutableStage, kind: Sta
     buildId: buildId(),
     stage: stage.name,
     kind,
-    ordinal: run.stages.indexOf(stage),
+    ordinal: stage.ordinal ?? run.stages.indexOf(stage),
     pool: stage.pool,
     cache: options.cache ?? true,
     input,
+    ...(options.stallAfter === undefined ? {} : { stallAfterMs: durationMs(options.stallAfter) }),
   };
   if (stage.pool !== 'cpu' && call.cache && !PUBLISHING.has(kind)) {
     const hit = await serviceActivities(stage.name).lookupStage(call);
     if (hit) return hit as StageResult<Output>;
   }
-  const result = (await onPool(run, stage, call, options)) as StageResult<Output>;
+  const result = (await climbing(run, stage, call, options)) as StageResult<Output>;
   return options.gpu === 'preferred' && stage.pool === 'cpu' ? { ...result, summary: `${result.summary} (no GPU worker: on CPU)` } : result;
+}
+
+/** Calls the stage; where it runs out of memory, again with what its ladder says, as long as that has steps. */
+async function climbing(run: Run, stage: MutableStage, call: StageCall, options: StageOptions): Promise<StageResult> {
+  const { onOutOfMemory = [] } = options;
+  if (onOutOfMemory.length === 0) return onPool(run, stage, call, options);
+  let pool = call.pool;
+  const steps: readonly MemoryStep[] = [
+    { pool, batch: 1 },
+    ...onOutOfMemory.map((step): MemoryStep => {
+      const { pool: next = pool, batch } = typeof step === 'string' ? { pool: step, batch: 1 } : step;
+      pool = next;
+      return { pool, batch };
+    }),
+  ];
+  const { step: first } = await runActivities.memoryStep({ pipeline: run.pipeline, stage: stage.name, steps });
+  for (let at = first; ; at++) {
+    const step = steps[at];
+    if (step?.pool === undefined) throw new MillraceError('INTERNAL', 'A ladder has no such step.');
+    if (at > 0) {
+      const why = at === first ? 'where it last had memory enough' : 'out of memory before';
+      stage.pool = step.pool;
+      stage.summary = `on ${step.pool}${step.batch === 1 ? '' : `, batches × ${String(step.batch)}`}: ${why}`;
+      showProgress(run);
+    }
+    const input = step.batch === 1 ? call.input : { ...(call.input as object), batchShare: step.batch };
+    try {
+      return await onPool(run, stage, { ...call, pool: step.pool, input }, options);
+    } catch (error) {
+      if (at + 1 >= steps.length || reportOf(error).code !== 'OUT_OF_MEMORY' || isCancellation(error)) throw error;
+    }
+  }
 }
 
 /** Calls the stage on its pool; a preferred GPU whose worker has died after it last polled is not waited for. */
 async function onPool(run: Run, stage: MutableStage, call: StageCall, options: StageOptions): Promise<StageResult> {
-  if (options.gpu !== 'preferred' || stage.pool === 'cpu') return stageActivities(stage.pool, stage.name, options).runStage(call);
+  if (options.gpu !== 'preferred' || call.pool !== 'gpu') return stageActivities(run, call.pool, stage.name, options).runStage(call);
   try {
-    return await stageActivities(stage.pool, stage.name, options, PREFERRED_WAIT_MS).runStage(call);
+    return await stageActivities(run, call.pool, stage.name, options, PREFERRED_WAIT_MS).runStage(call);
   } catch (error) {
     if (!(error instanceof ActivityFailure && error.cause instanceof TimeoutFailure && error.cause.timeoutType === 'SCHEDULE_TO_START')) throw error;
     stage.pool = 'cpu';
     stage.summary = 'no GPU worker took it: runs on CPU';
     showProgress(run);
-    return stageActivities('cpu', stage.name, options).runStage({ ...call, pool: 'cpu' });
+    return stageActivities(run, 'cpu', stage.name, options).runStage({ ...call, pool: 'cpu' });
   }
 }
 
@@ -259,8 +315,11 @@ function serviceActivities(summary: string): StageActivities {
   });
 }
 
-function stageActivities(pool: string, summary: string, options: StageOptions, scheduleToStartTimeoutMs?: number): StageActivities {
+function stageActivities(run: Run, pool: string, summary: string, options: StageOptions, scheduleToStartTimeoutMs?: number): StageActivities {
+  const priorityKey = options.priority ?? run.priority;
   return proxyActivities<StageActivities>({
+    // Within one priority, pipelines take turns: a thousand stages of one do not hold up the first of another.
+    priority: { ...(priorityKey === undefined ? {} : { priorityKey }), fairnessKey: fairnessKey(run.pipeline) },
     taskQueue: poolQueue(pool),
     startToCloseTimeout: options.timeoutMs ?? 12 * 3_600_000,
     heartbeatTimeout: HEARTBEAT_TIMEOUT_MS,
@@ -270,6 +329,9 @@ function stageActivities(pool: string, summary: string, options: StageOptions, s
     summary,
   });
 }
+
+/** Fairness keys are limited to 64 bytes; names of workflows are ASCII. */
+const fairnessKey = (pipeline: string): string => pipeline.slice(0, 64);
 
 async function choosePool(run: Run, stage: MutableStage, wish: 'required' | 'preferred'): Promise<string> {
   if (await runActivities.hasPollers({ pool: 'gpu' })) return 'gpu';

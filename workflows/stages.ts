@@ -101,9 +101,18 @@ export interface TrainOptions extends StageOptions {
   readonly threads?: number;
 }
 
+/** They hold all rows at once. */
+const WITHOUT_BATCHES: ReadonlySet<string> = new Set(['gbdt', 'linear']);
+
 /** Trains one candidate: features fitted on the training rows and compiled, with the model, into one ONNX graph. */
 export function train(dataset: DatasetRef, options: TrainOptions): Promise<CandidateRef> {
   const { trainer, target, features, validation, task = 'auto', sampleRows, validationRows, seed = 0, threads, ...stage } = options;
+  const batches = stage.onOutOfMemory?.findIndex((step) => typeof step !== 'string' && step.batch !== 1) ?? -1;
+  if (batches >= 0 && WITHOUT_BATCHES.has(trainer.name)) {
+    throw new MillraceError('INVALID_PARAMETERS', `The trainer ${trainer.name} has no batches that could be smaller.`, {
+      problems: [{ path: `onOutOfMemory.${String(batches)}`, message: 'is for trainers that have batches', fix: 'Name a pool with more memory instead.' }],
+    });
+  }
   const input = {
     train: dataset,
     trainer,

@@ -54,6 +54,7 @@ export const stepStage = defineStage({
       {
         signal,
         progress,
+        heapMib: deps.config.pools[call.pool]?.heapMib,
         log,
       },
     );

@@ -38,8 +38,7 @@ describe('a stage', () => {
       name: 'train',
       token,
       output: { kind: 'candidate' },
-      cpuSeconds: 1.5,
-      peakMib: 64,
+      usage: { cpuSeconds: 1.5, peakMib: 64 },
       device: 'cpu',
       metrics: [
         { key: 'auc', value: 0.75 },
