@@ -22,18 +22,18 @@ export interface TrailingWindowOptions {
 
 export interface TrailingWindow {
   /** `number` is what is summed, `ordered` what is compared, `row` the row's own number. */
-  push(atUs: bigint, row: number, number: number, ordered: Ordered): void;
-  moveTo(atUs: bigint): void;
+  readonly push: (atUs: bigint, row: number, number: number, ordered: Ordered) => void;
+  readonly moveTo: (atUs: bigint) => void;
   /** Another entity: everything is forgotten. */
-  clear(): void;
-  count(): number;
+  readonly clear: () => void;
+  readonly count: () => number;
   /** Rounded once; 0 without a row. */
-  sum(): number;
-  mean(): number;
+  readonly sum: () => number;
+  readonly mean: () => number;
   /** Row numbers; −1 without a row. Of equal values the last row. */
-  last(): number;
-  least(): number;
-  greatest(): number;
+  readonly last: () => number;
+  readonly least: () => number;
+  readonly greatest: () => number;
 }
 
 const FIRST_CAPACITY = 1024;

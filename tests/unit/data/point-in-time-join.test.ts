@@ -67,7 +67,7 @@ async function read({ manifest }: StoredDataset): Promise<readonly Row[]> {
     return `${type === 'timestamp' ? `epoch_us(${column})` : type === 'date' ? `epoch_us(CAST(${column} AS TIMESTAMP)) // ${String(DAY_US)}` : column} AS ${column}`;
   });
   const rows = await withDuckDb({ threads: 1 }, (db) => db.rows(`SELECT ${columns.join(', ')} FROM ${parquetRelation(paths)}`));
-  return rows.map((row) => Object.fromEntries(Object.entries(row).map(([name, value]) => [name, plain(value as Value)])));
+  return rows.map((row) => Object.fromEntries(Object.entries(row).map(([name, value]): [string, Value] => [name, plain(value as Value)])));
 }
 
 /** −0 and 0 are the same number. */
@@ -104,7 +104,7 @@ function aggregate(feature: ViewFeature & { kind: 'aggregate' }, rows: readonly 
 
 /** contracts/feature-views.ts, read aloud. `instant` gives a row's microseconds. */
 function naive(view: FeatureView, rows: readonly Row[], instant: (row: Row) => bigint | null, label: Row): Row {
-  const at = label['at'] ?? null;
+  const at = label['at'];
   const mine = rows
     .flatMap((row, index) => {
       const us = instant(row);
@@ -145,17 +145,18 @@ const VISITS: Column[] = [column('shop', 'string'), column('unit', 'integer'), c
 const PRICES: Column[] = [column('unit', 'integer'), column('since', 'date'), column('amount', 'number')];
 const LABELS: Column[] = [column('label', 'integer'), column('unit', 'integer'), column('at', 'timestamp'), column('shop', 'string')];
 
+const typed = Object.fromEntries(
+  OPERANDS.flatMap(({ name }): [string, string | ViewFeature][] => [
+    [`now_${name}`, name],
+    ...(['count', 'min', 'max', 'last'] as const).map((fn): [string, ViewFeature] => [`${fn}_${name}`, over('6 seconds', fn, name)]),
+  ]),
+);
 const visits = featureView({
   name: 'visits',
   entity: ['shop', 'unit'],
   eventTime: 'moment',
   features: {
-    ...Object.fromEntries(
-      OPERANDS.flatMap(({ name }) => [
-        [`now_${name}`, name] as const,
-        ...(['count', 'min', 'max', 'last'] as const).map((fn) => [`${fn}_${name}`, over('6 seconds', fn, name)] as const),
-      ]),
-    ),
+    ...typed,
     doubled: call('multiply', col('amount'), 2),
     rows: over('4 seconds', 'count'),
     sum_amount: over('6 seconds', 'sum', 'amount'),
