@@ -5,6 +5,7 @@ import { type Profile, ProfileSchema } from '../contracts/profile.ts';
 import { DatasetManifestSchema } from '../contracts/references.ts';
 import { compareDatasets } from '../data/compare-datasets.ts';
 import type { DatasetRecord } from '../store/datasets.ts';
+import { withFreshness } from '../store/feature-views.ts';
 import { APPROVAL_STATUSES, RUN_STATUSES, VERSION_STATUSES } from '../store/schema.ts';
 import { LABEL_RESOURCES } from './label-resources.ts';
 import { type ArtifactReader, afterName, afterNumber, limit, page, type Resource, resource } from './resource.ts';
@@ -106,6 +107,30 @@ export const RESOURCES: readonly Resource[] = [
       const [from, other] = await Promise.all([store.datasets.find(text), store.datasets.find(to)]);
       const [before, after] = await Promise.all([from, other].map(async (record) => ({ ...record, profile: await profileOf(record, artifacts) })));
       return before === undefined || after === undefined ? null : { from: from.id, to: other.id, ...compareDatasets(before, after) };
+    },
+  }),
+  resource('/features', {
+    summary: 'Feature views by name, the newest version of each, with its online values and the models that use it.',
+    answers: 'page',
+    params: {},
+    query: { limit, after: afterName },
+    read: async (store, { limit: size, after }) => {
+      const found = await store.featureViews.list({ limit: size + 1, ...(after === undefined ? {} : { after }) });
+      return page(
+        found.map((view) => withFreshness(view, Date.now())),
+        size,
+        (view) => view.name,
+      );
+    },
+  }),
+  resource('/features/{view}', {
+    summary: 'All versions of a feature view, the newest first.',
+    answers: 'object',
+    params: { view: NameSchema },
+    query: {},
+    read: async (store, { view }) => {
+      const versions = (await store.featureViews.versions(view)).map((version) => withFreshness(version, Date.now()));
+      return { name: view, versions };
     },
   }),
   resource('/models', {

@@ -5,6 +5,7 @@ import type { Program } from './command.ts';
 import { addDatasetsCommands } from './datasets-commands.ts';
 import { addEndpointsCommands } from './endpoints-commands.ts';
 import { addExpectationsCommands } from './expectations-commands.ts';
+import { addFeaturesCommands } from './features-commands.ts';
 import { tellFailure } from './failure.ts';
 import { addInitCommand } from './init-command.ts';
 import { addLabelCommands } from './label-commands.ts';
@@ -45,6 +46,7 @@ export function createProgram(terminal: Terminal, exit: (code: number) => void):
   addReportCommand(program);
   addSuggestCommand(program);
   addExpectationsCommands(program);
+  addFeaturesCommands(program);
   addModelsCommands(program);
   addEndpointsCommands(program);
   addPredictCommand(program);

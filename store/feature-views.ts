@@ -72,6 +72,13 @@ export interface ListedView {
   readonly models: readonly { readonly model: string; readonly version: number }[];
 }
 
+/** With how far its values are behind; null when it has none. */
+export type FreshView = ListedView & { readonly freshnessSeconds: number | null };
+export const withFreshness = (view: ListedView, nowMs: number): FreshView => ({
+  ...view,
+  freshnessSeconds: view.online === null ? null : Math.max(0, Math.floor((nowMs - Date.parse(view.online.asOf)) / 1_000)),
+});
+
 const REMOVED_AT_ONCE = 20_000;
 
 async function lockView(tx: Executor, view: string, version: number): Promise<FeatureViewRecord> {
@@ -334,7 +341,7 @@ export function createFeatureViewsStore({ orm, pool }: Database) {
       };
     },
 
-    /** The newest version of each view, by name; with `served`, also older ones that have values. Default limit 50, at most 1,000; `after` is the last name of the page before. */
+    /** The newest version of each view, by name. Default limit 50, at most 1,000; `after` is the last name of the page before. */
     async list(input: { readonly limit?: number; readonly after?: string } = {}): Promise<readonly ListedView[]> {
       const newest = await orm
         .selectDistinctOn([featureViews.name])

@@ -64,7 +64,7 @@ export const materializeStage = defineStage({
     const { version, state } = outcome;
     const { snapshot, asOf: servedAsOf, entities } = outcome.current;
     const output: FeatureSetRef = { kind: 'features', view: view.name, version, snapshot, asOf: servedAsOf, entities };
-    const count = `${entities.toLocaleString('en')} entities as of ${servedAsOf}`;
+    const count = `${entities.toLocaleString('en')} ${entities === 1 ? 'entity' : 'entities'} as of ${servedAsOf}`;
     const summary =
       state === 'older'
         ? `values as of ${outcome.asOf} are not put into service: those there are newer, ${count}`

@@ -5,14 +5,14 @@ import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import pg from 'pg';
 import { beforeAll, describe, expect, it, vi } from 'vitest';
-import type { DatasetRef } from '../../contracts/references.ts';
+import type { DatasetRef, FeatureSetRef } from '../../contracts/references.ts';
 import type { FeedbackRecord, PredictionRecord } from '../../contracts/routes.ts';
 import { loadManifest } from '../../data/dataset.ts';
 import { withDuckDb } from '../../data/duckdb.ts';
 import type { TestEnvironment } from '../../testing/index.ts';
 import { emptyDatabase } from '../support/database.ts';
 import { guideProject } from '../support/guide-project.ts';
-import { failureOf, openEnvironment, PATIENCE_MS } from './test-project.ts';
+import { failureOf, openEnvironment, PATIENCE_MS, serve } from './test-project.ts';
 
 let env: TestEnvironment & { readonly project: string };
 beforeAll(async () => {
@@ -238,6 +238,13 @@ describe('Splits and leaks', () => {
   });
 });
 
+/** Rows of a query over a dataset. */
+async function withDuckDbOf(id: string, query: (relation: string) => string): Promise<readonly Readonly<Record<string, unknown>>[]> {
+  const { files } = await loadManifest(env.deps.artifacts, { id });
+  const paths = await Promise.all(files.map(({ sha256 }) => env.deps.artifacts.pathOf(sha256)));
+  return withDuckDb({}, (db) => db.rows(query(`read_parquet(['${paths.join("', '")}'])`)));
+}
+
 describe('Features', () => {
   it('are those of each label’s instant', async () => {
     const { training } = (await env.run('offers')) as unknown as { readonly training: DatasetRef };
@@ -253,5 +260,41 @@ describe('Features', () => {
       ['c3', null, null, 0, null],
       ['c2', null, null, 0, null],
     ]);
+  });
+
+  it('of an airport are looked up for a request that names it, and are those that a training row of that instant has', async () => {
+    const { url } = await serve(env);
+    const run = (await env.run('delays')) as unknown as { readonly runId: string; readonly online: FeatureSetRef };
+    expect(run.online).toMatchObject({ kind: 'features', view: 'airports', version: 1 });
+    const predict = async (
+      row: object,
+    ): Promise<{ readonly status: number; readonly body: { readonly predictions?: readonly object[]; readonly code?: string } }> => {
+      const response = await fetch(`${url}/predict/delays`, {
+        method: 'POST',
+        headers: { 'content-type': 'application/json' },
+        body: JSON.stringify({ rows: [row] }),
+      });
+      return { status: response.status, body: (await response.json()) as { predictions?: readonly object[]; code?: string } };
+    };
+    const [snapshot] = await withDuckDbOf(run.online.snapshot, (relation) => {
+      const week = `known > (SELECT max(known) FROM ${relation}) - INTERVAL 7 DAY AND origin = 'SFO'`;
+      return `SELECT count(*)::INTEGER AS flights_7d, avg(delay) AS mean_delay_7d, avg((delay > 15)::INTEGER) AS late_7d FROM ${relation} WHERE ${week}`;
+    });
+    expect(snapshot?.['flights_7d']).toBeGreaterThan(3);
+    const found = await predict({ origin: 'SFO', distance: 1846 });
+    expect(found.status).toBe(200);
+    expect(found.body.predictions).toEqual((await predict({ distance: 1846, ...snapshot })).body.predictions);
+    expect((await predict({ origin: 'no airport', distance: 1846 })).body.predictions).toEqual(
+      (await predict({ distance: 1846, flights_7d: 0, mean_delay_7d: null, late_7d: null })).body.predictions,
+    );
+    expect(await predict({ distance: 1846 })).toMatchObject({ status: 400, body: { code: 'INVALID_REQUEST', problems: [{ column: 'origin' }] } });
+    const [view] = await env.deps.store.featureViews.versions('airports');
+    expect(view).toMatchObject({
+      owner: 'operations',
+      online: { snapshot: run.online.snapshot, asOf: run.online.asOf },
+      models: [{ model: 'delays', version: 1 }],
+    });
+    const undos = await env.deps.store.undos.list(run.runId);
+    expect(undos.map(({ kind }) => kind)).toContain('features');
   });
 });

@@ -94,6 +94,7 @@ export async function serve(
     registry: store.servers,
     stats: store.stats,
     artifacts,
+    features: store.featureViews,
     log: () => undefined,
     pollEveryMs: 200,
     drainMs: 10,
