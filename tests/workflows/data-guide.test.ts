@@ -5,8 +5,10 @@ import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import pg from 'pg';
 import { beforeAll, describe, expect, it, vi } from 'vitest';
+import { ProfileSchema } from '../../contracts/profile.ts';
 import type { DatasetRef, FeatureSetRef } from '../../contracts/references.ts';
 import type { FeedbackRecord, PredictionRecord } from '../../contracts/routes.ts';
+import { type ComparedDataset, compareDatasets } from '../../data/compare-datasets.ts';
 import { loadManifest } from '../../data/dataset.ts';
 import { withDuckDb } from '../../data/duckdb.ts';
 import type { TestEnvironment } from '../../testing/index.ts';
@@ -107,6 +109,71 @@ describe('Incremental ingest', () => {
     expect((await env.deps.store.stages.list(fourth.runId))[0]?.cachedFrom).toMatchObject({ runId: third.runId });
     await writeFile(join(env.project, 'data', 'days', '2026-01-01.csv'), 'visitor,seconds\nA7,13\n');
     expect(await failureOf(await env.start('daily'))).toMatchObject({ code: 'SOURCE_MALFORMED', problems: [{ file: 'data/days/2026-01-01.csv' }] });
+  });
+});
+
+describe('Snapshots and the catalogue', () => {
+  it('remember each run of a name, compare them, and keep parts for judging from sight', async () => {
+    const { datasets } = env.deps.store;
+    const first = (await env.run('prices')) as unknown as { checked: DatasetRef; parts: Readonly<Record<'train' | 'validation' | 'test', DatasetRef>> };
+    const second = (await env.run('prices', { month: '2026-02' })) as unknown as typeof first;
+    expect([(await datasets.find('prices@2')).id, (await datasets.find('prices')).id]).toEqual([first.checked.id, second.checked.id]);
+    expect(await datasets.owner(first.parts.train.id)).toBe('market');
+    expect((await datasets.lineage(first.checked.id)).descendants.map(({ name }) => name)).toEqual(['prices-test', 'prices-train', 'prices-validation']);
+    const compared = async (name: string): Promise<ComparedDataset> => {
+      const { id, columns, rows, sizeBytes } = await datasets.find(name);
+      const { profile } = await loadManifest(env.deps.artifacts, { id });
+      return { columns, rows, sizeBytes, profile: ProfileSchema.parse(await env.deps.artifacts.getJson(profile ?? '')) };
+    };
+    const difference = compareDatasets(await compared('prices@2'), await compared('prices'));
+    expect(difference.added).toEqual([{ name: 'currency', type: 'string' }]);
+    expect(difference.columns?.find(({ column }) => column === 'price')?.ks).toBe(1);
+    expect(difference.columns?.find(({ column }) => column === 'shop')).toMatchObject({ appeared: ['East'], vanished: ['South'] });
+    const { train, validation, test } = first.parts;
+    const kept = await Promise.all([train, validation, test].map(async (part) => (await loadManifest(env.deps.artifacts, part)).reserved));
+    expect(kept).toEqual([null, 'validation', 'test']);
+  });
+});
+
+describe('Personal data', () => {
+  it('is hashed, masked or dropped, followed, found where nobody declared it, and no feature by chance', async () => {
+    const { problems, code } = await failureOf(await env.start('members'));
+    expect([code, problems[0]?.path]).toEqual(['FEATURES_INVALID', 'features.member']);
+    const { renamed, candidate } = (await env.run('members', { personal: true })) as unknown as { renamed: DatasetRef; candidate: { kind: string } };
+    expect(candidate.kind).toBe('candidate');
+    const manifest = await loadManifest(env.deps.artifacts, renamed);
+    expect(manifest.sensitive).toEqual({ member: 'hash', phone: 'mask' });
+    const path = await env.deps.artifacts.pathOf(manifest.files[0]?.sha256 ?? '');
+    const [row] = await withDuckDb({}, (db) => db.rows(`SELECT member, phone FROM read_parquet('${path}')`));
+    expect(row).toEqual({ member: expect.stringMatching(/^[0-9a-f]{64}$/) as string, phone: '***' });
+    const report = (await env.deps.store.datasets.list({ name: 'members', kind: 'validate' }))[0]?.report ?? '';
+    expect(await env.deps.artifacts.getJson(report)).toMatchObject({ personal: [{ column: 'contact', kind: 'email', share: 1 }] });
+  });
+});
+
+describe('Profiles and reports', () => {
+  it('say how strongly the columns go along with the target, and are profiled anew for another one', async () => {
+    const { checked, runId } = (await env.run('rentals')) as unknown as { checked: DatasetRef; runId: string };
+    const { profile } = await loadManifest(env.deps.artifacts, checked);
+    const { correlations } = ProfileSchema.parse(await env.deps.artifacts.getJson(profile ?? ''));
+    expect(correlations?.skipped).toEqual([]);
+    const found = Object.fromEntries((correlations?.columns ?? []).map(({ column, measure, value, rows }) => [column, [measure, value, rows]]));
+    expect(found).toEqual({
+      // SciPy 1.17.1: pearsonr; η from sums of squares
+      day: ['pearson', expect.closeTo(0.8608264315395567, 9), 23],
+      temperature: ['pearson', expect.closeTo(0.9346197018755786, 9), 23],
+      wind: ['pearson', expect.closeTo(-0.13039184247762625, 9), 23],
+      kind: ['correlationRatio', expect.closeTo(0.44556747389420837, 9), 23],
+    });
+    const [, validated] = await env.deps.store.stages.list(runId);
+    expect(validated?.summary).toContain('1 of 2 expectations hold, 1 warnings');
+    const cached = async (params: Record<string, unknown>): Promise<readonly boolean[]> => {
+      const again = (await env.run('rentals', params)) as unknown as { runId: string };
+      return (await env.deps.store.stages.list(again.runId)).map(({ cachedFrom }) => cachedFrom !== null);
+    };
+    expect(await cached({})).toEqual([true, true]);
+    expect(await cached({ target: 'temperature' })).toEqual([true, false]);
+    expect((await failureOf(await env.start('rentals', { target: 'rental' }))).code).toBe('COLUMN_MISSING');
   });
 });
 
