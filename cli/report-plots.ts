@@ -241,7 +241,7 @@ export async function barsPlot(bars: readonly NamedBar[], label: string, { range
   const axis =
     range === undefined
       ? null
-      : { title: null, values: [-1, -0.5, 0, 0.5, 1].filter((tick) => tick >= least && tick <= most), domain: false, ticks: false, labelExpr: NUMBER_LABEL };
+      : { title: null, values: [-1, -0.5, 0, 0.5, 1].filter((tick) => tick >= least && tick <= most), grid: false, domain: false, labelExpr: NUMBER_LABEL };
   return drawn(
     {
       width: WIDTH,
