@@ -8,6 +8,7 @@ const BENCHMARKS: Readonly<Record<string, () => Promise<{ readonly benchmark: Be
   'stage-overhead': () => import('./stage-overhead.ts'),
   'ingest-validate': () => import('./ingest-validate.ts'),
   'ingest-30m': () => import('./ingest-30m.ts'),
+  'point-in-time': () => import('./point-in-time.ts'),
   'train-gbdt': () => import('./train-gbdt.ts'),
   serve: () => import('./serve.ts'),
   quickstart: () => import('./quickstart.ts'),
