@@ -63,4 +63,4 @@ export {
 export { rows, type RowsOptions } from './rows.ts';
 export { steps } from './steps.ts';
 export { tune, type TuneOptions, type Tuned } from './tune.ts';
-export { gbdt, linear, mlp } from './trainers.ts';
+export { command, gbdt, linear, mlp, python } from './trainers.ts';
