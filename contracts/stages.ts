@@ -52,7 +52,7 @@ export const SplitInputSchema = z.object({ dataset: DatasetRefSchema, options: S
 export const FoldInputSchema = z.object({ dataset: DatasetRefSchema, options: FoldOptionsSchema });
 
 /** Parameters are checked by the trainer's own schema, where it runs. */
-export const TrainerSpecSchema = z.object({ name: z.enum(['gbdt', 'linear', 'mlp']), parameters: z.record(z.string(), z.unknown()) });
+export const TrainerSpecSchema = z.object({ name: z.enum(['gbdt', 'linear', 'mlp', 'python', 'command']), parameters: z.record(z.string(), z.unknown()) });
 export type TrainerSpec = z.infer<typeof TrainerSpecSchema>;
 
 export const TrainInputSchema = z.object({

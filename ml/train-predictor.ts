@@ -126,7 +126,7 @@ export function metricsFor(task: EncodedTarget['task'], y: Float64Array, predict
   return createJudge(task, y, predictions, threshold).values();
 }
 
-function targetColumn(table: RawTable, target: string) {
+export function targetColumn(table: RawTable, target: string) {
   const column = table.columns.get(target);
   if (column !== undefined) return column;
   throw new MillraceError('COLUMN_MISSING', `The target ${target} is not in the data.`, {
@@ -134,7 +134,7 @@ function targetColumn(table: RawTable, target: string) {
   });
 }
 
-function validationRows(fitted: FittedFeatures, table: RawTable, target: string, encoded: EncodedTarget, type: ColumnType | undefined) {
+export function validationRows(fitted: FittedFeatures, table: RawTable, target: string, encoded: EncodedTarget, type: ColumnType | undefined) {
   const y = encodeLike(targetColumn(table, target), encoded.classes, type);
   const rowIndex = Uint32Array.from(y.keys()).filter((row) => Number.isFinite(y[row]));
   if (rowIndex.length === 0) {
@@ -177,12 +177,12 @@ function chooseThreshold(encoded: EncodedTarget, y: Float64Array, predictions: F
   return bestThreshold(y, scores, metric).threshold;
 }
 
-function signatureTask(encoded: EncodedTarget, target: string): TrainedPredictor['task'] {
+export function signatureTask(encoded: EncodedTarget, target: string): TrainedPredictor['task'] {
   if (encoded.classes === undefined) return { kind: 'regression', target };
   return { kind: encoded.task.kind === 'binary' ? 'binary' : 'multiclass', target, classes: [...encoded.classes] };
 }
 
-function namedImportance(names: readonly string[], shares: Float64Array): TrainedPredictor['importance'] {
+export function namedImportance(names: readonly string[], shares: Float64Array): TrainedPredictor['importance'] {
   return names
     .map((feature, column) => ({ feature, share: shares[column] ?? 0 }))
     .filter(({ share }) => share > 0)
