@@ -1,6 +1,7 @@
 import { createHash, randomUUID } from 'node:crypto';
-import { createReadStream } from 'node:fs';
+import { createReadStream, readlinkSync } from 'node:fs';
 import { type FileHandle, link, mkdir, open, readdir, readFile, rename, rm, stat, utimes } from 'node:fs/promises';
+import { hostname } from 'node:os';
 import { dirname, join, resolve, sep } from 'node:path';
 import { canonicalJson } from '../contracts/canonical-json.ts';
 import { MillraceError } from '../contracts/errors.ts';
@@ -47,6 +48,8 @@ export interface Artifacts {
   temporaryFile(suffix: string): Promise<string>;
   /** Removes temporary files that were not touched for so long, and says how many: what killed attempts left. */
   cleanTemporary(olderThanMs: number): Promise<number>;
+  /** Removes temporary files whose process of this machine (or container) has ended, however young, and says how many. Others stay. */
+  cleanAbandoned(): Promise<number>;
 }
 
 export interface StoredArtifact {
@@ -64,6 +67,30 @@ const CHUNK_BYTES = 1 << 20;
 const USE_NOTED_EVERY_MS = 3_600_000;
 const READ_ONLY = 0o444;
 const SHA256 = /^[0-9a-f]{64}$/;
+
+/** Where numbers of processes mean the same as here: the machine, and on Linux the namespace of its processes. */
+const PLACE = createHash('sha256').update(`${hostname()} ${processNamespace()}`).digest('hex').slice(0, 12);
+const TEMPORARY = /^([0-9a-f]{12})-(\d+)-/;
+/** Files of an earlier process of this one's number were last written before this one began. */
+const BEGAN_MS = Date.now() - process.uptime() * 1_000;
+
+function processNamespace(): string {
+  try {
+    return readlinkSync('/proc/self/ns/pid');
+  } catch {
+    return '';
+  }
+}
+
+/** Whether a process is there; one that may not be signalled is. */
+function isRunning(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    return codeOf(error) !== 'ESRCH';
+  }
+}
 
 const codeOf = (error: unknown): string => (error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : '');
 
@@ -110,7 +137,7 @@ export function createArtifacts(options: { readonly root: string }): Artifacts {
   const checked = new Map<string, string>();
   const folderOf = (sha256: string): string => join(root, 'sha256', sha256.slice(0, 2));
   const finalPath = (sha256: string): string => join(folderOf(sha256), sha256.slice(2));
-  const newTemporary = (suffix: string): string => join(temporaryFolder, `${randomUUID()}${suffix}`);
+  const newTemporary = (suffix: string): string => join(temporaryFolder, `${PLACE}-${String(process.pid)}-${randomUUID()}${suffix}`);
 
   /** What changes when a file's content does. */
   const identity = async (path: string): Promise<string> => {
@@ -311,6 +338,24 @@ export function createArtifacts(options: { readonly root: string }): Artifacts {
         throw fromDisk(error, 'making its folder');
       }
       return newTemporary(suffix);
+    },
+    async cleanAbandoned() {
+      let removed = 0;
+      for (const name of await readdir(temporaryFolder).catch(() => [])) {
+        const [, place, pid] = TEMPORARY.exec(name) ?? [];
+        if (place !== PLACE) continue;
+        const path = join(temporaryFolder, name);
+        if (Number(pid) === process.pid) {
+          const writtenMs = await stat(path).then(
+            ({ mtimeMs }) => mtimeMs,
+            () => Number.POSITIVE_INFINITY,
+          );
+          if (writtenMs >= BEGAN_MS) continue;
+        } else if (isRunning(Number(pid))) continue;
+        await rm(path, { recursive: true, force: true });
+        removed++;
+      }
+      return removed;
     },
     async cleanTemporary(olderThanMs) {
       let removed = 0;

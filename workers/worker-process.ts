@@ -42,6 +42,8 @@ export async function runWorkerProcess(name: string, work: (process: WorkerProce
       },
     });
     const artifacts = await openArtifacts(config.artifacts.folder);
+    const left = await artifacts.cleanAbandoned();
+    if (left > 0) log('info', 'temporary files of attempts that were killed are gone', { files: left });
     const clientConnection = await Connection.connect(config.temporal.connection);
     const client = new Client({ connection: clientConnection, namespace: config.temporal.namespace });
     const connection = await NativeConnection.connect(config.temporal.connection);

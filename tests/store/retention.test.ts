@@ -1,7 +1,10 @@
+import { spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
+import { once } from 'node:events';
 import { chmod, mkdtemp, readdir, rm, utimes, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { build } from 'esbuild';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { DatasetRef } from '../../contracts/references.ts';
 import { storeManifest } from '../../data/dataset.ts';
@@ -16,10 +19,23 @@ import type { Store } from '../../store/store.ts';
 import { freshStore } from '../support/database.ts';
 
 const FLIGHTS = join(packageRoot, 'node_modules/vega-datasets/data/flights-3m.parquet');
+/** Collects until it is killed: after the records were marked, or after the first file was removed. */
+const COLLECTING_CHILD = `
+import { openArtifacts } from './store/artifacts.ts';
+import { markDatasets, sweepArtifacts } from './store/retention.ts';
+import { openStore } from './store/store.ts';
+const [when, databaseUrl = '', folder = ''] = process.argv.slice(2);
+const options = { olderThanMs: 0, keepLast: 1, graceMs: 0 };
+const place = { store: openStore({ databaseUrl }), artifacts: await openArtifacts(folder) };
+const hang = async () => { process.stdout.write('now'); setInterval(() => {}, 1_000); await new Promise(() => {}); };
+await markDatasets(place, options);
+if (when === 'marked') await hang();
+await sweepArtifacts({ ...place, artifacts: { ...place.artifacts, remove: async (...removed) => (await place.artifacts.remove(...removed)) && (await hang(), true) } }, options);
+`;
 const NOW = { olderThanMs: 0, keepLast: 1, graceMs: 0 };
 
 let folder: string;
-let store: Store;
+let store: Store & { readonly databaseUrl: string };
 let artifacts: Artifacts;
 beforeEach(async () => {
   folder = await mkdtemp(join(tmpdir(), 'millrace-retention-'));
@@ -129,6 +145,48 @@ describe('retention', () => {
     expect((await store.datasets.get(first.id)).collectedAt).toBeNull();
     expect(await store.datasets.anyCollected([second.id])).toBe(true);
     expect(await readdir(join(folder, 'tmp'))).toEqual([]);
+  });
+
+  it.each(['marked', 'removed'] as const)('that is killed once it has %s takes nothing that a model points to, and the next one finishes', async (when) => {
+    const raw = await snapshot('flights', 0, 300);
+    const trained = await snapshot('flights-train', 0, 200, { parents: [raw.id], kind: 'split' });
+    await versionTrainedOn(trained);
+    const loose = [await snapshot('flights', 1_000, 200), await snapshot('flights', 2_000, 200)];
+    const newest = await snapshot('flights', 3_000, 200);
+    await age();
+    const before = await count();
+    const script = join(packageRoot, 'node_modules', '.cache', `millrace-gc-${randomBytes(6).toString('hex')}.mjs`);
+    await build({
+      stdin: { contents: COLLECTING_CHILD, resolveDir: packageRoot, loader: 'ts' },
+      bundle: true,
+      packages: 'external',
+      platform: 'node',
+      format: 'esm',
+      outfile: script,
+    });
+    try {
+      const child = spawn(process.execPath, [script, when, store.databaseUrl, folder], { stdio: ['ignore', 'pipe', 'inherit'] });
+      await once(child.stdout, 'data');
+      const ended = once(child, 'exit');
+      child.kill('SIGKILL');
+      expect(await ended).toEqual([null, 'SIGKILL']);
+    } finally {
+      await rm(script, { force: true });
+    }
+    // what was marked is gone or still whole, what a version was trained on is there with all its files
+    expect(await store.datasets.anyCollected(loose.map(({ id }) => id))).toBe(true);
+    expect(await count()).toBe(when === 'marked' ? before : before - 1);
+    const filesOf = async (id: string) => (await artifacts.getJson(id)) as { files: { sha256: string }[]; profile: string };
+    for (const { id } of [raw, trained, newest]) {
+      const { files, profile } = await filesOf(id);
+      for (const sha256 of [...files.map((file) => file.sha256), profile]) expect(await artifacts.has(sha256)).toBe(true);
+    }
+    const left = await count();
+    const whole = before - 3 * loose.length;
+    expect(await collectDatasets({ store, artifacts }, NOW)).toMatchObject({ datasets: [], files: left - whole });
+    expect(await count()).toBe(whole);
+    for (const { id } of loose) expect(await artifacts.has(id)).toBe(false);
+    for (const { id } of [raw, trained, newest]) expect(await artifacts.has(id)).toBe(true);
   });
 
   it('leaves what was used of late, golden sets, and everything within the grace period', async () => {

@@ -1,8 +1,9 @@
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
+import { once } from 'node:events';
 import { chmod, mkdir, mkdtemp, readdir, readFile, rm, stat, utimes, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import { type Artifacts, createArtifacts, openArtifacts } from '../../../store/artifacts.ts';
 
@@ -103,6 +104,29 @@ describe('artifacts', () => {
     await expect(reader.getBytes('0'.repeat(64))).rejects.toMatchObject({ code: 'ARTIFACT_MISSING' });
     expect(await reader.cleanTemporary(0)).toBe(0);
     await expect(stat(join(folder, 'nowhere'))).rejects.toMatchObject({ code: 'ENOENT' });
+  });
+
+  it('loses temporary files of processes that have ended, however young, and no others', async () => {
+    const child = spawn(process.execPath, ['--input-type=module', '-e', 'setInterval(() => {}, 1000)']);
+    const mine = await artifacts.temporaryFile('.mine');
+    const of = (pid: number | undefined): string => mine.replace(`-${String(process.pid)}-`, `-${String(pid)}-`);
+    const elsewhere = join(artifacts.root, 'tmp', `0123456789ab-${String(child.pid)}-x.part`);
+    const earlier = await artifacts.temporaryFile('.earlier');
+    try {
+      await Promise.all([mine, of(child.pid), elsewhere, earlier].map((path) => writeFile(path, 'x')));
+      const before = Date.now() / 1_000 - process.uptime() - 60;
+      await utimes(earlier, before, before);
+      expect(await artifacts.cleanAbandoned()).toBe(1);
+      await expect(stat(earlier)).rejects.toMatchObject({ code: 'ENOENT' });
+      const ended = once(child, 'exit');
+      child.kill('SIGKILL');
+      await ended;
+      expect(await artifacts.cleanAbandoned()).toBe(1);
+      expect((await temporaryFiles()).sort()).toEqual([basename(mine), basename(elsewhere)].sort());
+    } finally {
+      child.kill('SIGKILL');
+      await Promise.all([mine, elsewhere].map((path) => rm(path, { force: true })));
+    }
   });
 
   it('loses old temporary files only', async () => {
