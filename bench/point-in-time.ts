@@ -72,7 +72,9 @@ async function contentOf(path: string, kind: Case): Promise<string> {
   const instance = await DuckDBInstance.create(':memory:', { memory_limit: '1GiB' });
   const connection = await instance.connect();
   const counted = kind === 'windows' ? ', sum(count_7d)::BIGINT AS counted, round(sum(sum_7d) / 1000)::BIGINT AS spent' : '';
-  const [row] = (await connection.runAndReadAll(`SELECT count(*) AS rows, count(amount) AS matched${counted} FROM read_parquet(${textLiteral(path)})`)).getRowObjects();
+  const [row] = (
+    await connection.runAndReadAll(`SELECT count(*) AS rows, count(amount) AS matched${counted} FROM read_parquet(${textLiteral(path)})`)
+  ).getRowObjects();
   connection.closeSync();
   instance.closeSync();
   return Object.entries(row ?? {})

@@ -122,6 +122,9 @@ function openDatabase(instance: DuckDBInstance, connection: DuckDBConnection, { 
       const second = await instance.connect();
       try {
         return await work(second);
+      } catch (error) {
+        signal?.throwIfAborted();
+        throw failureOf(error);
       } finally {
         second.closeSync();
       }
@@ -147,7 +150,7 @@ function openDatabase(instance: DuckDBInstance, connection: DuckDBConnection, { 
 
 /** Errors that mean the same whatever the query was: a full disk, too little memory. The rest stays a `DuckDbFailure`. */
 function failureOf(error: unknown): Error {
-  if (error instanceof MillraceError) return error;
+  if (error instanceof MillraceError || error instanceof DuckDbFailure) return error;
   const detail = error instanceof Error ? error.message : String(error);
   if (/No space left on device|ENOSPC|disk quota exceeded|File too large|EFBIG|max_temp_directory_size|failed to offload data block/i.test(detail)) {
     return new MillraceError('DISK_FULL', 'The disk was full while data was written.');

@@ -270,6 +270,29 @@ describe('features looked up for labels', () => {
     expect(new Set(few.map(({ s }) => s)).size).toBeGreaterThan(10);
   });
 
+  it('can be of more columns than one word has bits, each with nulls of its own', async () => {
+    const many = Array.from({ length: 65 }, (_, n) => column(`c${String(n)}`, 'integer'));
+    const rows = Array.from(
+      { length: 4 },
+      (_, at): Row => ({
+        unit: 1n,
+        since: BigInt(at),
+        ...Object.fromEntries(many.map(({ name }, n) => [name, (n * 7 + at * 3) % 5 === 0 ? null : BigInt(n + at)])),
+      }),
+    );
+    const history = await store([column('unit', 'integer'), column('since', 'date'), ...many], [rows]);
+    const labels = await store(LABELS, [[{ label: 0n, unit: 1n, at: 3n * DAY_US, shop: 'a' }]]);
+    const view = featureView({
+      name: 'many',
+      entity: 'unit',
+      eventTime: 'since',
+      features: Object.fromEntries(many.map(({ name }) => [`n_${name}`, over('30 days', 'count', name)])),
+    });
+    const views = [{ view, manifest: history.manifest, id: history.ref.id }];
+    const [found] = await read(await joinTrainingSet({ labels: labels.manifest, labelsId: labels.ref.id, eventTime: 'at', views, artifacts }));
+    expect(found).toMatchObject(Object.fromEntries(many.map(({ name }) => [`n_${name}`, BigInt(rows.filter((row) => row[name] !== null).length)])));
+  });
+
   it('are stored as the same bytes by one thread and by four, over several row groups', async () => {
     const made = async (sql: string, columns: Column[]): Promise<StoredDataset> =>
       withDuckDb({}, async (db) => {
