@@ -1,6 +1,7 @@
 import type { onnx } from 'onnx-proto';
 import { MillraceError, type Problem } from '../contracts/errors.ts';
 import type { Signature } from '../contracts/signature.ts';
+import type { Features } from '../contracts/features.ts';
 import type { FittedFeatures } from './features/fitted-features.ts';
 import { featuresToOnnx } from './features/features-to-onnx.ts';
 import { createGraphBuilder, decodeModel, encodeModel, encodeProto, intAttribute, ONNX_TYPE, valueInfo } from './onnx/graph-builder.ts';
@@ -17,7 +18,18 @@ const METADATA = {
   strings: 'millrace.strings',
   features: 'millrace.features',
   classes: 'millrace.classes',
+  origin: 'millrace.origin',
 };
+
+/** What a later training goes on from: kept in the predictor's own file. */
+export interface PredictorOrigin {
+  readonly trainer: string;
+  /** As the author wrote them, with every default filled in. */
+  readonly features: Features;
+  readonly fitted: FittedFeatures;
+  /** `TrainedTrainer.learnt`. */
+  readonly learnt: Uint8Array;
+}
 
 export interface PredictorGraphInput {
   readonly fitted: FittedFeatures;
@@ -26,13 +38,17 @@ export interface PredictorGraphInput {
   /** Columns of `output`: the number of classes, or 1. */
   readonly outputs: number;
   readonly classes?: readonly string[];
+  readonly origin?: PredictorOrigin;
 }
 
 /**
  * One ONNX file from raw columns to `output`: the features' graph with the model's behind it. Same parts, same bytes.
  * The names of columns, features and classes lie in its metadata.
  */
-export function buildPredictorGraph({ fitted, toOnnx, outputs, classes }: PredictorGraphInput): { readonly onnx: Uint8Array; readonly graph: PredictorGraph } {
+export function buildPredictorGraph({ fitted, toOnnx, outputs, classes, origin }: PredictorGraphInput): {
+  readonly onnx: Uint8Array;
+  readonly graph: PredictorGraph;
+} {
   const features = featuresToOnnx(fitted);
   const model = toOnnx(features.output, 'model_');
   const renamed = (name: string): string => (name === model.output ? OUTPUT : name);
@@ -57,9 +73,25 @@ export function buildPredictorGraph({ fitted, toOnnx, outputs, classes }: Predic
       [METADATA.strings]: JSON.stringify(graph.strings),
       [METADATA.features]: JSON.stringify(features.names),
       ...(classes === undefined ? {} : { [METADATA.classes]: JSON.stringify(classes) }),
+      ...(origin === undefined ? {} : { [METADATA.origin]: JSON.stringify({ ...origin, learnt: Buffer.from(origin.learnt).toString('base64') }) }),
     },
   });
   return { onnx, graph };
+}
+
+/**
+ * What a later training goes on from.
+ * @throws MODEL_INVALID when the file was made by a trainer that cannot go on, or before it could.
+ */
+export function predictorOrigin(onnx: Uint8Array): PredictorOrigin {
+  const text = decodeOrRefuse(onnx).metadataProps.find(({ key }) => key === METADATA.origin)?.value ?? '';
+  if (text === '') {
+    throw new MillraceError('MODEL_INVALID', 'Training cannot go on from this model: it does not hold what its trainer learnt.', {
+      fix: 'Go on from a model of the trainer linear, made by this version or a later one.',
+    });
+  }
+  const origin = JSON.parse(text) as Omit<PredictorOrigin, 'learnt'> & { readonly learnt: string };
+  return { ...origin, learnt: new Uint8Array(Buffer.from(origin.learnt, 'base64')) };
 }
 
 /** Element types that a bare file's inputs and outputs may have, beside the three of a signature. */

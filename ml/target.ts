@@ -15,6 +15,7 @@ export interface EncodedTarget {
 /** A number column with at most so many different whole numbers is taken as classes. */
 const MOST_NUMBER_CLASSES = 20;
 const MOST_CLASSES = 1_000;
+const NUMBER = /^\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*$/;
 
 export interface TargetOptions {
   /** Name of the column, for messages. */
@@ -27,7 +28,7 @@ export interface TargetOptions {
 
 /**
  * Classes are sorted: numbers by value, texts by code unit; for binary the second one is the positive class.
- * @throws TARGET_INVALID with counts (missing or infinite values, a timestamp, texts to regress on, other than two
+ * @throws TARGET_INVALID with counts (missing or infinite values, a timestamp, texts to regress on, texts among numbers, other than two
  * classes for binary, more than 1,000 classes), TARGET_ONE_CLASS.
  */
 export function encodeTarget(column: RawColumn, options: TargetOptions): EncodedTarget {
@@ -44,6 +45,15 @@ export function encodeTarget(column: RawColumn, options: TargetOptions): Encoded
     if (kind === 'regression') throw invalid('a regression needs numbers, and these are texts');
     const used = new Set(column.codes);
     const classes = [...new Set([...used].map((code) => column.dictionary[code] ?? ''))].sort(byCodeUnit);
+    const texts = classes.filter((text) => !NUMBER.test(text));
+    if (kind === 'auto' && texts.length > 0 && texts.length < classes.length) {
+      const rows = count(column.codes, (code) => !NUMBER.test(column.dictionary[code] ?? ''));
+      throw invalid(
+        'some of its values are numbers and some are texts',
+        `${rows} of ${column.codes.length} rows are no numbers: ${texts.slice(0, 5).join(', ')}`,
+        "make numbers of it with the row transform toNumber and drop the rest, or say task: 'multiclass' (or 'binary') if these are classes",
+      );
+    }
     return classification(classes, column, kind, invalid);
   }
   const infinite = count(column.values, (value) => !Number.isFinite(value));

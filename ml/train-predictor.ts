@@ -1,19 +1,28 @@
+import { canonicalJson } from '../contracts/canonical-json.ts';
 import type { ColumnType, RawTable } from '../contracts/columns.ts';
 import { MillraceError } from '../contracts/errors.ts';
-import type { Features } from '../contracts/features.ts';
+import { featureColumns, type Features } from '../contracts/features.ts';
 import type { Signature } from '../contracts/signature.ts';
 import { fitFeatures } from './features/fit-features.ts';
-import type { FittedFeatures } from './features/fitted-features.ts';
+import { categoriesOf, type FittedFeatures } from './features/fitted-features.ts';
 import { transformFeatures, transformTrainingFeatures } from './features/transform-features.ts';
 import type { Matrix } from './matrix.ts';
 import { createJudge } from './metrics.ts';
-import { buildPredictorGraph, type PredictorGraph } from './predictor.ts';
+import { buildPredictorGraph, type PredictorGraph, type PredictorOrigin, predictorOrigin } from './predictor.ts';
 import { type EncodedTarget, encodeLike, encodeTarget, type TaskKind } from './target.ts';
 import { bestThreshold } from './threshold.ts';
 import type { LabelledRows, TrainingContext, TrainingProgress } from './trainer.ts';
 import { bindTrainer } from './trainers.ts';
 
-export interface TrainPredictorInput extends TrainingContext {
+/** Shares of the training at which the model so far is judged on the validation rows. */
+export interface Rungs {
+  /** Ascending; each between 0 and 1. */
+  readonly fractions: readonly number[];
+  /** Hears the metrics at the first step that is so far. Throwing ends the training. */
+  readonly judge: (fraction: number, metrics: Readonly<Record<string, number>>) => void;
+}
+
+export interface TrainPredictorInput extends Omit<TrainingContext, 'look' | 'from'> {
   readonly trainer: { readonly name: string; readonly parameters?: unknown };
   readonly features: Features;
   readonly train: RawTable;
@@ -27,6 +36,10 @@ export interface TrainPredictorInput extends TrainingContext {
   readonly taskKind?: TaskKind;
   /** What a binary threshold is chosen by on validation; default none: 0.5. */
   readonly thresholdFor?: 'f1' | 'accuracy' | 'none';
+  /** Goes on from an earlier predictor of the same trainer and features: its fitted features and classes, and what it learnt. */
+  readonly from?: { readonly onnx: Uint8Array; readonly task: Signature['task'] };
+  /** Needs validation rows. */
+  readonly rungs?: Rungs;
 }
 
 export interface TrainedPredictor {
@@ -65,28 +78,41 @@ const MOST_IMPORTANCES = 200;
 export async function trainPredictor(input: TrainPredictorInput): Promise<TrainedPredictor> {
   const { features, train, validation, target, seed, thresholdFor = 'none' } = input;
   const trainer = bindTrainer(input.trainer.name, input.trainer.parameters);
-  if (Object.hasOwn(features, target)) {
+  if (featureColumns(features).includes(target)) {
     throw new MillraceError('FEATURES_INVALID', `The target ${target} is among the features.`, {
       problems: [{ path: `features.${target}`, column: target, message: 'the target itself cannot be a feature', fix: 'leave it out' }],
     });
   }
   if (train.rows === 0) throw new MillraceError('SOURCE_EMPTY', 'There are no training rows.');
-  const encoded = encodeTarget(targetColumn(train, target), {
-    name: target,
-    ...(input.taskKind === undefined ? {} : { kind: input.taskKind }),
-    ...(input.targetType === undefined ? {} : { type: input.targetType }),
-  });
-  const fitted = fitFeatures({ features, table: train, target: encoded, trainer: trainer.name, seed });
-  const labelled: LabelledRows = { x: transformTrainingFeatures(fitted, train, encoded, seed), y: encoded.y, names: fitted.names };
+  const origin = input.from === undefined ? undefined : predictorOrigin(input.from.onnx);
+  const encoded =
+    input.from === undefined || origin === undefined
+      ? encodeTarget(targetColumn(train, target), {
+          name: target,
+          ...(input.taskKind === undefined ? {} : { kind: input.taskKind }),
+          ...(input.targetType === undefined ? {} : { type: input.targetType }),
+        })
+      : encodeAsBefore(input, input.from.task, origin, trainer.name);
+  const fitted = origin?.fitted ?? fitFeatures({ features, table: train, target: encoded, trainer: trainer.name, seed });
+  const categories = categoriesOf(fitted.steps);
+  const labelled: LabelledRows = {
+    x: transformTrainingFeatures(fitted, train, encoded, seed),
+    y: encoded.y,
+    names: fitted.names,
+    ...(categories === undefined ? {} : { categories }),
+    ...(encoded.classes === undefined ? {} : { classes: encoded.classes }),
+  };
   const checked = validation === undefined || validation.rows === 0 ? undefined : validationRows(fitted, validation, target, encoded, input.targetType);
   const { signal, resume, onProgress, checkpoint, threads } = input;
   const trained = await trainer.train(encoded.task, labelled, checked?.rows, {
     seed,
     threads,
+    ...(origin === undefined ? {} : { from: origin.learnt }),
     ...(signal === undefined ? {} : { signal }),
     ...(resume === undefined ? {} : { resume }),
     ...(onProgress === undefined ? {} : { onProgress }),
     ...(checkpoint === undefined ? {} : { checkpoint }),
+    ...(input.rungs === undefined || checked === undefined ? {} : { look: lookAt(input.rungs, encoded.task, checked.rows) }),
   });
   const outputs = encoded.classes?.length ?? 1;
   const { onnx, graph } = buildPredictorGraph({
@@ -94,6 +120,7 @@ export async function trainPredictor(input: TrainPredictorInput): Promise<Traine
     toOnnx: (name, prefix) => trained.toOnnx(name, prefix),
     outputs,
     ...(encoded.classes === undefined ? {} : { classes: encoded.classes }),
+    ...(trained.learnt === undefined ? {} : { origin: { trainer: trainer.name, features, fitted, learnt: trained.learnt } }),
   });
   const predictions = checked === undefined ? undefined : trained.predict(checked.rows.x);
   const threshold = predictions === undefined || checked === undefined ? 0.5 : chooseThreshold(encoded, checked.rows.y, predictions, thresholdFor);
@@ -118,6 +145,74 @@ export async function trainPredictor(input: TrainPredictorInput): Promise<Traine
             metrics: metricsFor(encoded.task, checked.rows.y, predictions, threshold),
           },
         }),
+  };
+}
+
+/**
+ * The target by the classes of the earlier model, whose features must be those that are asked for.
+ * @throws INVALID_PARAMETERS, FEATURES_INVALID, TARGET_INVALID.
+ */
+function encodeAsBefore(input: TrainPredictorInput, task: Signature['task'], origin: PredictorOrigin, trainer: string): EncodedTarget {
+  const { target, taskKind = 'auto' } = input;
+  const unlike = (path: string, message: string, found: string, fix: string): MillraceError =>
+    new MillraceError('INVALID_PARAMETERS', `Training cannot go on from that model: ${message}.`, { problems: [{ path, message, found, fix }] });
+  if (origin.trainer !== trainer) throw unlike('from', `it is one of the trainer ${origin.trainer}`, trainer, `train with ${origin.trainer}`);
+  if (task.kind === 'raw' || task.target !== target) {
+    throw unlike('target', `it answers ${task.kind === 'raw' ? 'nothing that is known' : task.target}`, target, 'name the same target');
+  }
+  if (taskKind !== 'auto' && taskKind !== task.kind) throw unlike('task', `its task is ${task.kind}`, taskKind, 'leave task out');
+  if (canonicalJson(origin.features) !== canonicalJson(input.features)) {
+    const names = [...new Set([...Object.keys(origin.features), ...Object.keys(input.features)])];
+    const differing = names.filter((name) => canonicalJson(origin.features[name] ?? null) !== canonicalJson(input.features[name] ?? null));
+    throw new MillraceError('FEATURES_INVALID', 'Training goes on with the same features only, since it keeps what was fitted to them.', {
+      problems: differing.map((name) => ({
+        path: `features.${name}`,
+        message: name in origin.features ? (name in input.features ? 'has other options than before' : 'is missing') : 'was not there before',
+        fix: 'give the features of the earlier training, or train anew without from',
+      })),
+    });
+  }
+  const classes = task.kind === 'regression' ? undefined : task.classes;
+  const column = targetColumn(input.train, target);
+  if (column.kind === 'timestamp' || (classes === undefined && column.kind === 'string')) {
+    throw new MillraceError('TARGET_INVALID', `The target ${target} is not of the kind that it was.`, {
+      problems: [{ path: target, column: target, message: classes === undefined ? 'a regression needs numbers' : 'it was no timestamp', found: column.kind }],
+    });
+  }
+  const y = encodeLike(column, classes, input.targetType);
+  const unknown = y.reduce((count, value) => count + (Number.isFinite(value) ? 0 : 1), 0);
+  if (unknown > 0) {
+    throw new MillraceError('TARGET_INVALID', `${unknown} rows have no ${target} that the earlier model knows.`, {
+      problems: [
+        {
+          path: target,
+          column: target,
+          message: 'a value is missing, or of a class that the earlier training did not have',
+          fix: classes === undefined ? 'drop those rows' : `drop those rows, or train anew without from: its classes are ${classes.slice(0, 20).join(', ')}`,
+        },
+      ],
+    });
+  }
+  const kind = task.kind;
+  return {
+    y,
+    task: kind === 'multiclass' ? { kind, classes: task.classes.length } : { kind },
+    ...(classes === undefined ? {} : { classes }),
+  };
+}
+
+/** Progress is a quotient of whole numbers: one of 1/3 may lie a last digit below. */
+const FRACTION_TOLERANCE = 1e-9;
+
+/** Judges each rung once, at the first step that has come so far; of several passed in one step, each by the same figures. */
+function lookAt({ fractions, judge }: Rungs, task: EncodedTarget['task'], rows: LabelledRows): NonNullable<TrainingContext['look']> {
+  let next = 0;
+  return ({ fraction }, soFar) => {
+    const first = next;
+    while (next < fractions.length && fraction >= (fractions[next] ?? 1) - FRACTION_TOLERANCE) next++;
+    if (next === first) return;
+    const metrics = metricsFor(task, rows.y, soFar().predict(rows.x));
+    for (const passed of fractions.slice(first, next)) judge(passed, metrics);
   };
 }
 

@@ -10,8 +10,12 @@ export interface LabelledRows {
   readonly y: Float64Array;
   /** One weight a row, ≥ 0. Default: 1 each. */
   readonly weights?: Float64Array;
+  /** For each matrix column the number of its codes, 0 … n − 1, where it holds categories without an order; 0 for numbers. */
+  readonly categories?: readonly number[];
   /** Names of the matrix's columns, for importance. */
   readonly names?: readonly string[];
+  /** Text of each class in the order of its index, for weights that name classes. */
+  readonly classes?: readonly string[];
 }
 
 export interface TrainingProgress {
@@ -27,10 +31,17 @@ export interface TrainingContext {
   readonly threads: number;
   /** State that an earlier attempt handed to `checkpoint`; training goes on from there and ends with the same bytes. */
   readonly resume?: Uint8Array;
+  /** What an earlier model learnt (`TrainedTrainer.learnt`), on the same features: training goes on from it. */
+  readonly from?: Uint8Array;
   readonly signal?: AbortSignal;
   readonly onProgress?: (progress: TrainingProgress) => void;
   /** Called between steps, often; the caller decides which states to keep, so `state` is made only when asked for. */
   readonly checkpoint?: (step: number, state: () => Uint8Array) => void | Promise<void>;
+  /**
+   * Called after each step, before its checkpoint, with the model as training would leave it here, made only when asked
+   * for. Looking changes nothing of what is trained; throwing ends the training.
+   */
+  readonly look?: (progress: TrainingProgress, soFar: () => Pick<TrainedTrainer, 'predict'>) => void;
 }
 
 /** A piece of an ONNX graph: reads the FLOAT tensor [N, F] named `input`, ends in the tensor named `output`. */
@@ -50,6 +61,8 @@ export interface TrainedTrainer {
   /** Per matrix column, ≥ 0, sums to 1 (gain or weight size); empty where it has no meaning. */
   readonly importance: Float64Array;
   readonly history: readonly TrainingProgress[];
+  /** What a later training on other rows can go on from; absent where the trainer cannot do that. */
+  readonly learnt?: Uint8Array;
 }
 
 /** Same rows, parameters, seed and threads give the same model, whether or not it was interrupted. */

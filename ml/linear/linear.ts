@@ -1,37 +1,56 @@
 import { setImmediate } from 'node:timers/promises';
-import { MillraceError } from '../../contracts/errors.ts';
+import { MillraceError, type Problem } from '../../contracts/errors.ts';
 import type { Matrix } from '../matrix.ts';
 import { createGraphBuilder } from '../onnx/graph-builder.ts';
 import { createCheckpointSeal } from '../checkpoint-seal.ts';
+import { weighRows } from '../class-weights.ts';
 import type { LabelledRows, LearningTask, OnnxFragment, TrainedTrainer, Trainer, TrainingProgress } from '../trainer.ts';
-import { type LbfgsState, loadLbfgs, type Objective, saveLbfgs, startLbfgs, stepLbfgs } from './lbfgs.ts';
+import { type L1Penalty, type LbfgsState, loadLbfgs, type Objective, saveLbfgs, startLbfgs, stepLbfgs } from './lbfgs.ts';
+import { type LearntWeights, loadLearnt, saveLearnt } from './learnt.ts';
 import type { LinearParameters } from './parameters.ts';
 import { columnMoments, scores, transposedProduct } from './products.ts';
 
 /**
  * Linear models by full-batch L-BFGS in float64: logistic regression, softmax regression or ridge, the same optimum as
  * scikit-learn's `LogisticRegression` and `Ridge` at `l2` = 1/C = alpha. Nothing is random: the seed is not used.
- * @throws TRAINING_DIVERGED when the loss is not a number, as with missing or infinite values in the matrix.
+ *
+ * Goes on from an earlier model by Bayes' rule, to second order: each weight is drawn to its earlier value m as strongly as
+ * the earlier rows held it there, by q/2 · (w - m)² with q = `l2` + `memory` × the diagonal of their loss's Hessian
+ * (Chapelle and Li, An empirical evaluation of Thompson sampling, 2011, algorithm 3).
+ * @throws TRAINING_DIVERGED with the last steps when the loss is not a number, as with missing or infinite values in the
+ * matrix; TRAINING_STALLED with them when the loss no longer falls though it must; INVALID_PARAMETERS for a weight of a
+ * class that is none.
  */
 export const trainLinear: Trainer<LinearParameters> = async (task, parameters, train, _validation, context) => {
   const outputs = task.kind === 'multiclass' ? task.classes : 1;
-  const problem = createProblem(task, parameters, train, outputs);
   const size = (train.x.columns + 1) * outputs;
-  const checkpoints = createCheckpointSeal(task, parameters, 0, train, undefined);
+  const earlier = context.from === undefined ? undefined : loadLearnt(context.from, size);
+  const problem = createProblem(task, parameters, train, outputs, earlier);
+  const checkpoints = createCheckpointSeal(
+    task,
+    earlier === undefined ? parameters : { ...parameters, from: Buffer.from(saveLearnt(earlier)).toString('base64') },
+    0,
+    train,
+    undefined,
+  );
   const saved = context.resume === undefined ? undefined : checkpoints.open(context.resume);
-  const state = (saved === undefined ? undefined : loadLbfgs(saved, size)) ?? startLbfgs(problem.objective, problem.start);
+  const state = (saved === undefined ? undefined : loadLbfgs(saved, size)) ?? startLbfgs(problem.objective, problem.start, problem.l1);
   while (!state.done && state.iteration < parameters.maxIterations) {
     context.signal?.throwIfAborted();
-    stepLbfgs(state, problem.objective, problem.diagonal, parameters.tolerance);
-    if (!Number.isFinite(state.value)) throw divergence(state, train.x);
-    context.onProgress?.(progressAt(state, state.iteration, parameters));
+    stepLbfgs(state, problem.objective, problem.diagonal, parameters.tolerance, problem.l1);
+    if (!Number.isFinite(state.value)) throw divergence(state, train);
+    const progress = progressAt(state, state.iteration, parameters);
+    context.onProgress?.(progress);
+    context.look?.(progress, () => linearModel(task, problem.unscaled(state.point), train.x, outputs, []));
     if (state.iteration % parameters.checkpointEvery === 0) await context.checkpoint?.(state.iteration, () => checkpoints.seal(saveLbfgs(state)));
     // Lets an abort that waits in the event loop be seen.
     await setImmediate();
   }
-  if (!Number.isFinite(state.value)) throw divergence(state, train.x);
+  if (!Number.isFinite(state.value)) throw divergence(state, train);
+  if (state.stalled) throw stall(state, train);
   const history = Array.from({ length: state.trace.length / 2 - 1 }, (_, i) => progressAt(state, i + 1, parameters));
-  return linearModel(task, problem.unscaled(state.point), train.x, outputs, history);
+  const learnt = saveLearnt({ point: problem.unscaled(state.point), precision: problem.precision(state.point) });
+  return { ...linearModel(task, problem.unscaled(state.point), train.x, outputs, history), learnt };
 };
 
 /** How far it was after an iteration: by iterations, or by orders of magnitude of the gradient, whichever is further. */
@@ -48,11 +67,31 @@ function progressAt(state: LbfgsState, iteration: number, parameters: LinearPara
   };
 }
 
-function divergence(state: LbfgsState, x: Matrix): MillraceError {
+const REPORTED_STEPS = 5;
+
+/** The last steps' losses, for a failure. */
+function lastSteps({ trace, iteration }: LbfgsState): Problem[] {
+  const steps = Array.from({ length: trace.length / 2 }, (_, at) => ({
+    path: `iteration ${at}`,
+    message: `loss ${trace[2 * at]}, largest slope ${trace[2 * at + 1]}`,
+  }));
+  return (steps.length > 0 ? steps : [{ path: `iteration ${iteration}`, message: 'no loss' }]).slice(-REPORTED_STEPS);
+}
+
+function divergence(state: LbfgsState, { x, names }: LabelledRows): MillraceError {
   const values = x.kind === 'dense' ? x.data : x.values;
   const bad = values.findIndex((value) => !Number.isFinite(value));
-  const where = bad < 0 ? '' : ` Column ${x.kind === 'dense' ? Math.floor(bad / x.rows) : x.columnIndex[bad]} of the matrix has a missing or infinite value.`;
-  return new MillraceError('TRAINING_DIVERGED', `The loss is not a number at iteration ${state.iteration}.${where}`);
+  const column = bad < 0 ? undefined : x.kind === 'dense' ? Math.floor(bad / x.rows) : (x.columnIndex[bad] ?? 0);
+  const where = column === undefined ? '' : ` ${names?.[column] ?? `Column ${column} of the matrix`} has a missing or infinite value.`;
+  return new MillraceError('TRAINING_DIVERGED', `The loss is not a number at iteration ${state.iteration}.${where}`, { problems: lastSteps(state) });
+}
+
+function stall(state: LbfgsState, { x }: LabelledRows): MillraceError {
+  return new MillraceError(
+    'TRAINING_STALLED',
+    `The loss no longer falls at iteration ${state.iteration}, on ${x.rows} rows of ${x.columns} columns, though its slope is not 0.`,
+    { problems: lastSteps(state) },
+  );
 }
 
 interface LinearProblem {
@@ -61,20 +100,35 @@ interface LinearProblem {
   readonly diagonal: Float64Array;
   /** Mean loss with its share of the penalty. Weights stand class by class, the intercepts behind them. */
   readonly objective: Objective;
+  readonly l1: L1Penalty;
+  /** How strongly this problem's rows and the earlier ones hold each weight at a point. */
+  precision(point: Float64Array): Float64Array;
   /** Weights in the target's own unit. */
   unscaled(point: Float64Array): Float64Array;
 }
 
-function createProblem(task: LearningTask, parameters: LinearParameters, { x, y, weights }: LabelledRows, outputs: number): LinearProblem {
+function createProblem(
+  task: LearningTask,
+  parameters: LinearParameters,
+  train: LabelledRows,
+  outputs: number,
+  earlier: LearntWeights | undefined,
+): LinearProblem {
+  const { x, y } = train;
   const { columns, rows } = x;
   const classCount = task.kind === 'multiclass' ? task.classes : 2;
-  const rowWeights = rowWeightsOf(task, parameters, y, weights, classCount);
+  const rowWeights = weighRows(task, parameters.classWeight, train, classCount);
   const totalWeight = rowWeights.reduce((sum, weight) => sum + weight, 0);
   const intercepts = columns * outputs;
   const { targets, center, spread } = task.kind === 'regression' ? standardised(y, rowWeights, totalWeight) : { targets: y, center: 0, spread: 1 };
 
   const start = new Float64Array(intercepts + outputs);
-  if (task.kind !== 'regression') {
+  // The earlier weights in the unit in which this problem is solved.
+  const prior = earlier?.point.map((value, i) => (i < intercepts ? value : value - center) / spread);
+  const memory = parameters.memory ?? 1;
+  const held = Float64Array.from({ length: start.length }, (_, i) => (i < intercepts ? parameters.l2 : 0) + memory * (earlier?.precision[i] ?? 0));
+  if (prior !== undefined) start.set(prior);
+  else if (task.kind !== 'regression') {
     const shares = new Float64Array(classCount);
     for (let row = 0; row < rows; row++) shares[y[row] as number] = (shares[y[row] as number] as number) + (rowWeights[row] as number) / totalWeight;
     if (shares.some((share) => share >= 1)) throw new MillraceError('TARGET_ONE_CLASS', 'All rows have the same class.');
@@ -86,8 +140,9 @@ function createProblem(task: LearningTask, parameters: LinearParameters, { x, y,
   const { squares } = columnMoments(x, rowWeights);
   const diagonal = new Float64Array(start.length);
   for (let k = 0; k < outputs; k++) {
-    for (let c = 0; c < columns; c++) diagonal[k * columns + c] = Math.max((curvature * (squares[c] as number) + parameters.l2) / totalWeight, 1e-12);
-    diagonal[intercepts + k] = curvature;
+    for (let c = 0; c < columns; c++)
+      diagonal[k * columns + c] = Math.max((curvature * (squares[c] as number) + (held[k * columns + c] as number)) / totalWeight, 1e-12);
+    diagonal[intercepts + k] = curvature + (held[intercepts + k] as number) / totalWeight;
   }
 
   const z = new Float64Array(rows * outputs);
@@ -96,18 +151,25 @@ function createProblem(task: LearningTask, parameters: LinearParameters, { x, y,
     const loss = lossAndResiduals(task.kind, z, targets, rowWeights, outputs);
     transposedProduct(x, z, outputs, gradient);
     let penalty = 0;
-    for (let i = 0; i < intercepts; i++) {
-      const weight = point[i] as number;
-      penalty += weight * weight;
-      gradient[i] = ((gradient[i] as number) + parameters.l2 * weight) / totalWeight;
+    for (let i = 0; i < point.length; i++) {
+      const moved = (point[i] as number) - (prior?.[i] ?? 0);
+      penalty += (held[i] as number) * moved * moved;
+      gradient[i] = ((gradient[i] as number) + (held[i] as number) * moved) / totalWeight;
     }
-    for (let k = 0; k < outputs; k++) gradient[intercepts + k] = (gradient[intercepts + k] as number) / totalWeight;
-    return (loss + (parameters.l2 / 2) * penalty) / totalWeight;
+    return (loss + penalty / 2) / totalWeight;
   };
   return {
     start,
     diagonal,
     objective,
+    // The target is divided by its spread, so the loss by its square, and a penalty without a square by it once.
+    l1: { weight: (parameters.l1 ?? 0) / spread / totalWeight, count: intercepts },
+    precision: (point) => {
+      scores(x, point, outputs, z);
+      const hessian = hessianDiagonal(task.kind, x, z, rowWeights, outputs);
+      // The penalty itself is no row's: the next problem has its own.
+      return hessian.map((value, i) => value + memory * (earlier?.precision[i] ?? 0));
+    },
     unscaled: (point) => {
       const weightsOut = point.map((value) => value * spread);
       weightsOut[intercepts] = (weightsOut[intercepts] as number) + center;
@@ -116,13 +178,19 @@ function createProblem(task: LearningTask, parameters: LinearParameters, { x, y,
   };
 }
 
-function rowWeightsOf(task: LearningTask, parameters: LinearParameters, y: Float64Array, weights: Float64Array | undefined, classCount: number): Float64Array {
-  const result = weights === undefined ? new Float64Array(y.length).fill(1) : weights.slice();
-  if (parameters.classWeight === 'balanced' && task.kind !== 'regression') {
-    const classWeights = new Float64Array(classCount);
-    y.forEach((label, row) => (classWeights[label] = (classWeights[label] ?? 0) + (result[row] as number)));
-    const total = classWeights.reduce((sum, weight) => sum + weight, 0);
-    for (let row = 0; row < y.length; row++) result[row] = ((result[row] as number) * total) / (classCount * (classWeights[y[row] as number] as number));
+/** Σ weight · x² · (the loss's second derivative by the score), for each weight and each intercept. */
+function hessianDiagonal(kind: LearningTask['kind'], x: Matrix, z: Float64Array, rowWeights: Float64Array, outputs: number): Float64Array {
+  const result = new Float64Array((x.columns + 1) * outputs);
+  if (kind === 'multiclass') for (let row = 0; row < x.rows; row++) softmaxInPlace(z, row * outputs, outputs);
+  for (let k = 0; k < outputs; k++) {
+    const curvature = rowWeights.map((weight, row) => {
+      if (kind === 'regression') return weight;
+      const score = z[row * outputs + k] as number;
+      const share = kind === 'multiclass' ? score : 1 / (1 + Math.exp(-score));
+      return weight * share * (1 - share);
+    });
+    result.set(columnMoments(x, curvature).squares, k * x.columns);
+    result[x.columns * outputs + k] = curvature.reduce((sum, value) => sum + value, 0);
   }
   return result;
 }

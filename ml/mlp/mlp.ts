@@ -1,5 +1,5 @@
 import { setImmediate } from 'node:timers/promises';
-import { MillraceError } from '../../contracts/errors.ts';
+import { MillraceError, type Problem } from '../../contracts/errors.ts';
 import { createCheckpointSeal } from '../checkpoint-seal.ts';
 import type { Matrix } from '../matrix.ts';
 import { createGraphBuilder } from '../onnx/graph-builder.ts';
@@ -15,13 +15,20 @@ const BETA_2 = 0.999;
 const EPSILON = 1e-8;
 const PREDICT_ROWS = 4_096;
 const REPORTED_EPOCHS = 5;
+/** Fewer epochs than this say nothing about how training goes. */
+const TELLING_EPOCHS = 3;
+/** A fall of less than this share is none. */
+const STALLED_SHARE = 1e-6;
+const LEARNT_LOSS = 1e-6;
+/** A constant answer has a loss of about 1: targets are scaled. */
+const EXPLODED_LOSS = 1e3;
 /** How often an abort is looked for within an epoch. */
 const BATCHES_BETWEEN_PAUSES = 64;
 
 /**
  * A fully connected network with the TensorFlow.js that danfojs brings, on its CPU backend: gradients by TensorFlow.js,
  * Adam's step here, so that all state can be saved to the bit. Sparse rows are made dense batch by batch.
- * @throws TRAINING_DIVERGED with the losses of the last epochs.
+ * @throws TRAINING_DIVERGED and TRAINING_STALLED with the losses of the last epochs.
  */
 export const trainMlp: Trainer<MlpParameters> = async (task, parameters, train, validation, context) => {
   // Only here: loading it takes two seconds, which the other trainers need not wait for.
@@ -37,6 +44,7 @@ export const trainMlp: Trainer<MlpParameters> = async (task, parameters, train, 
   const stops = validation !== undefined && validation.y.length > 0;
   const patience = stops ? parameters.earlyStoppingEpochs : 0;
 
+  const modelSoFar = (): TrainedTrainer => mlpModel(tf, task, shapes, withUnit(state.best, center, spread), train.x, state.history);
   const goesOn = (): boolean => state.epoch < parameters.epochs && (patience === 0 || state.epoch - state.bestEpoch < patience);
   while (goesOn()) {
     const order = shuffledIndices(train.x.rows, hashIndex(state.epoch, context.seed));
@@ -68,9 +76,13 @@ export const trainMlp: Trainer<MlpParameters> = async (task, parameters, train, 
     };
     state.history.push(progress);
     context.onProgress?.(progress);
+    context.look?.(progress, modelSoFar);
     await context.checkpoint?.(state.epoch, () => checkpoints.seal(saveMlp(state)));
   }
-  return mlpModel(tf, task, shapes, withUnit(state.best, center, spread), train.x, state.history);
+  if ((lossesOf(state).at(-1) ?? 0) > EXPLODED_LOSS)
+    throw failure('TRAINING_DIVERGED', `The loss has exploded: after ${state.epoch} epochs it is far above that of a constant answer.`, state);
+  if (hasStalled(state)) throw failure('TRAINING_STALLED', `The loss of ${state.epoch} epochs never fell below that of the first.`, state);
+  return modelSoFar();
 };
 
 function standardised({ y }: LabelledRows): { targets: Float64Array; center: number; spread: number } {
@@ -86,14 +98,26 @@ function withUnit(weights: readonly Float32Array[], center: number, spread: numb
   return weights.map((values, i) => (i < last ? values : values.map((value) => value * spread + (i === last + 1 ? center : 0))));
 }
 
+const lossesOf = ({ history }: MlpState): number[] => history.map(({ metrics }) => metrics['loss'] ?? 0);
+
+/** Whether all epochs left the training loss where the first one had it. Rows that nothing can be learnt from still let it fall a little. */
+function hasStalled(state: MlpState): boolean {
+  const losses = lossesOf(state);
+  const first = losses[0] ?? 0;
+  // Nothing is left to fall when each row is answered right.
+  if (losses.length < TELLING_EPOCHS || first < LEARNT_LOSS) return false;
+  return losses.slice(1).every((loss) => loss >= first * (1 - STALLED_SHARE));
+}
+
 function divergence(state: MlpState, loss: number, validationLoss: number | undefined): MillraceError {
+  const last = { path: `epoch ${state.epoch + 1}`, message: `loss ${loss}${validationLoss === undefined ? '' : `, validation loss ${validationLoss}`}` };
+  return failure('TRAINING_DIVERGED', `The loss of epoch ${state.epoch + 1} is not a number.`, state, last);
+}
+
+/** With the losses of the last epochs. */
+function failure(code: 'TRAINING_DIVERGED' | 'TRAINING_STALLED', message: string, state: MlpState, ...more: readonly Problem[]): MillraceError {
   const steps = state.history.slice(-REPORTED_EPOCHS).map(({ step, metrics }) => ({ path: `epoch ${step}`, message: `loss ${metrics['loss']}` }));
-  return new MillraceError('TRAINING_DIVERGED', `The loss of epoch ${state.epoch + 1} is not a number.`, {
-    problems: [
-      ...steps,
-      { path: `epoch ${state.epoch + 1}`, message: `loss ${loss}${validationLoss === undefined ? '' : `, validation loss ${validationLoss}`}` },
-    ],
-  });
+  return new MillraceError(code, message, { problems: [...steps, ...more] });
 }
 
 function adamStep(state: MlpState, gradients: readonly Float32Array[], learningRate: number): void {

@@ -2,6 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { trainLinear } from '../../../ml/linear/linear.ts';
 import { LinearParametersSchema } from '../../../ml/linear/parameters.ts';
 import type { Matrix } from '../../../ml/matrix.ts';
+import { selectRows } from '../../../ml/train-predictor.ts';
 import { ONNX_TYPE, encodeModel, valueInfo } from '../../../ml/onnx/graph-builder.ts';
 import type { LearningTask, TrainedTrainer } from '../../../ml/trainer.ts';
 import { Tensor } from 'onnxruntime-node';
@@ -103,6 +104,54 @@ describe.each([
     );
   });
 
+  // scikit-learn 1.9.1
+  it.each([
+    [
+      "LogisticRegression(l1_ratio=1, C=1/3), the lasso's",
+      { l1: 3, l2: 0 },
+      [0.5100982116030514, -0.8890127207328141, 0.37155371135238335, 0, 0.47632363996692123],
+    ],
+    ['LogisticRegression(l1_ratio=0.4, C=0.5)', { l1: 0.8, l2: 1.2 }, [1.2737549426250392, -1.1385997850038776, 0.4567846902968818, 0, 0.12212208927524754]],
+    [
+      'LogisticRegression(class_weight={0: 3, 1: 0.5})',
+      { classWeight: { '0': 3, '1': 0.5 } },
+      [2.2192898098271248, -1.6749976457091176, 0.5303364068398952, -0.16992451386041585, -1.8160478022247553],
+    ],
+  ])("finds scikit-learn's %s", async (_name, options, expected) => {
+    const model = await trainLinear({ kind: 'binary' }, LinearParametersSchema.parse({ ...exact, ...options }), { x, y: binary }, undefined, context);
+    expectNear(await coefficients(model, 'binary'), expected, 3e-6);
+  });
+
+  it.each([
+    ['Lasso(alpha=1)', { l1: 60, l2: 0 }, [3.9034999315735597, -8.544457846589852, 2.9610525421445506, 0, 107.15852463884853]],
+    ['ElasticNet(alpha=1, l1_ratio=0.5)', { l1: 30, l2: 30 }, [1.822921190513862, -3.8947429495635904, 2.6026521717277666, 0, 108.57365406705173]],
+  ])("finds scikit-learn's %s", async (_name, options, expected) => {
+    const parameters = LinearParametersSchema.parse({ ...exact, ...options });
+    const model = await trainLinear({ kind: 'regression' }, parameters, { x, y: values }, undefined, context);
+    expectNear(await coefficients(model, 'regression'), expected, 3e-5);
+  });
+
+  // (AᵀA + P)⁻¹ (Aᵀy + P·m) in NumPy, with m and the diagonal of P from the first 30 rows
+  it.each([
+    [1, [9.42960181739367, -9.970714446724513, 3.168059468657547, 0.4683253436619582, 104.39702802274294]],
+    [0.5, [9.856166077939513, -10.290389872759798, 3.1222222373524287, 0.457251224755799, 104.2080646407927]],
+    [0, [12.1612031151828, -10.503483089401142, 3.0236050507022285, 0.32219312234835396, 102.8546330647022]],
+  ])('goes on with other rows as the closed form of ridge does, earlier rows counting %d', async (memory, expected) => {
+    const [first, second] = [0, 30].map((from) => ({
+      x: selectRows(
+        x,
+        Uint32Array.from({ length: 30 }, (_, i) => from + i),
+      ),
+      y: values.slice(from, from + 30),
+    }));
+    if (first === undefined || second === undefined) throw new Error('no halves');
+    const parameters = LinearParametersSchema.parse({ ...exact, l2: 2, memory });
+    const { learnt } = await trainLinear({ kind: 'regression' }, parameters, first, undefined, context);
+    if (learnt === undefined) throw new Error('nothing was learnt');
+    const model = await trainLinear({ kind: 'regression' }, parameters, second, undefined, { ...context, from: learnt });
+    expectNear(await coefficients(model, 'regression'), expected, 3e-5);
+  });
+
   it.each([
     [{ kind: 'binary' }, binary],
     [{ kind: 'multiclass', classes: 3 }, classes],
@@ -128,6 +177,74 @@ describe.each([
 });
 
 describe('the trainer linear', () => {
+  it('learns from halves nearly what it learns from all rows, and goes on with rows of one class too', async () => {
+    const parameters = LinearParametersSchema.parse(exact);
+    const part = (wanted: (row: number) => boolean) => {
+      const rows = Uint32Array.from({ length: ROWS }, (_, row) => row).filter(wanted);
+      return { x: selectRows(dense, rows), y: Float64Array.from(rows, (row) => binary[row] ?? 0) };
+    };
+    const agreement = (model: Pick<TrainedTrainer, 'predict'>): number => {
+      const answers = model.predict(dense);
+      return binary.reduce((right, label, row) => right + ((answers[2 * row + 1] ?? 0) > 0.5 === (label === 1) ? 1 : 0), 0) / ROWS;
+    };
+    const first = await trainLinear(
+      { kind: 'binary' },
+      parameters,
+      part((row) => row < 30),
+      undefined,
+      context,
+    );
+    const from = first.learnt ?? new Uint8Array();
+    const second = await trainLinear(
+      { kind: 'binary' },
+      parameters,
+      part((row) => row >= 30),
+      undefined,
+      { ...context, from },
+    );
+    const whole = await trainLinear({ kind: 'binary' }, parameters, { x: dense, y: binary }, undefined, context);
+    expect(agreement(second)).toBeGreaterThanOrEqual(agreement(whole) - 0.05);
+    const oneClass = await trainLinear(
+      { kind: 'binary' },
+      parameters,
+      part((row) => row >= 30 && binary[row] === 1),
+      undefined,
+      { ...context, from },
+    );
+    expect(agreement(oneClass)).toBeGreaterThan(0.7);
+  });
+
+  it('refuses what another model learnt', async () => {
+    const training = trainLinear({ kind: 'binary' }, LinearParametersSchema.parse({}), { x: dense, y: binary }, undefined, {
+      ...context,
+      from: new Uint8Array(12),
+    });
+    await expect(training).rejects.toMatchObject({ code: 'MODEL_INVALID' });
+  });
+
+  it('refuses weights of classes that are none, with those that are', async () => {
+    const parameters = LinearParametersSchema.parse({ classWeight: { spam: 2, spma: 3 } });
+    const train = { x: dense, y: binary, classes: ['ham', 'spam'] };
+    await expect(trainLinear({ kind: 'binary' }, parameters, train, undefined, context)).rejects.toMatchObject({
+      code: 'INVALID_PARAMETERS',
+      problems: [{ path: 'trainer.parameters.classWeight.spma', fix: 'use one of ham, spam' }],
+    });
+  });
+
+  it('goes on from a checkpoint of an L1 penalty to the same weights', async () => {
+    const parameters = LinearParametersSchema.parse({ ...exact, l1: 1, checkpointEvery: 3 });
+    const states: Uint8Array[] = [];
+    const whole = await trainLinear({ kind: 'binary' }, parameters, { x: dense, y: binary }, undefined, {
+      ...context,
+      checkpoint: (_, state) => void states.push(state()),
+    });
+    const resumed = await trainLinear({ kind: 'binary' }, parameters, { x: dense, y: binary }, undefined, {
+      ...context,
+      resume: states[0] ?? new Uint8Array(),
+    });
+    expect(resumed.toOnnx('x', 'm_')).toEqual(whole.toOnnx('x', 'm_'));
+  });
+
   it('goes on from a checkpoint to the same weights and history', async () => {
     const parameters = LinearParametersSchema.parse({ ...exact, checkpointEvery: 3 });
     const states: Uint8Array[] = [];
@@ -155,6 +272,7 @@ describe('the trainer linear', () => {
     await expect(trainLinear({ kind: 'binary' }, LinearParametersSchema.parse({}), { x: broken, y: binary }, undefined, context)).rejects.toMatchObject({
       code: 'TRAINING_DIVERGED',
       message: expect.stringContaining('Column 2') as string,
+      problems: [{ path: 'iteration 0' }, { path: 'iteration 1', message: 'loss NaN, largest slope NaN' }],
     });
   });
 

@@ -131,4 +131,21 @@ describe('the trainer mlp', () => {
     const broken: Matrix = { ...x, data: x.data.with(7, Number.NaN) };
     await expect(trainMlp({ kind: 'binary' }, quick, { x: broken, y: crossed }, undefined, context)).rejects.toMatchObject({ code: 'TRAINING_DIVERGED' });
   });
+
+  it('says that it stalled, with the last losses, where no epoch lowers the loss', async () => {
+    // Steps too small for float32 to see change nothing.
+    const still = { ...quick, learningRate: 1e-30, epochs: 4 };
+    await expect(trainMlp({ kind: 'binary' }, still, { x, y: crossed }, undefined, context)).rejects.toMatchObject({
+      code: 'TRAINING_STALLED',
+      problems: [1, 2, 3, 4].map((epoch) => ({ path: `epoch ${epoch}`, message: expect.stringContaining('loss 1.237') as string })),
+    });
+  });
+
+  it('says that the loss exploded, with the last losses', async () => {
+    const wild = { ...quick, hidden: [16, 16, 16], learningRate: 10, epochs: 3 };
+    await expect(trainMlp({ kind: 'regression' }, wild, { x, y: crossed }, undefined, context)).rejects.toMatchObject({
+      code: 'TRAINING_DIVERGED',
+      message: expect.stringContaining('exploded') as string,
+    });
+  });
 });
