@@ -36,7 +36,8 @@ export function featureInWords(feature: ViewFeature): string {
 
 const age = ({ freshnessSeconds }: FreshView): string => (freshnessSeconds === null ? 'not materialized' : showDuration(freshnessSeconds * 1_000));
 const models = (view: FreshView): string => view.models.map(({ model, version }) => `${model} ${String(version)}`).join(', ');
-const featuresOf = ({ features }: FeatureView): string => Object.keys(features).join(', ');
+/** By name: the store keeps no order of keys. */
+const featuresOf = ({ features }: FeatureView): readonly (readonly [string, ViewFeature])[] => Object.entries(features).sort(([a], [b]) => (a < b ? -1 : 1));
 
 function renderView(view: FreshView): string {
   const { online } = view;
@@ -59,7 +60,7 @@ function renderView(view: FreshView): string {
     '\n',
     renderTable(
       ['feature', 'what it is'],
-      Object.entries(view.view.features).map(([name, feature]) => [name, featureInWords(feature)]),
+      featuresOf(view.view).map(([name, feature]) => [name, featureInWords(feature)]),
     ),
   ].join('');
 }
@@ -87,7 +88,9 @@ export function addFeaturesCommands(program: Program): void {
                   age(view),
                   view.online === null ? '' : count(view.online.entities),
                   view.online?.snapshot.slice(0, SHORT) ?? '',
-                  featuresOf(view.view),
+                  featuresOf(view.view)
+                    .map(([name]) => name)
+                    .join(', '),
                   models(view),
                 ]),
               ),

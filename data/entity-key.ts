@@ -31,7 +31,7 @@ export function entityTextSql(sql: string, type: ColumnType): string {
 }
 
 function textOf(type: ColumnType, value: string | number | boolean): string {
-  if (type === 'timestamp' || type === 'date') return String(BigInt(value as number) * 1_000n);
+  if (type === 'timestamp' || type === 'date') return String(BigInt(value) * 1_000n);
   return String(value === 0 ? 0 : value);
 }
 

@@ -81,7 +81,8 @@ export function createOnlineFeatures(options: OnlineFeaturesOptions): OnlineFeat
     // Taken out first, so that the map's order is that of reading and its first entry the oldest.
     kept.delete(id);
     kept.set(id, { row, readMs: now() });
-    if (kept.size > maxEntities) for (const oldest of kept.keys()) return void kept.delete(oldest);
+    const [oldest] = kept.size > maxEntities ? kept.keys() : [];
+    if (oldest !== undefined) kept.delete(oldest);
   }
 
   async function read({ view, definition }: Pick<FeatureLookup, 'view' | 'definition'>, keys: ReadonlySet<string>): Promise<ReadonlyMap<string, OnlineRow>> {

@@ -64,12 +64,7 @@ export function createRowCompleter(lookups: readonly FeatureLookup[], hashKey?: 
         }),
       );
       if (problems.length > 0) throw new MillraceError('INVALID_REQUEST', undefined, { problems: problems.slice(0, MAX_PROBLEMS) });
-      const found = await Promise.all(
-        plans.map(({ lookup }, plan) => {
-          const keys = new Set(asked[plan]?.filter((key) => typeof key === 'string'));
-          return keys.size === 0 ? undefined : online.find(lookup, keys);
-        }),
-      );
+      const found = await Promise.all(plans.map(({ lookup }, plan) => online.find(lookup, new Set(asked[plan]?.filter((key) => typeof key === 'string')))));
       return rows.map((row, index) => {
         if (!isRow(row)) return row;
         let completed: Record<string, unknown> | undefined;
