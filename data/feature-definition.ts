@@ -71,19 +71,3 @@ export function neededLookups(lookups: readonly FeatureLookup[], columns: readon
     .map((lookup) => ({ ...lookup, features: Object.fromEntries(Object.entries(lookup.features).filter(([name]) => columns.includes(name))) }))
     .filter(({ key, features }) => key !== null && Object.keys(features).length > 0);
 }
-
-/** What an entity's features are at an instant, by the rows of the online store; `undefined`: the entity has none. A null key has no features at all. */
-export function featuresAt(
-  lookup: Pick<FeatureLookup, 'features'>,
-  key: string | null,
-  row: { readonly atMs: number; readonly values: Readonly<Record<string, string | number | boolean | null>> } | undefined,
-  nowMs: number,
-): Record<string, string | number | boolean | null> {
-  return Object.fromEntries(
-    Object.entries(lookup.features).map(([name, { missing, ttlMs }]) => {
-      if (key === null) return [name, null];
-      if (row === undefined) return [name, missing];
-      return [name, ttlMs !== null && nowMs - row.atMs > ttlMs ? null : (row.values[name] ?? null)];
-    }),
-  );
-}

@@ -13,7 +13,7 @@ import { MillraceError } from '../contracts/errors.ts';
 import type { ViewFeature } from '../contracts/feature-views.ts';
 import type { ArtifactPort } from './artifact-port.ts';
 import { type DuckDb, type DuckDbOptions, toNumber, withDuckDb } from './duckdb.ts';
-import { entityKey, entityText, entityTextSql } from './entity-key.ts';
+import { entityKey, entityText, entityTextSql } from './row-entity.ts';
 import { AT, type CompiledView, compileView, type JoinedView } from './feature-views.ts';
 import { ROW_NUMBER } from './row-rank.ts';
 import { bindHashKey } from './row-transforms-sql.ts';

@@ -8,8 +8,7 @@
  */
 import { MillraceError, type Problem } from '../contracts/errors.ts';
 import type { FeatureLookup } from '../contracts/feature-lookup.ts';
-import { createEntityReader, type EntityReader } from '../data/entity-key.ts';
-import { featuresAt } from '../data/feature-definition.ts';
+import { createEntityReader, type EntityReader, featuresAt } from '../data/row-entity.ts';
 import type { OnlineFeatures } from './online-features.ts';
 
 export interface RowCompleter {

@@ -6,7 +6,7 @@ import type { ErrorReport } from '../../contracts/errors.ts';
 import type { FeatureLookup } from '../../contracts/feature-lookup.ts';
 import type { PredictionRecord } from '../../contracts/routes.ts';
 import { call, col, set } from '../../contracts/row-transforms.ts';
-import { entityKey } from '../../data/entity-key.ts';
+import { entityKey } from '../../data/row-entity.ts';
 import type { FeatureSource } from '../../serving/ports.ts';
 import { openStore } from '../../store/store.ts';
 import { freshStore } from '../support/database.ts';

@@ -2,7 +2,7 @@ import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
 import type { FeatureSetRef } from '../../contracts/references.ts';
-import { entityKey } from '../../data/entity-key.ts';
+import { entityKey } from '../../data/row-entity.ts';
 import type { TestEnvironment } from '../../testing/test-environment.ts';
 import { failureOf, openEnvironment } from './test-project.ts';
 

@@ -101,3 +101,19 @@ const tooWide = (view: string, row: number, { name }: Column): Problem => ({
   message: `${name}, by which features of ${view} are looked up, is an integer that JSON's numbers do not hold exactly.`,
   fix: 'Send it as text.',
 });
+
+/** What an entity's features are at an instant, by the rows of the online store; `undefined`: the entity has none. A null key has no features at all. */
+export function featuresAt(
+  lookup: Pick<FeatureLookup, 'features'>,
+  key: string | null,
+  row: { readonly atMs: number; readonly values: Readonly<Record<string, string | number | boolean | null>> } | undefined,
+  nowMs: number,
+): Record<string, string | number | boolean | null> {
+  return Object.fromEntries(
+    Object.entries(lookup.features).map(([name, { missing, ttlMs }]) => {
+      if (key === null) return [name, null];
+      if (row === undefined) return [name, missing];
+      return [name, ttlMs !== null && nowMs - row.atMs > ttlMs ? null : (row.values[name] ?? null)];
+    }),
+  );
+}
