@@ -6,7 +6,10 @@ import type { DatasetRef } from '../contracts/references.ts';
 import type { RowTransform } from '../contracts/row-transforms.ts';
 import type { Predictor, Signature } from '../contracts/signature.ts';
 import type { TrainerSpec } from '../contracts/stages.ts';
+import type { Direction, RungValue } from '../ml/search/parameters.ts';
+import type { TrialLimits } from '../ml/search/stopping.ts';
 import type { TrainedPredictor } from '../ml/train-predictor.ts';
+import type { EvaluateJob } from './evaluate-job.ts';
 
 /**
  * Heavy computing of a stage, in a worker thread: the event loop of the worker stays free for heartbeats, and a heap that
@@ -30,6 +33,15 @@ export interface TrainJob {
   readonly transforms: readonly RowTransform[];
   readonly rawColumns: readonly Column[];
   readonly checkpointEveryMs: number;
+  /** Path of the ONNX file that training goes on from, and what it answers. */
+  readonly from: { readonly onnx: string; readonly task: Signature['task'] } | null;
+  /** Looks at the training on its way, and ends it where it is worse than others were. Needs validation rows. */
+  readonly rungs: JobRungs | null;
+}
+
+export interface JobRungs extends TrialLimits {
+  readonly metric: string;
+  readonly direction: Direction;
 }
 
 export interface TrainedCandidate {
@@ -37,6 +49,14 @@ export interface TrainedCandidate {
   readonly columns: Signature['columns'];
   readonly transforms: Signature['transforms'];
   readonly sample: Predictor['sample'];
+  /** Values at the rungs that were passed. */
+  readonly rungs: readonly RungValue[];
+}
+
+/** A training that ended at a rung. */
+export interface StoppedTraining {
+  readonly stoppedAt: number;
+  readonly rungs: readonly RungValue[];
 }
 
 export interface ScoreJob {
@@ -47,22 +67,12 @@ export interface ScoreJob {
   readonly onnx: string;
   readonly signature: Signature;
   readonly targetType: ColumnType | null;
-  /** Columns by whose values the metric is shown too. */
-  readonly slices: readonly { readonly column: string; readonly metric: string }[];
 }
 
 /** What a predictor's answers to a dataset's rows are worth. */
 export interface JudgedRows {
   readonly rows: number;
   readonly metrics: Readonly<Record<string, number>>;
-  /** The worst value first. */
-  readonly slices: readonly { readonly column: string; readonly metric: string; readonly values: readonly SliceMetric[] }[];
-}
-
-export interface SliceMetric {
-  readonly value: string;
-  readonly rows: number;
-  readonly metric: number;
 }
 
 /** A user's step on a dataset. Value steps are called in the worker itself: they only hand JSON about. */
@@ -80,7 +90,7 @@ export interface StepJob {
   readonly hashKey: string;
 }
 
-export type ComputeJob = TrainJob | ScoreJob | StepJob;
+export type ComputeJob = TrainJob | ScoreJob | EvaluateJob | StepJob;
 
 export type ComputeMessage<Result> =
   | { readonly type: 'progress'; readonly fraction: number | null; readonly message: string }
@@ -93,6 +103,8 @@ export interface ComputeHooks {
   readonly progress: (fraction: number | null, message: string) => void;
   readonly commitCheckpoint?: (step: number, state: Uint8Array) => Promise<void>;
   readonly log: (message: string) => void;
+  /** Most JavaScript heap of the thread. Default: what Node gives. */
+  readonly heapMib?: number | undefined;
 }
 
 const STEP_GRACE_MS = 2_000;
@@ -100,7 +112,10 @@ const STEP_GRACE_MS = 2_000;
 /** Runs the job to its end. Cancelling ends the thread; a user's step hears of it first, and has a moment to clean up. */
 export function compute<Result>(job: ComputeJob, hooks: ComputeHooks): Promise<Result> {
   return new Promise<Result>((resolve, reject) => {
-    const worker = startModuleWorker('compute-thread', import.meta.url, { workerData: job });
+    const worker = startModuleWorker('compute-thread', import.meta.url, {
+      workerData: job,
+      ...(hooks.heapMib === undefined ? {} : { resourceLimits: { maxOldGenerationSizeMb: hooks.heapMib } }),
+    });
     let settled = false;
     let committing: Promise<void> = Promise.resolve();
     const settle = (end: () => void): void => {

@@ -1,22 +1,21 @@
 import { pathToFileURL } from 'node:url';
 import { parentPort, workerData } from 'node:worker_threads';
 import { z } from 'zod';
-import type { RawTable } from '../contracts/columns.ts';
 import { MillraceError } from '../contracts/errors.ts';
 import { RowTransformSchema } from '../contracts/row-transforms.ts';
-import type { Signature } from '../contracts/signature.ts';
 import { readColumns } from '../data/read-columns.ts';
 import type { StoredDataset } from '../data/dataset.ts';
-import { compileRowTransforms, pruneTransforms } from '../data/row-transforms.ts';
-import type { requestRow } from '../ml/score.ts';
-import type { TrainedPredictor } from '../ml/train-predictor.ts';
-import type { ComputeJob, ComputeMessage, JudgedRows, ScoreJob, StepJob, TrainedCandidate, TrainJob } from './compute-job.ts';
+import { featureColumns } from '../contracts/features.ts';
+import { goesOn } from '../ml/search/stopping.ts';
+import type { ComputeJob, ComputeMessage, JudgedRows, ScoreJob, StepJob, StoppedTraining, TrainedCandidate, TrainJob } from './compute-job.ts';
+import { noSuchMetric } from './no-such-metric.ts';
+import { splitRungs, StoppedAtRung, withRungs } from './rung-checkpoint.ts';
+import type { EvaluatedRows, EvaluateJob } from './evaluate-job.ts';
 import type { StepContext } from './steps.ts';
 import { usersCode } from './users-code.ts';
 
 /** The thread behind compute-job.ts. */
 const PROGRESS_EVERY_MS = 250;
-const SAMPLE_ROWS = 5;
 
 if (!parentPort) throw new Error('compute-thread runs as a worker thread only');
 const port = parentPort;
@@ -37,13 +36,15 @@ try {
 /** What a job needs is loaded when it is needed: the learning side is large. */
 function run(): Promise<unknown> {
   if (job.kind === 'train') return train(job);
+  if (job.kind === 'evaluate') return evaluate(job);
   return job.kind === 'score' ? score(job) : step(job);
 }
 
-/** A trained predictor with what makes it servable. */
-async function train(task: TrainJob): Promise<TrainedCandidate> {
+/** A trained predictor with what makes it servable, or where its training was stopped. */
+async function train(task: TrainJob): Promise<TrainedCandidate | StoppedTraining> {
   const { trainPredictor } = await import('../ml/train-predictor.ts');
-  const columns = [...Object.keys(task.features), task.target];
+  const { resume, looks } = prepareLooks(task);
+  const columns = [...featureColumns(task.features), task.target];
   send({ type: 'progress', fraction: null, message: 'reading' });
   const table = await readColumns(task.train, columns, { seed: task.seed, ...(task.sampleRows === null ? {} : { sampleRows: task.sampleRows }) });
   const validation =
@@ -67,7 +68,9 @@ async function train(task: TrainJob): Promise<TrainedCandidate> {
       taskKind: task.task,
       seed: task.seed,
       threads: task.threads,
-      ...(task.resume ? { resume: task.resume } : {}),
+      ...(resume ? { resume } : {}),
+      ...(task.from ? { from: { onnx: await readFile(task.from.onnx), task: task.from.task } } : {}),
+      ...(looks === null ? {} : { rungs: looks.rungs }),
       onProgress: ({ fraction, step, metrics }) => {
         const now = Date.now();
         if (now - lastProgressMs < PROGRESS_EVERY_MS && fraction < 1) return;
@@ -80,43 +83,46 @@ async function train(task: TrainJob): Promise<TrainedCandidate> {
         if (!committing && now - lastCheckpointMs >= task.checkpointEveryMs) {
           lastCheckpointMs = now;
           committing = true;
-          send({ type: 'checkpoint', step, state: state() });
+          send({ type: 'checkpoint', step, state: looks === null ? state() : looks.seal(state()) });
         }
         await new Promise((resolve) => setImmediate(resolve)); // hears of commits
       },
     });
-    return { trained, ...(await servable(task, trained, table)) };
+    const { servable } = await import('./servable.ts');
+    return { trained, ...(await servable(task, trained, table)), rungs: looks?.seen ?? [] };
+  } catch (error) {
+    if (looks !== null && error instanceof StoppedAtRung) return { stoppedAt: error.fraction, rungs: looks.seen };
+    throw error;
   } finally {
     port.removeAllListeners('message');
   }
 }
 
-/** The signature's raw columns and transforms, and a sample that a server can be checked by. */
-async function servable(task: TrainJob, trained: TrainedPredictor, table: RawTable): Promise<Omit<TrainedCandidate, 'trained'>> {
-  const { requestRow, samplePredictions } = await import('../ml/score.ts');
-  const { graph } = trained;
-  const { transforms, rawColumns } = pruneTransforms(task.transforms, [...graph.numbers, ...graph.dates, ...graph.strings], task.rawColumns);
-  const signature = { columns: rawColumns.map(({ name, type }) => ({ name, type })), transforms: [...transforms], graph };
-  const sample = isAtRest(signature, table, requestRow)
-    ? await samplePredictions({ onnx: trained.onnx, signature, table, count: SAMPLE_ROWS })
-    : { rows: [], output: [] };
-  return { columns: signature.columns, transforms: signature.transforms, sample };
-}
-
-/**
- * The training rows are as they are after the transforms. They may stand for raw rows where the transforms leave them as
- * they are (a text that is lower case already); where they do not (a hash), there is no sample.
- */
-function isAtRest({ columns, transforms, graph }: Pick<Signature, 'columns' | 'transforms' | 'graph'>, table: RawTable, rowOf: typeof requestRow): boolean {
-  if (columns.some((column) => !table.columns.has(column.name))) return false;
-  if (transforms.length === 0) return true;
-  if (JSON.stringify(transforms).includes('"op":"hash"')) return false;
-  const apply = compileRowTransforms(transforms, columns);
-  const taken = Math.min(SAMPLE_ROWS, table.rows);
-  return Array.from({ length: taken }, (_, i) => rowOf(columns, table, Math.floor((i * table.rows) / taken))).every((row) => {
-    const after = apply(row);
-    return [...graph.numbers, ...graph.dates, ...graph.strings].every((name) => !(name in row) || after[name] === row[name]);
-  });
+/** What a training that is looked at goes on from, and who looks. */
+function prepareLooks({ rungs, resume }: TrainJob) {
+  if (rungs === null) return { resume, looks: null };
+  const saved = resume === null ? { state: null, seen: [] } : splitRungs(resume);
+  const seen = [...saved.seen];
+  const left = rungs.rungs.slice(seen.length);
+  const judge = (fraction: number, metrics: Readonly<Record<string, number>>): void => {
+    const value = metrics[rungs.metric];
+    if (value === undefined) throw noSuchMetric(rungs.metric, Object.keys(metrics));
+    seen.push({ fraction, value });
+    const limit = left.find((rung) => rung.fraction === fraction)?.limit ?? null;
+    if (
+      !goesOn(
+        rungs.by,
+        limit,
+        seen.map((rung) => rung.value),
+        rungs.direction,
+      )
+    )
+      throw new StoppedAtRung(fraction);
+  };
+  return {
+    resume: saved.state,
+    looks: { seen, rungs: { fractions: left.map(({ fraction }) => fraction), judge }, seal: (state: Uint8Array) => withRungs(state, seen) },
+  };
 }
 
 /** Scores the rows and judges them here: metrics over hundreds of thousands of rows would stop the worker's heartbeats. */
@@ -136,6 +142,16 @@ async function score(task: ScoreJob): Promise<JudgedRows> {
   } finally {
     await scorer.close();
   }
+}
+
+/** Scores the rows, and works out all that an evaluation tells. */
+async function evaluate(task: EvaluateJob): Promise<EvaluatedRows> {
+  const { evaluateRows } = await import('./evaluate-rows.ts');
+  send({ type: 'progress', fraction: null, message: 'reading' });
+  const table = await readColumns(task.files, task.columns, { seed: 0 });
+  return evaluateRows(task, table, (fraction, message) => {
+    send({ type: 'progress', fraction, message });
+  });
 }
 
 /** A user's step on a dataset, as a DataFrame or as a DuckDB view. */
@@ -162,7 +178,7 @@ async function step(task: StepJob): Promise<StoredDataset> {
     const user = stepRun(found);
     // the types of a step's parameters are the pipeline author's, checked where the step is called
     const parameters = task.parameters as never;
-    if (user.kind === 'value' || user.kind === 'rows') throw new MillraceError('USAGE', `The step ${task.step} takes no dataset.`);
+    if (user.kind === 'value' || user.kind === 'rows' || user.kind === 'metric') throw new MillraceError('USAGE', `The step ${task.step} takes no dataset.`);
     const { serving } = user;
     const counterpart = typeof serving === 'function' ? await usersCode(task.step, () => serving(parameters)) : serving;
     const origin = { ...options, step: task.step, serving: z.array(RowTransformSchema).parse(counterpart), hashKey: task.hashKey };

@@ -6,5 +6,6 @@ export const poolQueue = (pool: string): string => `millrace-${pool}`;
 export const endpointWorkflowId = (endpoint: string): string => `endpoint/${endpoint}`;
 export const retrainingWorkflowId = (pipeline: string): string => `retraining/${pipeline}`;
 export const monitorScheduleId = (endpoint: string): string => `monitor/${endpoint}`;
+export const tuningWorkflowId = (runId: string, stage: string): string => `tuning/${runId}/${stage}`;
 export const undoWorkflowId = (runId: string): string => `undo/${runId}`;
 export const SEARCH_ATTRIBUTES = ['MillracePipeline', 'MillraceModel', 'MillraceTrigger', 'MillraceStage'] as const;

@@ -1,9 +1,10 @@
 import { z } from 'zod';
 import { CleanRuleSchema } from './clean-rules.ts';
+import { EvaluationOptionsShape, MetricSchema } from './evaluation.ts';
 import { ExpectationsSchema } from './expectations.ts';
 import { FeaturesSchema } from './features.ts';
-import { NameSchema } from './ids.ts';
-import { METRIC_TABLE, type Metric } from './metrics.ts';
+import { NameSchema, Sha256Schema } from './ids.ts';
+import type { Metric } from './metrics.ts';
 import { CandidateRefSchema, DatasetRefSchema, EvaluationRefSchema, VersionRefSchema, WinnerRefSchema } from './references.ts';
 import { RowTransformSchema } from './row-transforms.ts';
 import { SourceSchema } from './source.ts';
@@ -74,31 +75,21 @@ export const TrainInputSchema = z.object({
     .max(2 ** 31 - 1)
     .default(0),
   threads: z.number().int().min(1).max(256).optional(),
+  /** Predictor that training goes on from: the same features and target, other rows. */
+  from: Sha256Schema.optional(),
   /** Share of the trainer's batch size; less than 1 where a whole batch did not fit into memory. */
   batchShare: z.number().gt(0).lte(1).optional(),
 });
 
-export const METRICS = Object.keys(METRIC_TABLE) as [Metric, ...Metric[]];
-export const MetricSchema = z.enum(METRICS);
+export { METRICS, MetricSchema } from './evaluation.ts';
 export type { Metric };
 
 export const SelectInputSchema = z.object({ candidates: z.array(CandidateRefSchema).min(1).max(1000), on: DatasetRefSchema, metric: MetricSchema });
 
-export const ChampionOfSchema = z.object({ champion: NameSchema });
 export const EvaluateInputSchema = z.object({
   candidate: z.union([WinnerRefSchema, CandidateRefSchema]),
   on: DatasetRefSchema,
-  /** Columns by whose values the metrics are shown too, the worst slice first. */
-  slices: z.array(z.string().min(1)).max(20).default([]),
-  accept: z
-    .object({
-      atLeast: z.partialRecord(MetricSchema, z.number()).default({}),
-      atMost: z.partialRecord(MetricSchema, z.number()).default({}),
-      /** Not worse than this model's champion on the same rows, by the first metric of `metric`. No champion: passes. */
-      beats: ChampionOfSchema.optional(),
-    })
-    .default({ atLeast: {}, atMost: {} }),
-  metric: MetricSchema.optional(),
+  ...EvaluationOptionsShape,
 });
 
 export const RegisterInputSchema = z.object({
@@ -183,6 +174,8 @@ export type StageKind =
   | 'split'
   | 'fold'
   | 'train'
+  | 'trial'
+  | 'tune'
   | 'select'
   | 'evaluate'
   | 'register'

@@ -1,5 +1,10 @@
 import { z } from 'zod';
+import { type CandidateRef, CandidateRefSchema, DatasetRefSchema } from './references.ts';
 import type { JsonValue } from './search-space.ts';
+import { MetricSchema, TrainInputSchema } from './stages.ts';
+
+/** Their records must fit into one message of Temporal's (2 MiB), with which a long tuning goes on. */
+export const MOST_TRIALS = 1_000;
 
 /** How values are chosen: at random, all of a grid, by Parzen estimators (TPE), or by CMA-ES. */
 export const SearchMethodSchema = z.discriminatedUnion('method', [
@@ -47,11 +52,20 @@ export const TuningBudgetSchema = z.strictObject({
   /** In the currency of the configuration's rates. */
   cost: z.number().min(0).optional(),
 });
+export const TuningSettingsSchema = z.object({
+  trials: z.number().int().min(1).max(MOST_TRIALS),
+  parallel: z.number().int().min(1).max(500),
+  seed: z
+    .number()
+    .int()
+    .min(0)
+    .max(2 ** 31 - 1),
+});
 export type TuningBudget = z.output<typeof TuningBudgetSchema>;
 
 /** What the update `steer` may change while a tuning runs. Trials that run are not touched, unless it is stopped `now`. */
 export const SteerSchema = z.strictObject({
-  trials: z.number().int().min(1).max(10_000).optional(),
+  trials: z.number().int().min(1).max(MOST_TRIALS).optional(),
   parallel: z.number().int().min(1).max(500).optional(),
   budget: TuningBudgetSchema.optional(),
   /** Null: no trial is stopped early any more. */
@@ -120,4 +134,49 @@ export interface TuningState {
   readonly best: { readonly trial: number; readonly value: number; readonly values: Readonly<Record<string, JsonValue>> } | null;
   readonly used: { readonly cpuSeconds: number; readonly gpuSeconds: number; readonly cost: number };
   readonly stopping: string | null;
+}
+
+/** What it takes a trial to go on, at shares of its training. */
+export const TrialLimitsSchema = z.object({
+  by: z.enum(['last', 'best']),
+  rungs: z.array(z.object({ fraction: z.number().gt(0).lt(1), limit: z.number().nullable() })).max(50),
+});
+
+/** Input of the stage `trial`. */
+export const TrialInputSchema = TrainInputSchema.extend({ validation: DatasetRefSchema, metric: MetricSchema, limits: TrialLimitsSchema.nullable() });
+
+export interface TrialOutput {
+  readonly kind: 'trial';
+  /** Null when it was stopped early. */
+  readonly candidate: CandidateRef | null;
+  readonly value: number | null;
+  readonly rungs: readonly { readonly fraction: number; readonly value: number }[];
+  readonly stoppedAt: number | null;
+}
+
+/** Input of the stage `tune`, which ends a tuning. */
+export const TuneInputSchema = z.object({
+  history: TuningHistorySchema.extend({ best: z.number().nullable() }),
+  /** Of the best trial. */
+  candidate: CandidateRefSchema.nullable(),
+  /** Why it ended before all its trials, if it did. */
+  cancelled: z.string().nullable(),
+});
+
+export interface TuneOutput {
+  readonly kind: 'tuned';
+  readonly best: CandidateRef;
+  /** Of the metric, on the validation rows. */
+  readonly value: number;
+  /** Number of the best trial, from 1. */
+  readonly trial: number;
+  /** What the search chose for it, by parameter. */
+  readonly values: Readonly<Record<string, JsonValue>>;
+  /** How many trials there were, and what became of them. */
+  readonly trials: number;
+  readonly completed: number;
+  readonly stopped: number;
+  readonly failed: number;
+  /** All trials (artifact, `millrace-tuning/1`). */
+  readonly history: string;
 }

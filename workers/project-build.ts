@@ -31,6 +31,7 @@ const SYSTEM_WORKFLOWS = [
   ['retraining', 'retraining'],
   ['stage', 'single-stage'],
   ['probe', 'undo-run'],
+  ['tuning', 'tuning'],
   ['undoRun', 'undo-run'],
 ] as const;
 const NAMES_OF_THE_ENGINE: ReadonlySet<string> = new Set(SYSTEM_WORKFLOWS.map(([name]) => name));

@@ -3,4 +3,5 @@ export { endpoint } from './endpoint.ts';
 export { monitor } from './monitor.ts';
 export { retraining } from './retraining.ts';
 export { stage } from './single-stage.ts';
+export { tuning } from './tuning.ts';
 export { probe, undoRun } from './undo-run.ts';

@@ -15,6 +15,8 @@ import { selectStage } from './select.ts';
 import { splitStage } from './split.ts';
 import { stepStage } from './step.ts';
 import { trainStage } from './train.ts';
+import { trialStage } from './trial.ts';
+import { tuneStage } from './tune.ts';
 import { trainingSetStage } from './training-set.ts';
 import { validateStage } from './validate.ts';
 
@@ -26,6 +28,8 @@ export const stages = {
   split: splitStage,
   fold: foldStage,
   train: trainStage,
+  trial: trialStage,
+  tune: tuneStage,
   select: selectStage,
   evaluate: evaluateStage,
   register: registerStage,

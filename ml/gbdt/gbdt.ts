@@ -1,8 +1,9 @@
 import { createHash } from 'node:crypto';
 import { setImmediate } from 'node:timers/promises';
 import { MillraceError, type Problem } from '../../contracts/errors.ts';
+import { weighRows } from '../class-weights.ts';
 import type { DenseMatrix } from '../matrix.ts';
-import type { LabelledRows, LearningTask, Trainer, TrainingContext, TrainingProgress } from '../trainer.ts';
+import type { LabelledRows, LearningTask, TrainedTrainer, Trainer, TrainingContext, TrainingProgress } from '../trainer.ts';
 import { BIN_SAMPLE_ROWS, BIN_SAMPLE_STREAM, findBounds, sampleRows } from './binning.ts';
 import { createCrew, type Crew } from './crew.ts';
 import { createGrower, type Grower } from './growth.ts';
@@ -13,8 +14,11 @@ import { toOnnxFragment } from './onnx.ts';
 import type { GbdtParameters } from './parameters.ts';
 import { rocAuc } from './roc-auc.ts';
 import { createSeededRandom } from './seeded-random.ts';
-import { BIN_BLOCK_ROWS, createTaskRunner, TASK, type FeatureColumns } from './tasks.ts';
+import { BIN_BLOCK_ROWS, createTaskRunner, type FeatureColumns, type SplitLimits, TASK } from './tasks.ts';
 import { type SharedMemory, wasmRuntime } from './wasm-runtime.ts';
+
+/** Bins are numbered in a byte, and missing values take one. */
+const MOST_CATEGORIES = 255;
 
 /** Sparse features with at most so many cells (400 MB) are spread out; more are refused. */
 const MOST_DENSE_CELLS = 100_000_000;
@@ -22,7 +26,7 @@ const MOST_DENSE_CELLS = 100_000_000;
 /** Below so many feature values, threads cost more than they bring. */
 const LEAST_VALUES_FOR_HELPERS = 200_000;
 
-const STATE_FORMAT = 'millrace-gbdt-1';
+const STATE_FORMAT = 'millrace-gbdt-2';
 
 /** What an interrupted training goes on from, besides its trees. */
 interface TrainingState {
@@ -51,12 +55,17 @@ interface TrainingState {
 export const gbdt: Trainer<GbdtParameters> = async (task, parameters, train, validation, context) => {
   const { model, history } = await trainGbdtModel(task, parameters, train, validation, context);
   return {
-    predict: (x) => toPredictions(model, scoreRows(model, toDense(x, MOST_DENSE_CELLS)), x.rows),
+    predict: predictionsOf(model),
     toOnnx: (input, prefix) => toOnnxFragment(model, input, prefix),
     importance: gainImportance(model),
     history,
   };
 };
+
+const predictionsOf =
+  (model: GbdtModel): TrainedTrainer['predict'] =>
+  (x) =>
+    toPredictions(model, scoreRows(model, toDense(x, MOST_DENSE_CELLS)), x.rows);
 
 /** The bare model of `gbdt`, and its history. */
 export async function trainGbdtModel(
@@ -67,11 +76,16 @@ export async function trainGbdtModel(
   context: TrainingContext,
 ): Promise<{ readonly model: GbdtModel; readonly history: readonly TrainingProgress[] }> {
   context.signal?.throwIfAborted();
-  checkParameters(task, parameters, validation);
+  if (parameters.classWeight !== 'none' && task.kind !== 'regression') {
+    const weights = weighRows(task, parameters.classWeight, train, task.kind === 'binary' ? 2 : task.classes);
+    return trainGbdtModel(task, { ...parameters, classWeight: 'none' }, { ...train, weights }, validation, context);
+  }
+  checkParameters(task, parameters, train, validation);
   checkRows(task, train, validation);
   const x = toDense(train.x, MOST_DENSE_CELLS);
   const xValidation = validation === undefined ? undefined : toDense(validation.x, MOST_DENSE_CELLS);
-  const { features, bounds } = findFeatureBounds(x, parameters.maxBins, context.seed);
+  const { features, bounds } = findFeatureBounds(x, parameters.maxBins, context.seed, train.categories);
+  const categorical = features.map((column) => (train.categories?.[column] ?? 0) > 0);
   const outputs = task.kind === 'multiclass' ? task.classes : 1;
   const allRows = x.rows + (xValidation?.rows ?? 0);
   const helpers = allRows * features.length * outputs < LEAST_VALUES_FOR_HELPERS ? 0 : Math.max(0, Math.floor(context.threads) - 1);
@@ -81,6 +95,7 @@ export async function trainGbdtModel(
     outputs,
     features,
     binCounts: bounds.map((b) => b.length),
+    categorical,
     leaves: Math.max(2, Math.min(parameters.leaves, x.rows)),
     threads: helpers + 1,
     classification: task.kind !== 'regression',
@@ -90,20 +105,20 @@ export async function trainGbdtModel(
   const module = compileKernels(layout.pages);
   const columns: FeatureColumns = { train: x.data, validation: xValidation?.data };
   const shared = x.data.buffer instanceof SharedArrayBuffer && (xValidation === undefined || xValidation.data.buffer instanceof SharedArrayBuffer);
-  const runner = createTaskRunner(memory, layout, bindKernels(module, memory), parameters, columns);
-  const { minDataInLeaf, minSumHessian, minGain, l2 } = parameters;
+  const limits: SplitLimits = { ...parameters, directions: directionsOf(parameters.monotone, features, train.names ?? []) };
+  const runner = createTaskRunner(memory, layout, bindKernels(module, memory), limits, columns);
   const crew = createCrew(runner, helpers, {
     memory,
     module,
     layout,
-    limits: { minDataInLeaf, minSumHessian, minGain, l2 },
+    limits,
     columns: shared ? columns : undefined,
   });
   try {
     writeInputs(memory, layout, bounds, train, validation);
     const blocks = Math.ceil(layout.rows / BIN_BLOCK_ROWS) + Math.ceil(layout.validationRows / BIN_BLOCK_ROWS);
     crew.run(TASK.bin, layout.groups.length * blocks, [], !shared);
-    const grower = createGrower(memory, layout, crew, parameters, bounds, helpers);
+    const grower = createGrower(memory, layout, crew, parameters, limits, bounds, helpers);
     return await boost({ task, parameters, train, validation, context, x, layout, memory, crew, grower, bounds });
   } finally {
     await crew.dismiss();
@@ -199,6 +214,10 @@ async function boost(run: Boosting): Promise<{ readonly model: GbdtModel; readon
   };
 
   const drawn = parameters.baggingFraction < 1 || parameters.featureFraction < 1;
+  const modelSoFar = (): GbdtModel => {
+    const kept = parameters.earlyStoppingRounds > 0 ? (treesAfterRound[bestRound(parameters, history)] ?? 0) : trees.length;
+    return { kind: task.kind, columns: x.columns, outputs, baseScores, trees: trees.slice(0, kept) };
+  };
   let exhausted = false;
   measure();
   for (let round = history.length; round < parameters.trees && !exhausted && !shouldStop(parameters, history); round += 1) {
@@ -220,12 +239,12 @@ async function boost(run: Boosting): Promise<{ readonly model: GbdtModel; readon
     history.push(progress);
     treesAfterRound.push(trees.length);
     context.onProgress?.(progress);
+    context.look?.(progress, () => ({ predict: predictionsOf(modelSoFar()) }));
     await context.checkpoint?.(round + 1, () =>
       encodeTrees({ format: STATE_FORMAT, fingerprint: fingerprint(), history, treesAfterRound } satisfies TrainingState, trees),
     );
   }
-  const kept = parameters.earlyStoppingRounds > 0 ? (treesAfterRound[bestRound(parameters, history)] ?? 0) : trees.length;
-  return { model: { kind: task.kind, columns: x.columns, outputs, baseScores, trees: trees.slice(0, kept) }, history };
+  return { model: modelSoFar(), history };
 }
 
 /** Index of the round with the best value of the watched metric; of equal ones the first. */
@@ -241,7 +260,7 @@ function shouldStop(parameters: GbdtParameters, history: readonly TrainingProgre
   return parameters.earlyStoppingRounds > 0 && history.length > 0 && history.length - 1 - bestRound(parameters, history) >= parameters.earlyStoppingRounds;
 }
 
-function checkParameters(task: LearningTask, parameters: GbdtParameters, validation: LabelledRows | undefined): void {
+function checkParameters(task: LearningTask, parameters: GbdtParameters, train: LabelledRows, validation: LabelledRows | undefined): void {
   const problems: Problem[] = [];
   if (parameters.earlyStoppingRounds > 0 && (validation === undefined || validation.x.rows === 0)) {
     problems.push({
@@ -251,6 +270,16 @@ function checkParameters(task: LearningTask, parameters: GbdtParameters, validat
       fix: 'set it to 0, or split off validation rows',
     });
   }
+  const names = train.names ?? [];
+  for (const [name, direction] of Object.entries(parameters.monotone)) {
+    const column = names.indexOf(name);
+    const problem = { path: `monotone.${name}`, found: String(direction) };
+    if (column < 0) problems.push({ ...problem, message: 'is no column of the matrix', fix: `use one of ${names.slice(0, 50).join(', ')}` });
+    else if ((train.categories?.[column] ?? 0) > 0) problems.push({ ...problem, message: 'categories have no order', fix: 'leave it out' });
+    if (task.kind === 'multiclass') problems.push({ ...problem, message: 'probabilities of several classes cannot all rise', fix: 'leave monotone out' });
+  }
+  if (parameters.classWeight !== 'none' && task.kind === 'regression')
+    problems.push({ path: 'classWeight', message: 'a regression has no classes', fix: 'leave it out' });
   if (parameters.metric === 'auc' && task.kind !== 'binary') {
     problems.push({ path: 'metric', message: 'auc is for a target of two classes', found: task.kind, fix: 'use loss' });
   }
@@ -269,6 +298,15 @@ function checkRows(task: LearningTask, train: LabelledRows, validation: Labelled
         found: String(set.x.columns),
         fix: `give ${train.x.columns} columns`,
       });
+    set.categories?.forEach((codes, column) => {
+      if (codes > MOST_CATEGORIES)
+        features.push({
+          path: set.names?.[column] ?? `column ${String(column)}`,
+          message: `gbdt tells at most ${String(MOST_CATEGORIES)} categories apart`,
+          found: String(codes),
+          fix: "give it maxCategories, or encode: 'target'",
+        });
+    });
     if (set.y.length !== set.x.rows) targets.push({ path: name, message: 'there must be one target a row', found: `${set.y.length} for ${set.x.rows} rows` });
     if (set.weights !== undefined) {
       if (set.weights.length !== set.x.rows)
@@ -303,13 +341,30 @@ function checkRows(task: LearningTask, train: LabelledRows, validation: Labelled
   }
 }
 
+/** For each used feature whether the output may only rise or fall in it; empty when nothing is bound. */
+function directionsOf(monotone: GbdtParameters['monotone'], features: readonly number[], names: readonly string[]): readonly number[] {
+  return Object.keys(monotone).length === 0 ? [] : features.map((column) => monotone[names[column] ?? ''] ?? 0);
+}
+
 /** The columns that can be split, and the bounds of their bins. */
-function findFeatureBounds(x: DenseMatrix, maxBins: number, seed: number): { readonly features: readonly number[]; readonly bounds: readonly Float32Array[] } {
+function findFeatureBounds(
+  x: DenseMatrix,
+  maxBins: number,
+  seed: number,
+  categories: LabelledRows['categories'],
+): { readonly features: readonly number[]; readonly bounds: readonly Float32Array[] } {
   const features: number[] = [];
   const bounds: Float32Array[] = [];
   const sample = sampleRows(x.rows, seed);
   const values = new Float32Array(Math.min(x.rows, BIN_SAMPLE_ROWS));
   for (let column = 0; column < x.columns; column += 1) {
+    const codes = categories?.[column] ?? 0;
+    if (codes > 0) {
+      // each code is a bin, those of no row in the training data included
+      features.push(column);
+      bounds.push(Float32Array.from({ length: codes }, (_, code) => (code === codes - 1 ? Number.POSITIVE_INFINITY : code + 0.5)));
+      continue;
+    }
     let missing = false;
     const start = column * x.rows;
     for (let i = 0; i < sample.length; i += 1) {
@@ -377,7 +432,9 @@ function findBaseScores(task: LearningTask, train: LabelledRows): Float32Array {
 }
 
 function findFingerprint({ task, parameters, train, validation, context, bounds, layout }: Boosting): string {
-  const hash = createHash('sha256').update(JSON.stringify([task, parameters, context.seed, layout.rows, layout.validationRows, layout.features]));
+  const hash = createHash('sha256').update(
+    JSON.stringify([task, parameters, context.seed, layout.rows, layout.validationRows, layout.features, layout.categorical]),
+  );
   const add = (array: Float32Array | Float64Array | undefined): void => {
     if (array !== undefined) hash.update(new Uint8Array(array.buffer, array.byteOffset, array.byteLength));
   };

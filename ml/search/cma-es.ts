@@ -1,5 +1,14 @@
 import { createRandom, hashIndex, type Random } from '../random.ts';
-import { type Direction, type Distribution, encodeValue, fromSearchRange, type Observation, searchRange, type SearchParameter, type TrialValues } from './parameters.ts';
+import {
+  type Direction,
+  type Distribution,
+  encodeValue,
+  fromSearchRange,
+  type Observation,
+  searchRange,
+  type SearchParameter,
+  type TrialValues,
+} from './parameters.ts';
 
 /**
  * CMA-ES (Hansen, "The CMA Evolution Strategy: A Tutorial", 2016) in the unit cube, with restarts that double the

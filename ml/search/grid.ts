@@ -20,7 +20,9 @@ export function gridTrials(parameters: readonly SearchParameter[], points: numbe
   let trials: TrialValues[] = [{}];
   for (const parameter of parameters) {
     const values = gridValues(parameter.distribution, points).map((value) => decodeValue(parameter.distribution, value));
-    trials = trials.flatMap((trial) => (isActive(parameter, trial) ? values.map((value) => ({ ...trial, [parameter.name]: value })) : [trial])).slice(0, MOST_POINTS);
+    trials = trials
+      .flatMap((trial) => (isActive(parameter, trial) ? values.map((value) => ({ ...trial, [parameter.name]: value })) : [trial]))
+      .slice(0, MOST_POINTS);
   }
   return [...shuffledIndices(trials.length, seed)].map((i) => trials[i] as TrialValues);
 }

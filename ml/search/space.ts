@@ -78,7 +78,8 @@ export function compileSpace(thing: TunedThing, search: SearchMethod): CompiledS
 export function probeTrials({ parameters }: CompiledSpace): readonly TrialValues[] {
   const complete = (fixed: TrialValues): TrialValues => {
     const values: Record<string, JsonValue> = {};
-    for (const parameter of parameters) if (isActive(parameter, values)) values[parameter.name] = fixed[parameter.name] ?? ends(parameter.distribution)[0] ?? null;
+    for (const parameter of parameters)
+      if (isActive(parameter, values)) values[parameter.name] = fixed[parameter.name] ?? ends(parameter.distribution)[0] ?? null;
     return values;
   };
   const probes = parameters.flatMap(({ name, distribution, when }) =>
@@ -118,14 +119,21 @@ function compileTrainers(compiling: Compiling, trainers: Readonly<Record<string,
 }
 
 /** One level of a space: its dimensions, constants and branches. `taken` are the paths that surrounding levels set. */
-function compileLevel(compiling: Compiling, space: Readonly<Record<string, unknown>>, when: SearchParameter['when'], prefix: string, taken: readonly string[]): void {
+function compileLevel(
+  compiling: Compiling,
+  space: Readonly<Record<string, unknown>>,
+  when: SearchParameter['when'],
+  prefix: string,
+  taken: readonly string[],
+): void {
   const { parameters, targets, problems } = compiling;
   const own = Object.entries(space).filter(([, entry]) => !isBranch(entry));
   const paths = [...taken, ...own.map(([path]) => path)];
   for (const [path, entry] of own) {
     const at = `space.${prefix}${path}`;
     const parts = path.split('.');
-    if (path === '' || parts.includes('') || parts.includes('__proto__')) problems.push({ path: at, message: 'is not a path of a parameter', found: show(path) });
+    if (path === '' || parts.includes('') || parts.includes('__proto__'))
+      problems.push({ path: at, message: 'is not a path of a parameter', found: show(path) });
     const clash = paths.find((other) => other !== path && (other.startsWith(`${path}.`) || path.startsWith(`${other}.`)));
     if (taken.includes(path) || clash !== undefined)
       problems.push({ path: at, message: `is set twice: ${clash ?? path} is set too`, fix: 'set each parameter in one place' });
@@ -149,7 +157,8 @@ function compileLevel(compiling: Compiling, space: Readonly<Record<string, unkno
     }
     addBranch(compiling, `${prefix}${name}`, Object.keys(entry.options), when, at);
     for (const [option, part] of Object.entries(entry.options)) {
-      if (!isRecord(part) || 'dimension' in part) problems.push({ path: `${at}.${option}`, message: 'must be a part of a space: parameters by their paths', found: show(part) });
+      if (!isRecord(part) || 'dimension' in part)
+        problems.push({ path: `${at}.${option}`, message: 'must be a part of a space: parameters by their paths', found: show(part) });
       else compileLevel(compiling, part, [...when, { parameter: `${prefix}${name}`, is: option }], `${prefix}${name}.${option}.`, paths);
     }
   }

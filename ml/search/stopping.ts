@@ -20,7 +20,8 @@ export interface TrialLimits {
 
 /** Where trials are looked at: for `asha` 1/η, 1/η² … down to the least, for `median` evenly between. */
 function rungsOf(rule: StopRule): readonly number[] {
-  if (rule.rule === 'median') return Array.from({ length: rule.rungs }, (_, i) => (i + 1) / (rule.rungs + 1)).filter((fraction) => fraction >= rule.leastFraction);
+  if (rule.rule === 'median')
+    return Array.from({ length: rule.rungs }, (_, i) => (i + 1) / (rule.rungs + 1)).filter((fraction) => fraction >= rule.leastFraction);
   const rungs: number[] = [];
   for (let fraction = 1 / rule.reduction; fraction >= rule.leastFraction - 1e-12 && rungs.length < 20; fraction /= rule.reduction) rungs.unshift(fraction);
   return rungs;

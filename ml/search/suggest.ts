@@ -38,9 +38,7 @@ export function suggestTrial({ parameters, search, seed, direction, trial, obser
   for (const parameter of parameters) {
     if (!isActive(parameter, values)) continue;
     const encoded =
-      search.method === 'tpe'
-        ? drawByTpe({ parameter, observations, pending, direction, settings, random })
-        : drawEvenly(parameter.distribution, random);
+      search.method === 'tpe' ? drawByTpe({ parameter, observations, pending, direction, settings, random }) : drawEvenly(parameter.distribution, random);
     values[parameter.name] = decodeValue(parameter.distribution, encoded);
   }
   return values;

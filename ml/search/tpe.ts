@@ -1,6 +1,15 @@
 import type { Random } from '../random.ts';
 import { normalLogDensity, normalMass } from './normal.ts';
-import { type Direction, type Distribution, encodeValue, fromSearchRange, type Observation, searchRange, type SearchParameter, type TrialValues } from './parameters.ts';
+import {
+  type Direction,
+  type Distribution,
+  encodeValue,
+  fromSearchRange,
+  type Observation,
+  searchRange,
+  type SearchParameter,
+  type TrialValues,
+} from './parameters.ts';
 import { drawEvenly } from './random-search.ts';
 
 /**

@@ -57,11 +57,15 @@ export const tunedChoice = definePipeline({ params: z.object(Settings) }, async 
 });
 
 /** A space that no trainer takes. */
-export const tunedWrongly = definePipeline({ params: z.object({ where: z.enum(['space', 'trainer', 'settings', 'failing']).default('space') }) }, async ({ where }) => {
-  const { train, validation } = await parts();
-  const common = { train, validation, target: 'late', features, metric: 'auc', trials: 30 } as const;
-  if (where === 'space') return tune(gbdt(), { ...common, space: { leaves: int(9, 3), learningRate: logUniform(0, 1), l2: choice([]), x: { dimension: 'normal' } } });
-  if (where === 'trainer') return tune(gbdt(), { ...common, space: { leaves: int(1, 10), depth: int(1, 3) } });
-  if (where === 'settings') return tune(gbdt(), { ...common, trials: 0, parallel: 0, scheduler: { rule: 'asha', reduction: 1 }, space: {} });
-  return tune(gbdt({ trees: 2 }), { ...common, features: { nothing: numeric() }, space: { leaves: int(2, 10) } });
-});
+export const tunedWrongly = definePipeline(
+  { params: z.object({ where: z.enum(['space', 'trainer', 'settings', 'failing']).default('space') }) },
+  async ({ where }) => {
+    const { train, validation } = await parts();
+    const common = { train, validation, target: 'late', features, metric: 'auc', trials: 30 } as const;
+    if (where === 'space')
+      return tune(gbdt(), { ...common, space: { leaves: int(9, 3), learningRate: logUniform(0, 1), l2: choice([]), x: { dimension: 'normal' } } });
+    if (where === 'trainer') return tune(gbdt(), { ...common, space: { leaves: int(1, 10), depth: int(1, 3) } });
+    if (where === 'settings') return tune(gbdt(), { ...common, trials: 0, parallel: 0, scheduler: { rule: 'asha', reduction: 1 }, space: {} });
+    return tune(gbdt({ trees: 2 }), { ...common, features: { nothing: numeric() }, space: { leaves: int(2, 10) } });
+  },
+);
