@@ -6,7 +6,7 @@ import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { runCommandLine } from '../../cli/program.ts';
 import { between, expectations, inSet } from '../../contracts/expectations.ts';
 import { SplitOptionsSchema } from '../../contracts/split.ts';
-import { ingestSource } from '../../data/ingest.ts';
+import { type IngestedDataset, ingestSource } from '../../data/ingest.ts';
 import { splitDataset } from '../../data/split.ts';
 import type { StoredDataset } from '../../data/dataset.ts';
 import { validateDataset } from '../../data/validate.ts';
@@ -46,7 +46,7 @@ async function recorded({ ref, manifest }: StoredDataset, kind: string, report: 
   return ref.id;
 }
 
-async function ingested(golden = false): Promise<StoredDataset & { readonly golden?: StoredDataset }> {
+async function ingested(golden = false): Promise<IngestedDataset> {
   const rows = Array.from({ length: 200 }, (_, i) =>
     [String(i), i % 2 === 0 ? 'north' : '<script>alert(1)</script>', String((i * 37) % 101), SECRET].join(','),
   );
@@ -124,7 +124,7 @@ describe('millrace datasets report', () => {
     const options = SplitOptionsSchema.parse({ by: 'random', seed: 1 });
     const { test, validation } = await splitDataset({ manifest: dataset.manifest, id, options, artifacts });
     const { golden } = await ingested(true);
-    if (golden === undefined) throw new Error('a golden set was expected');
+    if (golden === null) throw new Error('a golden set was expected');
     for (const [set, kind] of [
       [test, 'split'],
       [validation, 'split'],
