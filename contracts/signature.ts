@@ -39,6 +39,8 @@ export const PredictorSchema = z.object({
   onnxSizeBytes: z.number().int().nonnegative(),
   signature: SignatureSchema,
   trainer: z.object({ name: z.string(), parameters: z.unknown() }),
+  /** The predictor that its training went on from. */
+  from: Sha256Schema.optional(),
   /** Profile of the training split (artifact), which monitoring compares with. Null for a bare ONNX file. */
   trainingProfile: Sha256Schema.nullable(),
   /** Rows with the output the graph must give for them, to 1e-4; checked before a version gets traffic. */

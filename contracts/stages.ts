@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { CleanRuleSchema } from './clean-rules.ts';
-import { EvaluationOptionsShape, MetricSchema } from './evaluation.ts';
+import { EvaluationOptionsShape, MetricSchema, ThresholdRuleSchema } from './evaluation.ts';
 import { ExpectationsSchema } from './expectations.ts';
 import { FeaturesSchema } from './features.ts';
 import { NameSchema, Sha256Schema } from './ids.ts';
@@ -84,7 +84,13 @@ export const TrainInputSchema = z.object({
 export { METRICS, MetricSchema } from './evaluation.ts';
 export type { Metric };
 
-export const SelectInputSchema = z.object({ candidates: z.array(CandidateRefSchema).min(1).max(1000), on: DatasetRefSchema, metric: MetricSchema });
+export const SelectInputSchema = z.object({
+  candidates: z.array(CandidateRefSchema).min(1).max(1000),
+  on: DatasetRefSchema,
+  metric: MetricSchema,
+  /** Binary: each candidate is judged, and the winner answers, from the threshold that is best for this on these rows. Default: as trained. */
+  threshold: ThresholdRuleSchema.optional(),
+});
 
 export const EvaluateInputSchema = z.object({
   candidate: z.union([WinnerRefSchema, CandidateRefSchema]),

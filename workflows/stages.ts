@@ -8,6 +8,7 @@ import type { CandidateRef, DatasetRef, DeploymentRef, EvaluationRef, FoldsRef, 
 import type { RowTransform } from '../contracts/row-transforms.ts';
 import type { SourceInput } from '../contracts/source.ts';
 import type { FoldOptionsInput, SplitOptionsInput } from '../contracts/split.ts';
+import type { ThresholdRuleSchema } from '../contracts/evaluation.ts';
 import type { EvaluateInputSchema, IngestInputSchema, Metric, RolloutStrategy, TrainerSpec } from '../contracts/stages.ts';
 import { type Duration, durationMs } from './duration.ts';
 import { asStage, callStage, currentRun, openStage, runActivities, runStage, type StageOptions } from './run.ts';
@@ -99,6 +100,8 @@ export interface TrainOptions extends StageOptions {
   /** Default 0. */
   readonly seed?: number;
   readonly threads?: number;
+  /** Goes on from an earlier model of the trainer `linear`, with the same features and target, on these rows. */
+  readonly from?: CandidateRef | WinnerRef | VersionRef;
 }
 
 /** They hold all rows at once. */
@@ -106,7 +109,7 @@ const WITHOUT_BATCHES: ReadonlySet<string> = new Set(['gbdt', 'linear']);
 
 /** Trains one candidate: features fitted on the training rows and compiled, with the model, into one ONNX graph. */
 export function train(dataset: DatasetRef, options: TrainOptions): Promise<CandidateRef> {
-  const { trainer, target, features, validation, task = 'auto', sampleRows, validationRows, seed = 0, threads, ...stage } = options;
+  const { trainer, target, features, validation, task = 'auto', sampleRows, validationRows, seed = 0, threads, from, ...stage } = options;
   const batches = stage.onOutOfMemory?.findIndex((step) => typeof step !== 'string' && step.batch !== 1) ?? -1;
   if (batches >= 0 && WITHOUT_BATCHES.has(trainer.name)) {
     throw new MillraceError('INVALID_PARAMETERS', `The trainer ${trainer.name} has no batches that could be smaller.`, {
@@ -124,24 +127,40 @@ export function train(dataset: DatasetRef, options: TrainOptions): Promise<Candi
     ...(sampleRows ? { sampleRows } : {}),
     ...(validationRows ? { validationRows } : {}),
     ...(threads ? { threads } : {}),
+    ...(from ? { from: from.kind === 'winner' ? from.candidate.predictor : from.predictor } : {}),
   };
   return runStage('train', `train-${trainer.name}`, input, stage);
 }
 
-/** Picks the candidate that is best on the validation set. The test set is for the winner alone. */
+/**
+ * Picks the candidate that is best on the validation set. The test set is for the winner alone. With `threshold` (binary)
+ * each is judged, and the winner answers, from the probability on that is best for it on these rows: `'f1'`, `'accuracy'`,
+ * least `{ costs }`, or a target `{ precision }` or `{ recall }`.
+ *
+ * @throws ACCEPTANCE_FAILED where no threshold reaches the target.
+ */
 export function select(
   candidates: readonly CandidateRef[],
-  input: { readonly on: DatasetRef; readonly metric: Metric },
+  input: { readonly on: DatasetRef; readonly metric: Metric; readonly threshold?: z.input<typeof ThresholdRuleSchema> },
   options?: StageOptions,
 ): Promise<WinnerRef> {
   return runStage('select', 'select', { candidates, ...input }, options);
 }
 
-/** The champion of a model, as an acceptance rule's opponent. */
-export const champion = (model: string): { readonly champion: string } => ({ champion: model });
+/**
+ * The champion of a model, as an acceptance rule's opponent on the same rows. Alone: the candidate's figure must not be
+ * worse, be it by noise. `by`: better by at least this. `confidence`: a paired test must be so sure that it is better (by
+ * more than `by`). `notWorse`: a paired test must be sure (default 0.95) that it is not worse by more than this.
+ */
+export const champion = (
+  model: string,
+  more: { readonly by?: number; readonly confidence?: number; readonly notWorse?: number } = {},
+): { readonly champion: string; readonly by?: number; readonly confidence?: number; readonly notWorse?: number } => ({ champion: model, ...more });
 
 /**
- * Judges a candidate on rows that no training and no selection has seen.
+ * Judges a candidate on rows that no training and no selection has seen: metrics with intervals, curves, slices (worst
+ * first), your own figures, tests of behaviour, the champion on the same rows, importances. All of it stands in the
+ * evaluation's report; rules of `accept` and `tests` decide whether the run goes on, those of `accept.warn` only tell.
  *
  * @throws ACCEPTANCE_FAILED naming each rule with the value found.
  */
