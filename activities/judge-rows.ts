@@ -1,20 +1,28 @@
-import type { RawColumn, RawTable } from '../contracts/columns.ts';
+import type { RawTable } from '../contracts/columns.ts';
 import { MillraceError } from '../contracts/errors.ts';
-import { higherIsBetter } from '../ml/metrics.ts';
+import type { Signature } from '../contracts/signature.ts';
+import { positiveScores } from '../ml/evaluation/intervals.ts';
+import { createJudge, type JudgedTask } from '../ml/metrics.ts';
 import type { Scores } from '../ml/score.ts';
 import { encodeLike } from '../ml/target.ts';
-import { metricsFor } from '../ml/train-predictor.ts';
-import type { JudgedRows, ScoreJob, SliceMetric } from './compute-job.ts';
+import { bestThreshold } from '../ml/threshold.ts';
+import type { JudgedRows, ScoreJob } from './compute-job.ts';
 
-/** Slices smaller than this say too little to be listed. */
-const LEAST_SLICE_ROWS = 100;
-/** Of a column with many values the largest slices are judged, and the worst of them listed. */
-const JUDGED_SLICES = 200;
-const LISTED_SLICES = 50;
+/** Metrics of the scored rows. @throws TARGET_INVALID when a row's target is unknown to the model; INVALID_PARAMETERS where a threshold fits no task */
+export function judgeRows({ signature, targetType, threshold: rule }: ScoreJob, table: RawTable, scores: Scores): JudgedRows {
+  const { task, y } = targetsOf(signature, targetType, table);
+  const answers = Float64Array.from(scores.values);
+  if (rule !== null && task.kind !== 'binary') {
+    throw new MillraceError('INVALID_PARAMETERS', 'Only a binary model has a threshold.', {
+      problems: [{ path: 'select.threshold', message: 'does not fit the task', found: task.kind, fix: 'Leave it out.' }],
+    });
+  }
+  const threshold = rule === null ? null : bestThreshold(y, positiveScores(answers), rule);
+  return { rows: y.length, threshold, metrics: createJudge(task, y, answers, threshold?.threshold ?? signature.threshold).values() };
+}
 
-/** Metrics of the scored rows, over all of them and by slice. @throws TARGET_INVALID when a row's target is unknown to the model */
-export function judgeRows({ signature, targetType, slices }: ScoreJob, table: RawTable, scores: Scores): JudgedRows {
-  const { task, threshold } = signature;
+/** The rows' targets as the model knows them: class indices, or values. @throws TARGET_INVALID, COLUMN_MISSING, MODEL_INVALID */
+export function targetsOf({ task }: Signature, targetType: ScoreJob['targetType'], table: RawTable): { readonly task: JudgedTask; readonly y: Float64Array } {
   if (task.kind === 'raw')
     throw new MillraceError('MODEL_INVALID', 'A bare ONNX file has no target to be judged by.', { fix: 'Register it without evaluation.' });
   const target = table.columns.get(task.target);
@@ -27,50 +35,5 @@ export function judgeRows({ signature, targetType, slices }: ScoreJob, table: Ra
       problems: [{ path: 'target', column: task.target, message: classes ? `must be one of ${classes.join(', ')}` : 'must be a number' }],
     });
   }
-  const output = Float64Array.from(scores.values);
-  const learning = task.kind === 'multiclass' ? ({ kind: 'multiclass', classes: task.classes.length } as const) : ({ kind: task.kind } as const);
-  const metricsOf = (rows?: readonly number[]): Readonly<Record<string, number>> =>
-    metricsFor(learning, pick(y, 1, rows), pick(output, scores.outputs, rows), threshold);
-  return {
-    rows: y.length,
-    metrics: metricsOf(),
-    slices: slices.map(({ column, metric }) => {
-      const values = table.columns.get(column);
-      return { column, metric, values: values ? worstSlices(values, table.rows, metric, (rows) => metricsOf(rows)[metric] ?? Number.NaN) : [] };
-    }),
-  };
-}
-
-function pick(values: Float64Array, width: number, rows: readonly number[] | undefined): Float64Array {
-  if (!rows) return values;
-  const picked = new Float64Array(rows.length * width);
-  rows.forEach((row, i) => {
-    picked.set(values.subarray(row * width, (row + 1) * width), i * width);
-  });
-  return picked;
-}
-
-function worstSlices(column: RawColumn, rows: number, metric: string, judge: (rows: readonly number[]) => number): SliceMetric[] {
-  const rowsOf = new Map<string, number[]>();
-  for (let row = 0; row < rows; row++) {
-    const text = valueText(column, row);
-    const slice = rowsOf.get(text);
-    if (slice) slice.push(row);
-    else rowsOf.set(text, [row]);
-  }
-  return [...rowsOf]
-    .filter(([, slice]) => slice.length >= LEAST_SLICE_ROWS)
-    .sort((a, b) => b[1].length - a[1].length)
-    .slice(0, JUDGED_SLICES)
-    .map(([value, slice]) => ({ value, rows: slice.length, metric: judge(slice) }))
-    .filter((slice) => Number.isFinite(slice.metric))
-    .sort((a, b) => (higherIsBetter(metric) ? a.metric - b.metric : b.metric - a.metric))
-    .slice(0, LISTED_SLICES);
-}
-
-function valueText(column: RawColumn, row: number): string {
-  if (column.kind === 'string') return column.dictionary[column.codes[row] ?? -1] ?? 'null';
-  const value = column.values[row] ?? Number.NaN;
-  if (Number.isNaN(value)) return 'null';
-  return column.kind === 'timestamp' ? new Date(value).toISOString() : String(value);
+  return { task: task.kind === 'multiclass' ? { kind: 'multiclass', classes: task.classes.length } : { kind: task.kind }, y };
 }

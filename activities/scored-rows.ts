@@ -2,15 +2,22 @@ import { MillraceError } from '../contracts/errors.ts';
 import type { DatasetRef } from '../contracts/references.ts';
 import { type Predictor, PredictorSchema } from '../contracts/signature.ts';
 import { datasetFiles, loadManifest, pickColumns } from '../data/dataset.ts';
-import { compute, type JudgedRows, type ScoreJob } from './compute-job.ts';
+import type { ThresholdRule } from '../ml/threshold.ts';
+import { compute, type JudgedRows } from './compute-job.ts';
 import type { StageContext } from './stage-definition.ts';
 
 export async function loadPredictor(deps: StageContext['deps'], id: string): Promise<Predictor> {
   return PredictorSchema.parse(await deps.artifacts.getJson(id));
 }
 
-/** Scores every row of the dataset in a worker thread and says what the answers are worth. */
-export async function judge(context: StageContext, predictorId: string, on: DatasetRef, slices: ScoreJob['slices'], what: string): Promise<JudgedRows> {
+/** Scores every row of the dataset in a worker thread and says what the answers are worth, from a threshold that is chosen for them if a rule is given. */
+export async function judge(
+  context: StageContext,
+  predictorId: string,
+  on: DatasetRef,
+  what: string,
+  threshold: ThresholdRule | null = null,
+): Promise<JudgedRows> {
   const { deps, signal, progress, call } = context;
   const predictor = await loadPredictor(deps, predictorId);
   const { signature } = predictor;
@@ -19,9 +26,7 @@ export async function judge(context: StageContext, predictorId: string, on: Data
   }
   const { target } = signature.task;
   const manifest = await loadManifest(deps.artifacts, on);
-  const wanted = [
-    ...new Set([...signature.graph.numbers, ...signature.graph.dates, ...signature.graph.strings, target, ...slices.map(({ column }) => column)]),
-  ];
+  const wanted = [...new Set([...signature.graph.numbers, ...signature.graph.dates, ...signature.graph.strings, target])];
   pickColumns(manifest.columns, wanted);
   const files = await datasetFiles(deps.artifacts, manifest);
   return compute<JudgedRows>(
@@ -32,7 +37,7 @@ export async function judge(context: StageContext, predictorId: string, on: Data
       onnx: await deps.artifacts.pathOf(predictor.onnx),
       signature,
       targetType: manifest.columns.find((column) => column.name === target)?.type ?? null,
-      slices,
+      threshold,
     },
     {
       signal,

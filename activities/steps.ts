@@ -54,7 +54,26 @@ type StepRun =
       readonly kind: 'rows';
       readonly run: (parameters: never, context: RowsContext) => Iterable<SourceRow> | AsyncIterable<SourceRow>;
       readonly types: Readonly<Record<string, ColumnType>>;
+    }
+  | {
+      readonly kind: 'metric';
+      readonly run: (
+        rows: Iterable<EvaluatedRow>,
+        parameters: never,
+        context: StepContext,
+      ) => Readonly<Record<string, number>> | Promise<Readonly<Record<string, number>>>;
     };
+
+/** A row that a model has answered: its target, the answer, and the columns that were asked for. Times are ISO texts. */
+export interface EvaluatedRow {
+  /** Text of the class, or the value. */
+  readonly target: string | number | null;
+  /** What the model answers: the text of a class, or a value. */
+  readonly prediction: string | number | null;
+  /** Probability of the positive class (of several classes: of the answered one), or the value. */
+  readonly score: number;
+  readonly [column: string]: string | number | null;
+}
 
 /** What a step that yields rows is told. */
 export interface RowsContext extends StepContext {
@@ -70,6 +89,13 @@ export interface RowsStep<Parameters> {
   readonly [STEP]: StepRun;
   /** Never set: carries the types. */
   readonly types?: { readonly rows: (parameters: Parameters) => void };
+}
+
+/** A step that turns judged rows into figures, through `businessMetrics<typeof mySteps>()`. */
+export interface MetricStep<Parameters> {
+  readonly [STEP]: StepRun;
+  /** Never set: carries the types. */
+  readonly types?: { readonly metric: (parameters: Parameters) => void };
 }
 
 /** A step as the workflow calls it, through `steps<typeof mySteps>()`. */
@@ -121,6 +147,22 @@ export function rowsStep<Parameters extends object = Record<string, never>>(
   options: { readonly types?: Readonly<Record<string, ColumnType>> } = {},
 ): RowsStep<Parameters> {
   return { [STEP]: { kind: 'rows', run, types: options.types ?? {} } };
+}
+
+/**
+ * Figures of your own for an evaluation: gets every judged row, one by one, and gives an object of numbers. They stand in
+ * the report as `business.NAME`, and acceptance rules may bound them.
+ *
+ * @example export const profit = metricStep((rows, { perCall }: { perCall: number }) => { let total = 0; for (const row of rows) …; return { profit: total }; });
+ */
+export function metricStep<Parameters extends object = Record<string, never>>(
+  run: (
+    rows: Iterable<EvaluatedRow>,
+    parameters: Parameters,
+    context: StepContext,
+  ) => Readonly<Record<string, number>> | Promise<Readonly<Record<string, number>>>,
+): MetricStep<Parameters> {
+  return { [STEP]: { kind: 'metric', run } };
 }
 
 export function isStep(value: unknown): value is Step<readonly unknown[], unknown> {

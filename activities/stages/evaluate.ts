@@ -1,96 +1,160 @@
-import { MillraceError, type Problem } from '../../contracts/errors.ts';
+import { projectHashKey } from '../../config/hash-key.ts';
+import { MillraceError } from '../../contracts/errors.ts';
+import { type Accept, type EvaluationReport, EvaluationReportSchema, ExplainOptionsSchema, ImportanceOptionsSchema } from '../../contracts/evaluation.ts';
+import { metricDefinition } from '../../contracts/metrics.ts';
 import type { EvaluationRef } from '../../contracts/references.ts';
+import type { Predictor } from '../../contracts/signature.ts';
 import { EvaluateInputSchema, type Metric } from '../../contracts/stages.ts';
-import { higherIsBetter } from '../../ml/metrics.ts';
-import { judge, loadPredictor } from '../scored-rows.ts';
-import { defineStage } from '../stage-definition.ts';
+import { datasetFiles, loadManifest, pickColumns } from '../../data/dataset.ts';
+import { DEFAULT_CONFIDENCE, verdictOf } from '../acceptance.ts';
+import { compute } from '../compute-job.ts';
+import type { EvaluatedRows, ScoredModel } from '../evaluate-job.ts';
+import { loadPredictor } from '../scored-rows.ts';
+import { defineStage, type StageContext } from '../stage-definition.ts';
 
-/** Judges the chosen candidate on the test set: metrics, slices, acceptance rules, the champion on the same rows. */
+/** Judges the chosen candidate on the test set: metrics, slices, behaviour, acceptance rules, the champion on the same rows. */
 export const evaluateStage = defineStage({
   input: EvaluateInputSchema,
   cacheable: true,
-  fingerprint: async ({ accept }, _call, { store }) => ({
+  fingerprint: async ({ accept, business }, call, { store, builds }) => ({
     champion: accept.beats ? ((await store.models.champion(accept.beats.champion))?.predictor ?? null) : null,
+    ...(business.length === 0
+      ? {}
+      : { business: await Promise.all(business.map(async ({ pipeline, step }) => (await builds.pipeline(call.buildId, pipeline))?.steps[step] ?? 'unknown')) }),
   }),
-  run: async ({ candidate: given, on, slices, accept, metric }, context) => {
+  run: async (input, context) => {
+    const { candidate: given, on, accept } = input;
     const { deps } = context;
     const candidate = given.kind === 'winner' ? given.candidate : given;
-    const { signature } = await loadPredictor(deps, candidate.predictor);
-    const main: Metric = metric ?? (given.kind === 'winner' ? (given.metric as Metric) : signature.task.kind === 'regression' ? 'rmse' : 'logLoss');
-    const judged = await judge(
-      context,
-      candidate.predictor,
-      on,
-      slices.map((column) => ({ column, metric: main })),
-      'test set',
-    );
-    const { metrics } = judged;
-
+    const predictor = await loadPredictor(deps, candidate.predictor);
+    const { task } = predictor.signature;
+    const metric: Metric = input.metric ?? (given.kind === 'winner' ? (given.metric as Metric) : task.kind === 'regression' ? 'rmse' : 'logLoss');
     const champion = accept.beats ? await deps.store.models.champion(accept.beats.champion) : null;
-    const championMetrics =
-      champion && champion.predictor !== candidate.predictor ? (await judge(context, champion.predictor, on, [], 'champion')).metrics : null;
-    const problems = [
-      ...Object.entries(accept.atLeast).flatMap(([name, bound]) => rule(metrics, name, bound, 'at least', (value) => value >= bound)),
-      ...Object.entries(accept.atMost).flatMap(([name, bound]) => rule(metrics, name, bound, 'at most', (value) => value <= bound)),
-      ...(championMetrics && champion ? beats(metrics, championMetrics, main, champion.version) : []),
-    ];
-    const report = await deps.artifacts.putJson({
-      format: 'millrace-evaluation/1',
+    const isChampion = champion?.predictor === candidate.predictor;
+    const opponent = champion && !isChampion ? await loadPredictor(deps, champion.predictor) : null;
+    const { champion: against, ...told } = await evaluated(input, metric, predictor, opponent, context);
+
+    const found = { ...told, metric, isChampion, champion: champion && against ? { model: champion.model, version: champion.version, ...against } : null };
+    const { problems, warnings } = verdictOf(accept, found);
+    const { isChampion: _, ...parts } = found;
+    const report: EvaluationReport = {
+      format: 'millrace-evaluation/2',
       predictor: candidate.predictor,
       on: on.id,
-      rows: judged.rows,
-      metrics: finite(metrics),
-      champion: championMetrics && champion ? { model: champion.model, version: champion.version, metrics: finite(championMetrics) } : null,
-      slices: judged.slices,
+      confidence: input.intervals === false ? null : input.intervals.confidence,
+      ...parts,
       accepted: problems.length === 0,
-      problems,
-    });
+      problems: problems.map((problem) => ({ ...problem })),
+      warnings: warnings.map((problem) => ({ ...problem })),
+    };
+    const stored = await deps.artifacts.putJson(EvaluationReportSchema.parse(report));
     if (problems.length > 0)
       throw new MillraceError(
         'ACCEPTANCE_FAILED',
         `The ${candidate.trainer} candidate does not meet ${problems.length === 1 ? 'an acceptance rule' : `${String(problems.length)} acceptance rules`}.`,
         { problems },
       );
-    const output: EvaluationRef = { kind: 'evaluation', candidate, metrics: finite(metrics), report: report.sha256 };
-    const against = championMetrics && champion ? `, champion ${(championMetrics[main] ?? Number.NaN).toFixed(4)}` : accept.beats ? ', no champion yet' : '';
+    const metrics = { ...told.metrics, ...Object.fromEntries(Object.entries(told.business).map(([name, value]) => [`business.${name}`, value])) };
+    const output: EvaluationRef = { kind: 'evaluation', candidate, metrics, report: stored.sha256 };
     return {
       output,
-      summary: `${main} ${(metrics[main] ?? Number.NaN).toFixed(4)} on ${judged.rows.toLocaleString('en')} rows${against}`,
-      metrics: Object.entries(metrics).map(([key, value]) => ({ key: `test.${key}`, value })),
-      artifacts: [{ sha256: report.sha256, sizeBytes: report.sizeBytes, kind: 'evaluation' }],
+      summary: summaryOf(report, accept),
+      metrics: [
+        ...Object.entries(metrics).map(([key, value]) => ({ key: `test.${key}`, value })),
+        ...Object.entries(told.intervals).flatMap(([key, { low, high }]) => [
+          { key: `interval.${key}.low`, value: low },
+          { key: `interval.${key}.high`, value: high },
+        ]),
+      ],
+      artifacts: [{ sha256: stored.sha256, sizeBytes: stored.sizeBytes, kind: 'evaluation' }],
     };
   },
 });
 
-function rule(metrics: Readonly<Record<string, number>>, name: string, bound: number, word: string, holds: (value: number) => boolean): Problem[] {
-  const value = metrics[name];
-  if (value === undefined) return [{ path: `accept.${name}`, message: `is no metric of this task; there are ${Object.keys(metrics).join(', ')}` }];
-  return holds(value)
-    ? []
-    : [
-        {
-          path: `accept.${name}`,
-          message: `must be ${word} ${String(bound)}`,
-          found: value.toFixed(6),
-          fix: `It is off by ${Math.abs(value - bound).toFixed(6)}.`,
-        },
-      ];
+type Input = (typeof EvaluateInputSchema)['_output'];
+
+/** The rows scored and judged in a computing thread. */
+async function evaluated(input: Input, metric: string, predictor: Predictor, opponent: Predictor | null, context: StageContext): Promise<EvaluatedRows> {
+  const { deps, call, signal, progress } = context;
+  const { signature } = predictor;
+  const { task } = signature;
+  if (task.kind === 'raw') {
+    throw new MillraceError('MODEL_INVALID', 'A bare ONNX file has no target to be judged by.', { fix: 'Register it without evaluation.' });
+  }
+  const manifest = await loadManifest(deps.artifacts, input.on);
+  const slices = input.slices.map((by) => (typeof by === 'string' ? [by] : [...by]));
+  const reads = (of: Predictor): readonly string[] => [...of.signature.graph.numbers, ...of.signature.graph.dates, ...of.signature.graph.strings];
+  const columns = [
+    ...new Set([
+      ...reads(predictor),
+      ...(opponent === null ? [] : reads(opponent)),
+      task.target,
+      ...(opponent !== null && opponent.signature.task.kind !== 'raw' ? [opponent.signature.task.target] : []),
+      ...slices.flat(),
+      ...(input.group === undefined ? [] : [input.group]),
+      ...input.business.flatMap((call) => call.columns),
+    ]),
+  ];
+  pickColumns(manifest.columns, columns);
+  const model = async ({ onnx, signature }: Predictor): Promise<ScoredModel> => ({ onnx: await deps.artifacts.pathOf(onnx), signature });
+  const rules = [input.accept, ...(input.accept.warn ? [input.accept.warn] : [])].flatMap(({ slices: bounds }) =>
+    bounds ? [bounds.atLeast, bounds.atMost] : [],
+  );
+  return compute<EvaluatedRows>(
+    {
+      kind: 'evaluate',
+      files: (await datasetFiles(deps.artifacts, manifest)).map((file) => file.path),
+      columns,
+      candidate: await model(predictor),
+      champion: opponent === null ? null : await model(opponent),
+      targetType: manifest.columns.find((column) => column.name === task.target)?.type ?? null,
+      metric,
+      sliceMetrics: [...new Set(rules.flatMap((bounds) => Object.keys(bounds)))],
+      slices,
+      leastSliceRows: input.leastSliceRows,
+      intervals: input.intervals === false ? null : input.intervals,
+      confidence: input.accept.beats?.confidence ?? DEFAULT_CONFIDENCE,
+      group: input.group ?? null,
+      business: await Promise.all(
+        input.business.map(async ({ pipeline, step, parameters, columns }) => ({
+          module: await deps.builds.stepModule(call.buildId, pipeline, step),
+          step,
+          parameters,
+          columns,
+        })),
+      ),
+      tests: input.tests,
+      importance: chosen(input.importance, ImportanceOptionsSchema.parse({})),
+      explain: chosen(input.explain, ExplainOptionsSchema.parse({})),
+      runId: call.runId,
+      pipeline: call.pipeline,
+      hashKey: projectHashKey(deps.config.home),
+    },
+    {
+      signal,
+      heapMib: deps.config.pools[call.pool]?.heapMib,
+      progress,
+      log: (message) => {
+        deps.log('error', `evaluating for ${call.stage}`, { run: call.runId, error: message });
+      },
+    },
+  );
 }
 
-function beats(mine: Readonly<Record<string, number>>, champions: Readonly<Record<string, number>>, metric: string, version: number): Problem[] {
-  const [a, b] = [mine[metric] ?? Number.NaN, champions[metric] ?? Number.NaN];
-  const holds = higherIsBetter(metric) ? a >= b : a <= b;
-  return holds
-    ? []
-    : [
-        {
-          path: 'accept.beats',
-          message: `must not be worse than the champion (version ${String(version)}) in ${metric}, which has ${b.toFixed(6)} on the same rows`,
-          found: a.toFixed(6),
-        },
-      ];
-}
+const chosen = <T>(given: boolean | T, whole: T): T | null => (given === true ? whole : given === false ? null : given);
 
-/** JSON has no NaN: a metric that has no value (one class in the rows) is left out. */
-const finite = (metrics: Readonly<Record<string, number>>): Record<string, number> =>
-  Object.fromEntries(Object.entries(metrics).filter(([, value]) => Number.isFinite(value)));
+/** `auc 0.7012 (0.6951 to 0.7070) on 1,000 rows, champion 0.6900 (+0.0112, p 0.031)`. */
+function summaryOf({ metric, metrics, intervals, rows, champion, warnings }: EvaluationReport, { beats }: Accept): string {
+  const figure = (value: number | undefined): string => (value ?? Number.NaN).toFixed(4);
+  const interval = intervals[metric];
+  const range = interval ? ` (${figure(interval.low)} to ${figure(interval.high)})` : '';
+  const test = champion?.comparison
+    ? ` (${champion.comparison.improvement < 0 ? 'worse' : 'better'} by ${figure(Math.abs(champion.comparison.improvement))}, p ${champion.comparison.pValue.toPrecision(2)})`
+    : '';
+  const against = champion ? `, champion ${figure(champion.metrics[metric])}${test}` : beats ? ', no champion yet' : '';
+  const told =
+    warnings.length === 0
+      ? ''
+      : `, ${String(warnings.length)} ${warnings.length === 1 ? 'warning' : 'warnings'}: ${warnings.map(({ path }) => path).join(', ')}`;
+  return `${metricDefinition(metric) ? metric : 'metric'} ${figure(metrics[metric])}${range} on ${rows.toLocaleString('en')} rows${against}${told}`;
+}

@@ -32,6 +32,10 @@ export const stepStage = defineStage({
     }
     if (user.kind === 'rows')
       throw new MillraceError('USAGE', `The step ${step} is a source.`, { fix: `Ingest it: ingest({ source: rows<typeof mySteps>().${step}({ … }) }).` });
+    if (user.kind === 'metric')
+      throw new MillraceError('USAGE', `The step ${step} turns judged rows into figures.`, {
+        fix: `Give it to an evaluation: evaluate(candidate, { business: [businessMetrics<typeof mySteps>().${step}({ … })] }).`,
+      });
     const dataset = DatasetRefSchema.safeParse(args[0]);
     const parameters = ParametersSchema.safeParse(args[1] ?? {});
     if (!dataset.success || !parameters.success) {

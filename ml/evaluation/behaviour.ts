@@ -62,7 +62,7 @@ function misfit(test: BehaviourTest, index: number, { signature, table }: Behavi
   const classes = classesOf(signature);
   const classList = (): string => (classes.length === 0 ? 'none: it is a regression' : classes.join(', '));
   if (test.kind === 'mustPass') {
-    return test.rows.flatMap(({ answer, between }, row) => {
+    return test.rows.flatMap(({ answer, between }, row): Problem[] => {
       const at = `${path}.rows[${row}]`;
       if (answer === undefined && between === undefined) return [{ path: at, message: 'must state an answer or a range', fix: 'Give `answer` or `between`.' }];
       return answer !== undefined && !classes.includes(answer)

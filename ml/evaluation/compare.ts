@@ -1,6 +1,7 @@
 import { higherIsBetter, createJudge } from '../metrics.ts';
 import { delong } from './delong.ts';
 import { type JudgedAnswers, positiveScores } from './intervals.ts';
+import type { Judge } from './judge.ts';
 import { mostProbable } from './multiclass.ts';
 import { fairCoinsAtMost, normalQuantile, normalTail, quantileOf } from './normal.ts';
 import { rowResampler, strataOf } from './resample.ts';
@@ -104,17 +105,27 @@ function byMcnemar(mine: JudgedAnswers, theirs: JudgedAnswers, { confidence }: C
   };
 }
 
-function byBootstrap(metric: string, mine: JudgedAnswers, theirs: JudgedAnswers, { confidence, replicates, seed }: CompareOptions): PairedComparison {
-  const rows = mine.y.length;
-  const judges = [mine, theirs].map(({ task, y, answers, threshold }) => createJudge(task, y, answers, threshold));
+function byBootstrap(metric: string, mine: JudgedAnswers, theirs: JudgedAnswers, options: CompareOptions): PairedComparison {
+  const [a, b] = [mine, theirs].map(({ task, y, answers, threshold }) => createJudge(task, y, answers, threshold)) as [Judge, Judge];
+  const classes = mine.task.kind === 'regression' ? undefined : mine.task.kind === 'binary' ? 2 : mine.task.classes;
+  return compareJudges(metric, a, b, strataOf(mine.y, classes), options);
+}
+
+/** Compares what two judges find, by resampling what they judge (rows, or groups of rows) alike for both. */
+export function compareJudges(
+  metric: string,
+  mine: Judge,
+  theirs: Judge,
+  strata: readonly Uint32Array[],
+  { confidence, replicates, seed }: CompareOptions,
+): PairedComparison {
   const ahead = higherIsBetter(metric);
   const difference = (weights?: Float64Array): number => {
-    const [a, b] = judges.map((judge) => judge.values([metric], weights)[metric] ?? Number.NaN);
-    return ahead ? (a ?? Number.NaN) - (b ?? Number.NaN) : (b ?? Number.NaN) - (a ?? Number.NaN);
+    const [a, b] = [mine, theirs].map((judge) => judge.values([metric], weights)[metric] ?? Number.NaN) as [number, number];
+    return ahead ? a - b : b - a;
   };
-  const classes = mine.task.kind === 'regression' ? undefined : mine.task.kind === 'binary' ? 2 : mine.task.classes;
-  const draw = rowResampler(strataOf(mine.y, classes), rows, seed);
-  const count = Math.max(Math.min(replicates, LEAST_REPLICATES), Math.min(replicates, Math.floor(MOST_DRAWN / rows)));
+  const draw = rowResampler(strata, mine.rows, seed);
+  const count = Math.max(Math.min(replicates, LEAST_REPLICATES), Math.min(replicates, Math.floor(MOST_DRAWN / mine.rows)));
   const drawn = Float64Array.from({ length: count }, () => difference(draw()))
     .filter(Number.isFinite)
     .sort();
