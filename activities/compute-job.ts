@@ -8,6 +8,7 @@ import type { Predictor, Signature } from '../contracts/signature.ts';
 import type { TrainerSpec } from '../contracts/stages.ts';
 import type { Direction, RungValue } from '../ml/search/parameters.ts';
 import type { TrialLimits } from '../ml/search/stopping.ts';
+import type { ChosenThreshold, ThresholdRule } from '../ml/threshold.ts';
 import type { TrainedPredictor } from '../ml/train-predictor.ts';
 import type { EvaluateJob } from './evaluate-job.ts';
 
@@ -34,7 +35,7 @@ export interface TrainJob {
   readonly rawColumns: readonly Column[];
   readonly checkpointEveryMs: number;
   /** Path of the ONNX file that training goes on from, and what it answers. */
-  readonly from: { readonly onnx: string; readonly task: Signature['task'] } | null;
+  readonly from?: { readonly onnx: string; readonly task: Signature['task'] } | null;
   /** Looks at the training on its way, and ends it where it is worse than others were. Needs validation rows. */
   readonly rungs: JobRungs | null;
 }
@@ -67,11 +68,15 @@ export interface ScoreJob {
   readonly onnx: string;
   readonly signature: Signature;
   readonly targetType: ColumnType | null;
+  /** Of a binary task: the threshold is chosen for this on the rows, before they are judged. */
+  readonly threshold: ThresholdRule | null;
 }
 
 /** What a predictor's answers to a dataset's rows are worth. */
 export interface JudgedRows {
   readonly rows: number;
+  /** Null where none was to be chosen. */
+  readonly threshold: ChosenThreshold | null;
   readonly metrics: Readonly<Record<string, number>>;
 }
 

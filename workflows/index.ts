@@ -17,6 +17,7 @@ export {
   trim,
   upperCase,
 } from '../contracts/clean-rules.ts';
+export { direction, invariance, mustPass } from '../contracts/behaviour-tests.ts';
 export { MillraceError } from '../contracts/errors.ts';
 export * from '../contracts/expectations.ts';
 export { categorical, cross, datetime, type Features, numeric, passthrough, text } from '../contracts/features.ts';
@@ -36,6 +37,7 @@ export { call, col, drop, hashed, keep, type RowTransform, rename, set } from '.
 export type { Purpose } from '../contracts/run.ts';
 export { choice, int, logUniform, type SearchSpace, uniform } from '../contracts/search-space.ts';
 export { predictions, SourceSchema } from '../contracts/source.ts';
+export { businessMetrics } from './business-metrics.ts';
 export { approval, type ApprovalOptions } from './approval.ts';
 export { definePipeline, type Pipeline, type PipelineOptions } from './define-pipeline.ts';
 export { type Duration, durationMs } from './duration.ts';
