@@ -66,13 +66,14 @@ export const CategoricalFeatureSchema = z.lazy(() =>
   z.object({
     kind: z.literal('categorical'),
     /**
-     * `target` is the smoothed mean of the target, fitted out of fold for the training rows. `hash` has no list of
+     * `native` is for gbdt, which splits by sets of categories, at most 254; `auto` is that there (`ordinal`, by the target's
+     * mean, for more), and one-hot elsewhere. `target` is the smoothed mean of the target, fitted out of fold for the training rows. `hash` has no list of
      * categories: MurmurHash3 of the value modulo `buckets` says which of so many columns is 1; a missing value is none.
      */
-    encode: z.enum(['auto', 'oneHot', 'ordinal', 'frequency', 'target', 'hash']).default('auto'),
+    encode: z.enum(['auto', 'native', 'oneHot', 'ordinal', 'frequency', 'target', 'hash']).default('auto'),
     /** Categories seen less often than this in training fall together with unknown ones. */
     minCount: z.number().int().min(1).default(10),
-    /** The most frequent are kept. Default 1,000 for ordinal, frequency and target, 100 for one-hot. */
+    /** The most frequent are kept. Default 254 for native, 1,000 for ordinal, frequency and target, 100 for one-hot. */
     maxCategories: z.number().int().min(2).max(100_000).optional(),
     /** Columns of `hash`. Default 256. */
     buckets,
@@ -134,7 +135,7 @@ export const CrossFeatureSchema = z.lazy(() =>
       .min(2)
       .max(4),
     /** As `categorical`'s. */
-    encode: z.enum(['auto', 'oneHot', 'ordinal', 'frequency', 'target', 'hash']).default('auto'),
+    encode: z.enum(['auto', 'native', 'oneHot', 'ordinal', 'frequency', 'target', 'hash']).default('auto'),
     minCount: z.number().int().min(1).default(10),
     maxCategories: z.number().int().min(2).max(100_000).optional(),
     buckets,

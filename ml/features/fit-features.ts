@@ -42,6 +42,8 @@ export interface FitFeaturesInput {
 }
 
 const DEFAULT_CATEGORIES = 1_000;
+/** gbdt numbers bins in a byte; rare and unknown categories take one. */
+const MOST_NATIVE_CATEGORIES = 254;
 const DEFAULT_ONE_HOT_CATEGORIES = 100;
 const DEFAULT_BUCKETS = 256;
 /** Most categories of one column of a cross, so that every combination is a whole number below 2⁵³. */
@@ -388,9 +390,13 @@ function fitCategorical(
   input: FitFeaturesInput,
   treesTakeMissing: boolean,
 ): LookupStep | OneHotStep | HashStep | Unfit {
-  const encode = feature.encode === 'auto' ? (treesTakeMissing ? 'ordinal' : 'oneHot') : feature.encode;
+  const encode = feature.encode === 'auto' ? (treesTakeMissing ? 'trees' : 'oneHot') : feature.encode;
   if (encode === 'hash') return { kind: 'hash', ...source, width: feature.buckets ?? DEFAULT_BUCKETS };
-  const categories = countCategories(coded, feature.minCount, feature.maxCategories ?? (encode === 'oneHot' ? DEFAULT_ONE_HOT_CATEGORIES : DEFAULT_CATEGORIES));
+  if (encode === 'native' && !treesTakeMissing) return { message: 'only gbdt splits by sets of categories', fix: 'let encode be auto' };
+  const most = encode === 'oneHot' ? DEFAULT_ONE_HOT_CATEGORIES : encode === 'native' ? MOST_NATIVE_CATEGORIES : DEFAULT_CATEGORIES;
+  if (encode === 'native' && (feature.maxCategories ?? 0) > MOST_NATIVE_CATEGORIES)
+    return { message: `gbdt tells at most ${MOST_NATIVE_CATEGORIES} categories apart`, fix: "lower maxCategories, or let encode be 'ordinal' or 'target'" };
+  const categories = countCategories(coded, feature.minCount, feature.maxCategories ?? most);
   if (categories.kept.length === 0) {
     return {
       message: `none of its ${coded.keys.length} categories is seen ${feature.minCount} times`,
@@ -416,6 +422,9 @@ function fitCategorical(
     const means = targetMeans(categories, input.target, smoothing);
     const base = { kind: 'lookup', ...source, encode, keys, width: means.width } as const;
     return { ...base, values: means.values, other: means.other, missing: means.missing, ...(smoothing === undefined ? {} : { smoothing }) };
+  }
+  if (encode === 'native' || (encode === 'trees' && keys.length <= MOST_NATIVE_CATEGORIES)) {
+    return { kind: 'lookup', ...source, encode: 'native', keys, values: [...keys.keys()], width: 1, other: [keys.length], missing: [null] };
   }
   return ordinalStep(source, categories, keys, input.target, treesTakeMissing);
 }

@@ -96,7 +96,8 @@ interface Encoded extends Step {
 /** Category → `width` numbers; used by ordinal, frequency and target encoding. A null number is a missing value. */
 export interface LookupStep extends Encoded {
   readonly kind: 'lookup';
-  readonly encode: 'ordinal' | 'frequency' | 'target';
+  /** `native`: codes without an order, which the trainer splits by sets. */
+  readonly encode: 'native' | 'ordinal' | 'frequency' | 'target';
   readonly keys: readonly (string | number)[];
   /** `values[k * width … ]` belong to `keys[k]`. */
   readonly values: readonly number[];
@@ -186,3 +187,11 @@ export function stepWidth(step: FittedStep): number {
 
 /** Whether a text step's vectors are made one long. */
 export const isNormalised = (step: TextStep): boolean => (step.norm ?? (step.weight === 'tfidf' ? 'l2' : 'none')) === 'l2';
+
+/** For each matrix column the number of its codes where they have no order, else 0. Undefined where there is none. */
+export function categoriesOf(steps: readonly FittedStep[]): readonly number[] | undefined {
+  const codes = steps.flatMap((step) =>
+    step.kind === 'lookup' && step.encode === 'native' ? [step.keys.length + 1] : Array.from({ length: stepWidth(step) }, () => 0),
+  );
+  return codes.some((count) => count > 0) ? codes : undefined;
+}

@@ -29,6 +29,8 @@ export interface Layout {
   readonly features: readonly number[];
   /** Bins of each used feature, its bin of missing values not counted. */
   readonly binCounts: readonly number[];
+  /** Whether the bins of each used feature are categories, without an order. */
+  readonly categorical: readonly boolean[];
   readonly groups: readonly FeatureGroup[];
   readonly leaves: number;
   readonly classification: boolean;
@@ -87,17 +89,21 @@ export interface LayoutNeeds {
   readonly outputs: number;
   readonly features: readonly number[];
   readonly binCounts: readonly number[];
+  readonly categorical: readonly boolean[];
   readonly leaves: number;
   readonly threads: number;
   readonly classification: boolean;
   readonly weighted: boolean;
 }
 
-/** Int32 fields of a split: address of the feature's first bin, group width, last bin that goes left, missing bin, whether missing goes left, left and right child (a leaf as ~leaf). */
-export const TREE_NODE_FIELDS = 8;
+/** Int32 fields of a split: address of the feature's first bin, group width, last bin that goes left, missing bin, whether missing goes left, left and right child (a leaf as ~leaf), whether it is a split by categories; from the ninth on, a bit for each bin that goes left then. */
+export const TREE_NODE_FIELDS = 16;
 
-/** Float64 fields of a candidate: gain, last bin that goes left, whether missing goes left, gradient and Hessian of the left side. */
-export const CANDIDATE_FIELDS = 5;
+/** Float64 fields of a candidate: gain, last bin that goes left, whether missing goes left, gradient and Hessian of the left side, additional L2 of its leaves; then 8 words with a bit for each bin that goes left, where bins are categories. */
+export const CANDIDATE_FIELDS = 14;
+
+/** Words of 32 bits for the bins of a feature. */
+export const BIN_WORDS = 8;
 
 /** Rows whose scores are turned into derivatives at a time: they stay in the first cache. */
 export const SCRATCH_ROWS = 1024;
@@ -175,6 +181,7 @@ export function planLayout(needs: LayoutNeeds): Layout {
     outputs,
     features,
     binCounts: needs.binCounts,
+    categorical: needs.categorical,
     groups,
     leaves,
     classification: needs.classification,

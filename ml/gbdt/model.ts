@@ -11,6 +11,10 @@ export interface Tree {
   readonly threshold: Float32Array;
   /** 1 where a missing value goes left. */
   readonly missingLeft: Uint8Array;
+  /** 1 where the column holds categories, codes from 0: those in `members` go left, whatever the threshold. */
+  readonly byCategory: Uint8Array;
+  /** MEMBER_WORDS for each split, a bit for each code. */
+  readonly members: Uint32Array;
   readonly left: Int32Array;
   readonly right: Int32Array;
   /** How much each split lowers the loss, by its second-order estimate. */
@@ -27,6 +31,15 @@ export interface GbdtModel {
   /** Score of each output before the first tree. */
   readonly baseScores: Float32Array;
   readonly trees: readonly Tree[];
+}
+
+/** A split by categories tells so many times 32 codes apart. */
+export const MEMBER_WORDS = 8;
+
+/** Whether a split by categories takes the value to the left: a code that is in its set. A missing value has no code. */
+export function isMember({ members, missingLeft }: Tree, node: number, value: number): boolean {
+  if (Number.isNaN(value)) return missingLeft[node] === 1;
+  return value >= 0 && value < 32 * MEMBER_WORDS && (((members[node * MEMBER_WORDS + (value >> 5)] as number) >>> (value & 31)) & 1) === 1;
 }
 
 /** The dense form of a matrix of at most `mostCells` cells. @throws MillraceError FEATURES_INVALID when it would be larger. */
@@ -75,7 +88,7 @@ export function scoreRows(model: GbdtModel, x: DenseMatrix): Float64Array {
 }
 
 function addTree(tree: Tree, block: Float32Array, columns: number, count: number, scores: Float64Array, start: number): void {
-  const { feature, threshold, missingLeft, left, right, leafValue } = tree;
+  const { feature, threshold, missingLeft, byCategory, left, right, leafValue } = tree;
   if (feature.length === 0) {
     for (let i = 0; i < count; i += 1) scores[start + i] = (scores[start + i] as number) + (leafValue[0] as number);
     return;
@@ -85,7 +98,8 @@ function addTree(tree: Tree, block: Float32Array, columns: number, count: number
     let node = 0;
     do {
       const value = block[row + (feature[node] as number)] as number;
-      const goesLeft = value <= (threshold[node] as number) || (value !== value && missingLeft[node] === 1);
+      const goesLeft =
+        byCategory[node] === 1 ? isMember(tree, node, value) : value <= (threshold[node] as number) || (value !== value && missingLeft[node] === 1);
       node = goesLeft ? (left[node] as number) : (right[node] as number);
     } while (node >= 0);
     scores[start + i] = (scores[start + i] as number) + (leafValue[~node] as number);
@@ -134,7 +148,7 @@ export function gainImportance(model: GbdtModel): Float64Array {
   return total > 0 ? importance.map((gain) => gain / total) : new Float64Array(0);
 }
 
-const TREE_FIELDS = ['feature', 'threshold', 'missingLeft', 'left', 'right', 'gain', 'leafValue'] as const;
+const TREE_FIELDS = ['feature', 'threshold', 'missingLeft', 'byCategory', 'members', 'left', 'right', 'gain', 'leafValue'] as const;
 
 /** Bytes of trees: a header of JSON, then each array as it lies in memory (little-endian). The same trees give the same bytes. */
 export function encodeTrees(header: object, trees: readonly Tree[]): Uint8Array {
@@ -170,6 +184,8 @@ export function decodeTrees(bytes: Uint8Array): { readonly header: unknown; read
       feature: new Int32Array(take(splits * 4)),
       threshold: new Float32Array(take(splits * 4)),
       missingLeft: new Uint8Array(take(splits)),
+      byCategory: new Uint8Array(take(splits)),
+      members: new Uint32Array(take(splits * MEMBER_WORDS * 4)),
       left: new Int32Array(take(splits * 4)),
       right: new Int32Array(take(splits * 4)),
       gain: new Float64Array(take(splits * 8)),

@@ -1,7 +1,7 @@
 import onnxProto from 'onnx-proto';
 import type { onnx } from 'onnx-proto';
 import type { OnnxFragment } from '../trainer.ts';
-import type { GbdtModel } from './model.ts';
+import { type GbdtModel, isMember, MEMBER_WORDS } from './model.ts';
 
 const { AttributeProto, NodeProto, TensorProto } = onnxProto.onnx;
 
@@ -15,8 +15,51 @@ const texts = (name: string, values: readonly string[]): onnx.IAttributeProto =>
 const text = (name: string, value: string): onnx.IAttributeProto =>
   new AttributeProto({ name, type: AttributeProto.AttributeType.STRING, s: new TextEncoder().encode(value) });
 
-/** The model as one TreeEnsembleRegressor (ai.onnx.ml 3), with the link function behind it where there is one. */
+/** The model's trees as one node, with the link function behind it where there is one. */
 export function toOnnxFragment(model: GbdtModel, input: string, prefix: string): OnnxFragment {
+  const scores = `${prefix}scores`;
+  const byCategory = model.trees.some((tree) => tree.byCategory.includes(1));
+  const { nodes: ensemble, initializers, ml } = byCategory ? treesWithSets(model, input, scores, prefix) : treesOfNumbers(model, input, scores, prefix);
+  const opset = { ai: 13, ml };
+  if (model.kind === 'regression') return { nodes: ensemble, initializers, output: scores, opset };
+  const output = `${prefix}probabilities`;
+  if (model.kind === 'multiclass') {
+    return {
+      nodes: [...ensemble, new NodeProto({ opType: 'Softmax', name: `${prefix}softmax`, input: [scores], output: [output], attribute: [integer('axis', 1)] })],
+      initializers,
+      output,
+      opset,
+    };
+  }
+  const one = `${prefix}one`;
+  return {
+    nodes: [
+      ...ensemble,
+      new NodeProto({ opType: 'Sigmoid', name: `${prefix}sigmoid`, input: [scores], output: [`${prefix}positive`] }),
+      new NodeProto({ opType: 'Sub', name: `${prefix}complement`, input: [one, `${prefix}positive`], output: [`${prefix}negative`] }),
+      new NodeProto({
+        opType: 'Concat',
+        name: `${prefix}concat`,
+        input: [`${prefix}negative`, `${prefix}positive`],
+        output: [output],
+        attribute: [integer('axis', 1)],
+      }),
+    ],
+    initializers: [...initializers, new TensorProto({ name: one, dims: [1], dataType: TensorProto.DataType.FLOAT, floatData: [1] })],
+    output,
+    opset,
+  };
+}
+
+interface TreeNodes {
+  readonly nodes: readonly onnx.INodeProto[];
+  readonly initializers: readonly onnx.ITensorProto[];
+  /** Least opset of ai.onnx.ml. */
+  readonly ml: number;
+}
+
+/** A TreeEnsembleRegressor (ai.onnx.ml 3). */
+function treesOfNumbers(model: GbdtModel, input: string, scores: string, prefix: string): TreeNodes {
   const nodes = {
     treeIds: [] as number[],
     ids: [] as number[],
@@ -67,7 +110,6 @@ export function toOnnxFragment(model: GbdtModel, input: string, prefix: string):
   // An ensemble without any tree is not valid ONNX.
   if (model.trees.length === 0) addLeaf(0, 0, 0, 0);
 
-  const scores = `${prefix}scores`;
   const ensemble = new NodeProto({
     opType: 'TreeEnsembleRegressor',
     domain: 'ai.onnx.ml',
@@ -93,33 +135,97 @@ export function toOnnxFragment(model: GbdtModel, input: string, prefix: string):
       numbers('target_weights', leaves.values),
     ],
   });
-  const opset = { ai: 13, ml: 3 };
-  if (model.kind === 'regression') return { nodes: [ensemble], initializers: [], output: scores, opset };
-  const output = `${prefix}probabilities`;
-  if (model.kind === 'multiclass') {
-    return {
-      nodes: [ensemble, new NodeProto({ opType: 'Softmax', name: `${prefix}softmax`, input: [scores], output: [output], attribute: [integer('axis', 1)] })],
-      initializers: [],
-      output,
-      opset,
-    };
-  }
-  const one = `${prefix}one`;
-  return {
-    nodes: [
-      ensemble,
-      new NodeProto({ opType: 'Sigmoid', name: `${prefix}sigmoid`, input: [scores], output: [`${prefix}positive`] }),
-      new NodeProto({ opType: 'Sub', name: `${prefix}complement`, input: [one, `${prefix}positive`], output: [`${prefix}negative`] }),
-      new NodeProto({
-        opType: 'Concat',
-        name: `${prefix}concat`,
-        input: [`${prefix}negative`, `${prefix}positive`],
-        output: [output],
-        attribute: [integer('axis', 1)],
-      }),
-    ],
-    initializers: [new TensorProto({ name: one, dims: [1], dataType: TensorProto.DataType.FLOAT, floatData: [1] })],
-    output,
-    opset,
+  return { nodes: [ensemble], initializers: [], ml: 3 };
+}
+
+const BRANCH = { leq: 0, member: 6 } as const;
+
+/**
+ * A TreeEnsemble (ai.onnx.ml 5), which knows splits by a set of values. A value that is missing is a member of no set:
+ * it goes where `nodes_missing_value_tracks_true` says.
+ */
+function treesWithSets(model: GbdtModel, input: string, scores: string, prefix: string): TreeNodes {
+  const roots: number[] = [];
+  const [features, modes, splits, trueIds, trueLeaf, falseIds, falseLeaf, missing]: number[][] = [[], [], [], [], [], [], [], []];
+  const members: number[] = [];
+  const leaves = { targets: [] as number[], weights: [] as number[] };
+  const add = (of: { feature: number; mode: number; split: number; yes: number; yesLeaf: number; no: number; noLeaf: number; missingYes: number }): void => {
+    features?.push(of.feature);
+    modes?.push(of.mode);
+    splits?.push(of.split);
+    trueIds?.push(of.yes);
+    trueLeaf?.push(of.yesLeaf);
+    falseIds?.push(of.no);
+    falseLeaf?.push(of.noLeaf);
+    missing?.push(of.missingYes);
   };
+  for (const tree of model.trees) {
+    const firstNode = features?.length ?? 0;
+    const firstLeaf = leaves.weights.length;
+    roots.push(firstNode);
+    tree.feature.forEach((feature, node) => {
+      const [left, right] = [tree.left[node] ?? 0, tree.right[node] ?? 0];
+      const isSet = tree.byCategory[node] === 1;
+      add({
+        feature,
+        mode: isSet ? BRANCH.member : BRANCH.leq,
+        split: isSet ? 0 : (tree.threshold[node] ?? 0),
+        yes: left < 0 ? firstLeaf + ~left : firstNode + left,
+        yesLeaf: left < 0 ? 1 : 0,
+        no: right < 0 ? firstLeaf + ~right : firstNode + right,
+        noLeaf: right < 0 ? 1 : 0,
+        missingYes: tree.missingLeft[node] ?? 0,
+      });
+      if (isSet) {
+        for (let code = 0; code < 32 * MEMBER_WORDS; code += 1) if (isMember(tree, node, code)) members.push(code);
+        members.push(Number.NaN); // ends a set
+      }
+    });
+    // A tree without a split is a root whose both sides are its one leaf.
+    if (tree.feature.length === 0) add({ feature: 0, mode: BRANCH.leq, split: 0, yes: firstLeaf, yesLeaf: 1, no: firstLeaf, noLeaf: 1, missingYes: 0 });
+    for (const value of tree.leafValue) {
+      leaves.targets.push(tree.output);
+      leaves.weights.push(value);
+    }
+  }
+  const sums = `${prefix}sums`;
+  const base = `${prefix}base`;
+  const ensemble = new NodeProto({
+    opType: 'TreeEnsemble',
+    domain: 'ai.onnx.ml',
+    name: `${prefix}trees`,
+    input: [input],
+    output: [sums],
+    attribute: [
+      integer('n_targets', model.outputs),
+      integer('aggregate_function', 1), // sum
+      integer('post_transform', 0), // none
+      integers('tree_roots', roots),
+      integers('nodes_featureids', features ?? []),
+      bytesTensor('nodes_modes', modes ?? []),
+      floatsTensor('nodes_splits', splits ?? []),
+      integers('nodes_truenodeids', trueIds ?? []),
+      integers('nodes_trueleafs', trueLeaf ?? []),
+      integers('nodes_falsenodeids', falseIds ?? []),
+      integers('nodes_falseleafs', falseLeaf ?? []),
+      integers('nodes_missing_value_tracks_true', missing ?? []),
+      floatsTensor('membership_values', members),
+      integers('leaf_targetids', leaves.targets),
+      floatsTensor('leaf_weights', leaves.weights),
+    ],
+  });
+  return {
+    nodes: [ensemble, new NodeProto({ opType: 'Add', name: `${prefix}addBase`, input: [sums, base], output: [scores] })],
+    initializers: [new TensorProto({ name: base, dims: [model.outputs], dataType: TensorProto.DataType.FLOAT, floatData: [...model.baseScores] })],
+    ml: 5,
+  };
+}
+
+const bytesTensor = (name: string, values: readonly number[]): onnx.IAttributeProto =>
+  tensor(name, TensorProto.DataType.UINT8, values.length, Uint8Array.from(values));
+const floatsTensor = (name: string, values: readonly number[]): onnx.IAttributeProto =>
+  tensor(name, TensorProto.DataType.FLOAT, values.length, new Uint8Array(Float32Array.from(values).buffer));
+
+function tensor(name: string, dataType: number, count: number, rawData: Uint8Array): onnx.IAttributeProto {
+  return new AttributeProto({ name, type: AttributeProto.AttributeType.TENSOR, t: new TensorProto({ name, dims: [count], dataType, rawData }) });
 }

@@ -20,6 +20,25 @@ export const GbdtParametersSchema = z.strictObject({
   minSumHessian: z.number().min(0).default(1e-3).describe('Least sum of second derivatives on each side of a split.'),
   minGain: z.number().min(0).default(0).describe('A split must improve the loss by more than this.'),
   l2: z.number().min(0).default(0).describe('L2 regularisation of the leaf values.'),
+  monotone: z
+    .record(z.string(), z.union([z.literal(1), z.literal(-1)]))
+    .default({})
+    .describe('Matrix columns in which the output may only rise (1) or only fall (-1), all else equal. For one output: not for several classes.'),
+  classWeight: z
+    .union([z.enum(['none', 'balanced']), z.record(z.string(), z.number().min(0))])
+    .default('none')
+    .describe(
+      '`balanced` weighs each class by weight of all rows ÷ (classes × weight of its rows), as scikit-learn does; or a weight for each class by its text, 1 where not named.',
+    ),
+  categorySmoothing: z
+    .number()
+    .min(0)
+    .default(10)
+    .describe('Rows of doubt for a category: it is ordered by Σ gradient ÷ (Σ Hessian + this), and one with fewer rows is not split off.'),
+  categoryL2: z.number().min(0).default(10).describe('L2 regularisation beside `l2` of the leaves of a split by categories.'),
+  maxSplitCategories: z.int().min(1).max(255).default(32).describe('Most categories on one side of a split.'),
+  minDataPerGroup: z.int().min(1).max(1_000_000_000).default(100).describe('Least rows by which the side of a split by categories grows at a time.'),
+  oneHotUpTo: z.int().min(0).max(255).default(4).describe('A column of at most so many categories is split one against the others.'),
   maxBins: z.int().min(2).max(255).default(255).describe('Most bins of one feature. Missing values have one bin more.'),
   featureFraction: z.number().gt(0).max(1).default(1).describe('Fraction of the features, drawn anew for each tree, that may split.'),
   baggingFraction: z.number().gt(0).max(1).default(1).describe('Fraction of the training rows, drawn anew for each round, that a tree is grown on.'),

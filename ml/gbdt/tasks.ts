@@ -9,7 +9,7 @@
  */
 import { createBinFinder, writeBins } from './binning.ts';
 import { BINARY_BLOCK_ROWS, EXPONENTIAL_BLOCK_BYTES, HISTOGRAM_STRIDE_BYTES, LEAST_PROBABILITY, type Kernels } from './kernels.ts';
-import { CANDIDATE_FIELDS, leafChunks, ROW_BLOCK, SCRATCH_ROWS, TREE_NODE_FIELDS, type Layout } from './layout.ts';
+import { BIN_WORDS, CANDIDATE_FIELDS, leafChunks, ROW_BLOCK, SCRATCH_ROWS, TREE_NODE_FIELDS, type Layout } from './layout.ts';
 import type { SharedMemory } from './wasm-runtime.ts';
 
 export const TASK = { bin: 0, derive: 1, histogram: 2, combine: 3, scan: 4, partition: 5, gather: 6, score: 7, traverse: 8 } as const;
@@ -30,6 +30,13 @@ export interface SplitLimits {
   readonly minSumHessian: number;
   readonly minGain: number;
   readonly l2: number;
+  readonly categorySmoothing: number;
+  readonly categoryL2: number;
+  readonly maxSplitCategories: number;
+  readonly minDataPerGroup: number;
+  readonly oneHotUpTo: number;
+  /** For each used feature: 1 where the output may only rise in it, -1 where it may only fall, else 0. Empty: none is bound. */
+  readonly directions: readonly number[];
 }
 
 export interface TaskRunner {
@@ -215,7 +222,7 @@ export function createTaskRunner(memory: SharedMemory, layout: Layout, kernels: 
     }
   };
 
-  /** Task: group. Arguments, for each of two leaves: slot (or -1), gradient, Hessian, rows. The best split of each feature. */
+  /** Task: group. Arguments, for each of two leaves: slot (or -1), gradient, Hessian, rows; then least and greatest output of each. The best split of each feature. */
   const scan = (index: number): void => {
     const group = groups[index];
     if (group === undefined) return;
@@ -226,7 +233,12 @@ export function createTaskRunner(memory: SharedMemory, layout: Layout, kernels: 
         const feature = group.first + j;
         const target = layout.candidates / 8 + (side * features.length + feature) * CANDIDATE_FIELDS;
         doubles[target] = Number.NEGATIVE_INFINITY;
-        if (selected[feature] === 1) scanFeature(feature, slot, argument(4 * side + 1), argument(4 * side + 2), argument(4 * side + 3), target);
+        if (selected[feature] !== 1) continue;
+        const [gradient, hessian, count] = [argument(4 * side + 1), argument(4 * side + 2), argument(4 * side + 3)];
+        if (layout.categorical[feature] === true)
+          scanCategories(feature, slot, gradient, hessian, count, target, argument(8 + 2 * side), argument(9 + 2 * side));
+        else if (limits.directions.length > 0) scanBound(feature, slot, gradient, hessian, count, target, argument(8 + 2 * side), argument(9 + 2 * side));
+        else scanFeature(feature, slot, gradient, hessian, count, target);
       }
     }
   };
@@ -281,6 +293,159 @@ export function createTaskRunner(memory: SharedMemory, layout: Layout, kernels: 
     doubles[target + 2] = bestMissingLeft;
     doubles[target + 3] = bestGradient;
     doubles[target + 4] = bestHessian;
+    doubles[target + 5] = 0;
+  };
+
+  /** Twice what a leaf with these sums lowers the loss by when its output must lie between two bounds. */
+  const boundScore = (gradient: number, hessian: number, least: number, most: number): number => {
+    const output = Math.min(most, Math.max(least, -gradient / hessian));
+    return -(2 * gradient * output + hessian * output * output);
+  };
+
+  /** As `scanFeature`, with outputs between two bounds, and ordered where the feature has a direction. */
+  const scanBound = (feature: number, slot: number, gradient: number, hessian: number, count: number, target: number, least: number, most: number): void => {
+    const { minDataInLeaf, l2 } = limits;
+    const minHessian = Math.max(limits.minSumHessian, 1e-15);
+    if (!(hessian >= 2 * minHessian)) return;
+    const base = (histogramAt(layout, slot) + feature * HISTOGRAM_STRIDE_BYTES) / 8;
+    const bins = binCounts[feature] as number;
+    const missing = hasMissing[feature] === 1;
+    const direction = limits.directions[feature] ?? 0;
+    const rowsPerHessian = count / hessian;
+    const parentScore = boundScore(gradient, hessian + l2, least, most);
+    let bestScore = parentScore + limits.minGain + Math.abs(parentScore) * 1e-12;
+    let found = false;
+    for (let missingLeft = 0; missingLeft < (missing ? 2 : 1); missingLeft += 1) {
+      let leftGradient = missingLeft === 1 ? (doubles[base + 2 * bins] as number) : 0;
+      let leftHessian = missingLeft === 1 ? (doubles[base + 2 * bins + 1] as number) : 0;
+      const last = missing && missingLeft === 0 ? bins : bins - 1;
+      for (let b = 0; b < last; b += 1) {
+        leftGradient += doubles[base + 2 * b] as number;
+        leftHessian += doubles[base + 2 * b + 1] as number;
+        const leftRows = leftHessian * rowsPerHessian + 0.5;
+        const rightHessian = hessian - leftHessian;
+        if (leftRows < minDataInLeaf || leftHessian < minHessian) continue;
+        if (count - leftRows + 1 < minDataInLeaf || rightHessian < minHessian) break;
+        const rightGradient = gradient - leftGradient;
+        if (direction !== 0) {
+          const left = Math.min(most, Math.max(least, -leftGradient / (leftHessian + l2)));
+          const right = Math.min(most, Math.max(least, -rightGradient / (rightHessian + l2)));
+          if (direction * (right - left) < 0) continue;
+        }
+        const score = boundScore(leftGradient, leftHessian + l2, least, most) + boundScore(rightGradient, rightHessian + l2, least, most);
+        if (score <= bestScore) continue;
+        bestScore = score;
+        found = true;
+        doubles[target + 1] = b;
+        doubles[target + 2] = missing ? missingLeft : leftRows * 2 > count ? 1 : 0;
+        doubles[target + 3] = leftGradient;
+        doubles[target + 4] = leftHessian;
+      }
+    }
+    doubles[target] = found ? bestScore - parentScore : Number.NEGATIVE_INFINITY;
+    doubles[target + 5] = 0;
+  };
+
+  const categoryOrder = new Int32Array(256);
+  const categoryRatio = new Float64Array(256);
+
+  /**
+   * The best set of categories to go left (Fisher 1958: for a convex loss it is a prefix of the order by Σ gradient ÷
+   * Σ Hessian; smoothed, from both ends, as LightGBM does). A missing value is one more category; one that no row of the
+   * leaf has goes right.
+   */
+  const scanCategories = (
+    feature: number,
+    slot: number,
+    gradient: number,
+    hessian: number,
+    count: number,
+    target: number,
+    least: number,
+    most: number,
+  ): void => {
+    const { minDataInLeaf, categorySmoothing, minDataPerGroup, maxSplitCategories, oneHotUpTo } = limits;
+    const minHessian = Math.max(limits.minSumHessian, 1e-15);
+    if (!(hessian >= 2 * minHessian)) return;
+    const base = (histogramAt(layout, slot) + feature * HISTOGRAM_STRIDE_BYTES) / 8;
+    const bins = (binCounts[feature] as number) + 1;
+    const rowsPerHessian = count / hessian;
+    const single = bins - 1 <= oneHotUpTo;
+    const extraL2 = single ? 0 : limits.categoryL2;
+    const l2 = limits.l2 + extraL2;
+    const parentScore = boundScore(gradient, hessian + limits.l2, least, most);
+    let bestScore = parentScore + limits.minGain + Math.abs(parentScore) * 1e-12;
+    let [bestSize, bestFrom] = [0, 0];
+    let used = 0;
+    for (let b = 0; b < bins; b += 1) {
+      const h = doubles[base + 2 * b + 1] as number;
+      if (h * rowsPerHessian + 0.5 < (single ? 1 : Math.max(1, categorySmoothing))) continue;
+      categoryRatio[b] = (doubles[base + 2 * b] as number) / (h + categorySmoothing);
+      categoryOrder[used] = b;
+      used += 1;
+    }
+    const consider = (leftGradient: number, leftHessian: number, size: number, from: number): void => {
+      const rightHessian = hessian - leftHessian;
+      const score = boundScore(leftGradient, leftHessian + l2, least, most) + boundScore(gradient - leftGradient, rightHessian + l2, least, most);
+      if (score <= bestScore) return;
+      bestScore = score;
+      [bestSize, bestFrom] = [size, from];
+      doubles[target + 3] = leftGradient;
+      doubles[target + 4] = leftHessian;
+    };
+    const fits = (rows: number, h: number): boolean => rows >= minDataInLeaf && h >= minHessian;
+    if (single) {
+      for (let i = 0; i < used; i += 1) {
+        const b = categoryOrder[i] as number;
+        const h = doubles[base + 2 * b + 1] as number;
+        const leftRows = h * rowsPerHessian + 0.5;
+        if (fits(leftRows, h) && fits(count - leftRows + 1, hessian - h)) consider(doubles[base + 2 * b] as number, h, 1, i);
+      }
+    } else {
+      // Sorted by insertion: of equal ratios the lower bin stays first.
+      for (let i = 1; i < used; i += 1) {
+        const b = categoryOrder[i] as number;
+        let j = i - 1;
+        while (j >= 0 && (categoryRatio[categoryOrder[j] as number] as number) > (categoryRatio[b] as number)) {
+          categoryOrder[j + 1] = categoryOrder[j] as number;
+          j -= 1;
+        }
+        categoryOrder[j + 1] = b;
+      }
+      const mostCategories = Math.min(maxSplitCategories, (used + 1) >> 1);
+      for (let end = 0; end < 2; end += 1) {
+        let [leftGradient, leftHessian, sinceLast] = [0, 0, 0];
+        for (let i = 0; i < used && i < mostCategories; i += 1) {
+          const b = categoryOrder[end === 0 ? i : used - 1 - i] as number;
+          const h = doubles[base + 2 * b + 1] as number;
+          leftGradient += doubles[base + 2 * b] as number;
+          leftHessian += h;
+          sinceLast += h * rowsPerHessian + 0.5;
+          const leftRows = leftHessian * rowsPerHessian + 0.5;
+          const rightRows = count - leftRows + 1;
+          if (!fits(leftRows, leftHessian)) continue;
+          if (!fits(rightRows, hessian - leftHessian) || rightRows < minDataPerGroup) break;
+          if (sinceLast < minDataPerGroup) continue;
+          sinceLast = 0;
+          consider(leftGradient, leftHessian, i + 1, end === 0 ? 0 : used - 1 - i);
+        }
+      }
+    }
+    if (bestSize === 0) {
+      doubles[target] = Number.NEGATIVE_INFINITY;
+      return;
+    }
+    doubles[target] = bestScore - parentScore;
+    doubles[target + 1] = 0;
+    doubles[target + 2] = 0;
+    doubles[target + 5] = extraL2;
+    for (let word = 0; word < BIN_WORDS; word += 1) doubles[target + 6 + word] = 0;
+    for (let i = bestFrom; i < bestFrom + bestSize; i += 1) {
+      const b = categoryOrder[i] as number;
+      if (b === bins - 1) doubles[target + 2] = 1;
+      const word = target + 6 + (b >> 5);
+      doubles[word] = ((doubles[word] as number) | (1 << (b & 31))) >>> 0;
+    }
   };
 
   /** Task: chunk. Arguments: first and last position, feature, chunks, 1 when positions are the rows themselves. One chunk stays in `order`, right rows aside. */
@@ -353,7 +518,12 @@ export function createTaskRunner(memory: SharedMemory, layout: Layout, kernels: 
       do {
         const at = nodes + node * TREE_NODE_FIELDS;
         const value = bytes[((ints[at] as number) >>> 0) + row * (ints[at + 1] as number)] as number;
-        const left = value === (ints[at + 3] as number) ? (ints[at + 4] as number) === 1 : value <= (ints[at + 2] as number);
+        const left =
+          (ints[at + 7] as number) === 1
+            ? (((ints[at + 8 + (value >> 5)] as number) >>> (value & 31)) & 1) === 1
+            : value === (ints[at + 3] as number)
+              ? (ints[at + 4] as number) === 1
+              : value <= (ints[at + 2] as number);
         node = ints[at + (left ? 5 : 6)] as number;
       } while (node >= 0);
       doubles[scores + row] = (doubles[scores + row] as number) + (doubles[layout.leafValues / 8 + ~node] as number);
