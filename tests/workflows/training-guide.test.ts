@@ -1,0 +1,73 @@
+/** docs/training.md, run: each pipeline of the page on real servers. One `describe` a section of the page. */
+import { beforeAll, describe, expect, it } from 'vitest';
+import { EvaluationReportSchema } from '../../contracts/evaluation.ts';
+import { PredictorSchema } from '../../contracts/signature.ts';
+import { TuningHistorySchema } from '../../contracts/tuning.ts';
+import type { TestEnvironment } from '../../testing/index.ts';
+import type { Tuned } from '../../workflows/tune.ts';
+import { guideProject } from '../support/guide-project.ts';
+import { failureOf, openEnvironment } from './test-project.ts';
+
+let env: TestEnvironment & { readonly project: string };
+beforeAll(async () => {
+  env = await openEnvironment({ project: await guideProject('docs/training.md') });
+}, 180_000);
+
+describe('Evaluation', () => {
+  it('judges the winner by metrics with intervals, slices, behaviour, own figures and rules', async () => {
+    const run = await env.start('judgedFlights', {});
+    const { report: id, predictor } = (await run.result()) as unknown as Readonly<Record<'report' | 'predictor', string>>;
+    const report = EvaluationReportSchema.parse(await env.deps.artifacts.getJson(id));
+    expect(report).toMatchObject({ format: 'millrace-evaluation/2', predictor, task: 'binary', metric: 'auc', accepted: true, problems: [], champion: null });
+    const { auc } = report.intervals;
+    expect(auc?.low).toBeLessThan(report.metrics['auc'] ?? 0);
+    expect(auc?.high).toBeGreaterThan(report.metrics['auc'] ?? 1);
+    // costs of 1 to 4: positive is answered well below one half
+    expect(report.threshold).toBeGreaterThan(0.05);
+    expect(report.threshold).toBeLessThan(0.4);
+    expect(PredictorSchema.parse(await env.deps.artifacts.getJson(predictor)).signature.threshold).toBe(report.threshold);
+    expect(report.slices.map(({ column }) => column)).toEqual(['origin', 'distance', 'origin × distance']);
+    const byDistance = report.slices[1]?.values ?? [];
+    expect(byDistance.length).toBe(10);
+    expect(byDistance.map(({ metric }) => metric)).toEqual(byDistance.map(({ metric }) => metric).sort((a, b) => a - b));
+    expect(byDistance.every(({ low = 1, high = 0, metric, rows }) => low <= metric && metric <= high && rows >= 50)).toBe(true);
+    expect(Object.keys(report.business)).toEqual(['costPerFlight', 'missedMiles']);
+    const [none, calls] = [report.curves.confusion?.counts[1]?.[0] ?? 0, report.curves.confusion?.counts.reduce((sum, line) => sum + (line[1] ?? 0), 0) ?? 0];
+    expect(report.business['costPerFlight']).toBeCloseTo((4 * none + calls) / report.rows, 12);
+    expect(report.tests.map(({ kind, tried, passed }) => [kind, tried > 0, passed])).toEqual([
+      ['invariance', true, true],
+      ['direction', true, expect.any(Boolean)],
+      ['mustPass', true, true],
+    ]);
+    expect(report.importance?.map(({ column }) => column).sort()).toEqual(['destination', 'distance', 'origin']);
+    for (const { base, answer, contributions } of report.explanations)
+      expect(base + contributions.reduce((sum, { contribution }) => sum + contribution, 0)).toBeCloseTo(answer, 6);
+    expect(report.warnings.map(({ path }) => path)).toContain('accept.warn.atLeast.averagePrecision');
+    expect(report.curves.roc?.length).toBeLessThanOrEqual(200);
+    const summary = (await run.progress()).stages.find(({ kind }) => kind === 'evaluate')?.summary ?? '';
+    expect(summary).toMatch(/^auc 0\.\d{4} \(0\.\d{4} to 0\.\d{4}\) on [\d,]+ rows, no champion yet, \d warnings?: /);
+  });
+
+  it('names each rule that does not hold, and by how much', async () => {
+    const { store } = env.deps;
+    await store.models.moveAlias({ model: 'judged-flights', alias: 'champion', version: 1, reason: 'the first one' });
+    const report = await failureOf(await env.start('judgedFlights', { trees: 2, leastAuc: 0.99, sure: true }));
+    expect(report.code).toBe('ACCEPTANCE_FAILED');
+    expect(report.problems.map(({ path }) => path)).toEqual(['accept.atLeast.auc', 'accept.beats']);
+    expect(report.problems[0]).toMatchObject({ message: 'must be at least 0.99', fix: expect.stringMatching(/^It is off by 0\.\d{6}\.$/) as string });
+    expect(report.problems[1]?.message).toMatch(/^must be better, 95 % sure, than the champion \(version 1\) in auc, which has 0\.\d{6} on the same rows$/);
+    expect(report.problems[1]?.found).toMatch(/\(delong, p 0?\.?\d+/);
+  });
+});
+
+describe('Tuning', () => {
+  it('finds the best of trainers, recipes and parameters, and goes on from what an earlier run has learnt', async () => {
+    const first = (await env.run('tunedFlights', { trials: 6 })) as unknown as Tuned;
+    expect(first).toMatchObject({ trials: 6, failed: 0, best: { kind: 'candidate', task: 'binary' } });
+    expect(first.completed + first.stopped).toBe(6);
+    const history = TuningHistorySchema.parse(await env.deps.artifacts.getJson(first.history));
+    expect(history.trials[first.trial - 1]).toMatchObject({ state: 'completed', value: first.value, values: first.values });
+    const second = (await env.run('tunedFlights', { trials: 3, warmStart: 'last' })) as unknown as Tuned;
+    expect(second.trials).toBe(3);
+  });
+});
