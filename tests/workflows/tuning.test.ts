@@ -1,7 +1,9 @@
-import { beforeAll, describe, expect, it } from 'vitest';
-import type { TrialRecord, TuneOutput, TuningHistory } from '../../contracts/tuning.ts';
+import { beforeAll, describe, expect, it, vi } from 'vitest';
+import { tuningWorkflowId } from '../../contracts/queues.ts';
+import { int } from '../../contracts/search-space.ts';
+import type { TrialOutput, TrialRecord, TuneOutput, TuningHistory, TuningState } from '../../contracts/tuning.ts';
 import type { TestEnvironment } from '../../testing/test-environment.ts';
-import { failureOf, openEnvironment, stageOf } from './test-project.ts';
+import { failureOf, openEnvironment, PATIENCE_MS, stageOf, untilProgress } from './test-project.ts';
 
 let env: TestEnvironment;
 beforeAll(async () => {
@@ -56,5 +58,61 @@ describe('tune', () => {
     expect(report).toMatchObject({ code: 'TUNING_FAILED', message: 'None of 10 trials has completed.' });
     expect(report.problems).toHaveLength(1);
     expect(report.problems[0]?.message).toContain('COLUMN_MISSING');
+  });
+});
+
+/** Trials that compute nothing: what is looked at is the search. */
+const objective = (input: { readonly trainer: { readonly parameters: { readonly leaves?: number } } }): TrialOutput => ({
+  kind: 'trial',
+  candidate: { kind: 'candidate', predictor: '0'.repeat(64), trainer: 'gbdt', task: 'binary', device: 'cpu', rows: 1 },
+  value: Math.abs((input.trainer.parameters.leaves ?? 0) - 11),
+  rungs: [],
+  stoppedAt: null,
+});
+const split = { kind: 'dataset', id: '1'.repeat(64), name: 'flights', rows: 1 } as const;
+const MOCKS = { ingest: () => split, split: () => ({ train: split, validation: split, test: split }) };
+
+describe('a long tuning', () => {
+  it('of 500 trials stays far within the limits of a history, and goes on from one history to the next', async () => {
+    const env = await openEnvironment({ mocks: { ...MOCKS, trial: objective } });
+    const run = await env.start('tunedTrees', { trials: 500, parallel: 10 });
+    const result = tuned(await run.result());
+    expect(result).toMatchObject({ trials: 500, completed: 500, value: 0, values: { leaves: 11 } });
+    const child = env.client.workflow.getHandle(tuningWorkflowId(result.runId, 'tune'));
+    const description = await child.describe();
+    // Temporal ends a workflow at 51,200 events or 50 MiB
+    expect(description.historyLength).toBeLessThan(5_000);
+    expect(Number(description.historySize ?? 0)).toBeLessThan(8 * 2 ** 20);
+    expect((await run.handle.describe()).historyLength).toBeLessThan(1_500);
+  });
+
+  it('can be steered: fewer trials, another space, a stop; what does not fit is refused', async () => {
+    let open: () => void = () => undefined;
+    const gate = new Promise<void>((resolve) => {
+      open = resolve;
+    });
+    const env = await openEnvironment({
+      mocks: {
+        ...MOCKS,
+        trial: async (input, call) => {
+          if (call.stage === 'tune-trial-3') await gate;
+          return objective(input);
+        },
+      },
+    });
+    const run = await env.start('tunedTrees', { trials: 400, parallel: 1 });
+    const { runId } = await untilProgress(run, ({ stages }) => stages.some(({ name, status }) => name === 'tune' && status === 'running'));
+    const child = env.client.workflow.getHandle(tuningWorkflowId(runId, 'tune'));
+    const steer = (change: object): Promise<TuningState> => child.executeUpdate<TuningState, [object]>('steer', { args: [change] });
+    await vi.waitFor(async () => expect((await child.query<TuningState>('state')).running).toEqual([3]), { timeout: PATIENCE_MS, interval: 150 });
+    await expect(steer({ space: { leaves: int(5, 1) } })).rejects.toThrow();
+    await expect(steer({ trials: 0 })).rejects.toThrow();
+    expect(await steer({ trials: 8, space: { leaves: int(40, 50) } })).toMatchObject({ trials: 8, ended: 2 });
+    open();
+    const result = tuned(await run.result());
+    expect(result.trials).toBe(8);
+    const { trials } = (await env.deps.artifacts.getJson(result.history)) as TuningHistory;
+    expect(trials.slice(3).every(({ values }) => Number(values['leaves']) >= 40)).toBe(true);
+    expect(trials.slice(0, 3).every(({ values }) => Number(values['leaves']) <= 32)).toBe(true);
   });
 });

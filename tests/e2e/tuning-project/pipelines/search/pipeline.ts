@@ -1,0 +1,25 @@
+import { call, categorical, col, definePipeline, gbdt, ingest, int, logUniform, numeric, set, split, tune } from 'millrace';
+import { z } from 'zod';
+
+/** Never taken from the cache, so that there is something to kill. */
+export const searched = definePipeline({ params: z.object({ trials: z.number().default(6) }) }, async ({ trials }) => {
+  const raw = await ingest({
+    source: { format: 'json', path: 'package:vega-datasets/data/flights-2k.json' },
+    name: 'flights',
+    transforms: [set('late', call('greater', col('delay'), 15))],
+  });
+  const { train, validation } = await split(raw, { by: 'random', validationFraction: 0.3, testFraction: 0.2, seed: 3 });
+  return tune(gbdt({ trees: 400 }), {
+    train,
+    validation,
+    target: 'late',
+    features: { distance: numeric(), origin: categorical() },
+    metric: 'logLoss',
+    space: { leaves: int(2, 64, { log: true }), learningRate: logUniform(0.005, 0.3) },
+    scheduler: 'asha',
+    trials,
+    parallel: 2,
+    seed: 4,
+    cache: false,
+  });
+});
