@@ -281,13 +281,30 @@ describe('the best threshold', () => {
   const labels = Float64Array.of(0, 0, 0, 1, 1);
 
   it('stands halfway between the scores that it parts', () => {
-    expect(bestThreshold(labels, Float64Array.of(0.1, 0.2, 0.3, 0.7, 0.9), 'f1')).toEqual({ threshold: 0.5, value: 1 });
-    expect(bestThreshold(labels, Float64Array.of(0.01, 0.02, 0.03, 0.07, 0.09), 'accuracy')).toEqual({ threshold: 0.05, value: 1 });
+    expect(bestThreshold(labels, Float64Array.of(0.1, 0.2, 0.3, 0.7, 0.9), 'f1')).toMatchObject({ threshold: 0.5, value: 1 });
+    expect(bestThreshold(labels, Float64Array.of(0.01, 0.02, 0.03, 0.07, 0.09), 'accuracy')).toMatchObject({ threshold: 0.05, value: 1 });
   });
 
   it('answers nothing where that is most often right', () => {
     const { threshold, value } = bestThreshold(Float64Array.of(0, 0, 0, 0, 1), Float64Array.of(0.1, 0.8, 0.7, 0.6, 0.2), 'accuracy');
     expect(threshold).toBeGreaterThan(0.8);
     expect(value).toBe(0.8);
+  });
+
+  const chances = Float64Array.of(0.9, 0.8, 0.7, 0.6, 0.4, 0.3, 0.2, 0.1);
+  const outcomes = Float64Array.of(1, 1, 0, 1, 0, 1, 0, 0);
+
+  it('is that of least cost', () => {
+    const costAt = (threshold: number): number =>
+      outcomes.reduce((sum, label, row) => sum + ((chances[row] ?? 0) >= threshold ? (label === 1 ? -2 : 3) : label === 1 ? 5 : 0), 0) / 8;
+    const { threshold, value } = bestThreshold(outcomes, chances, { costs: { falsePositive: 3, falseNegative: 5, truePositive: -2 } });
+    expect(value).toBeCloseTo(costAt(threshold), 12);
+    for (let at = 0; at <= 1; at += 0.05) expect(costAt(at)).toBeGreaterThanOrEqual(value - 1e-12);
+  });
+
+  it('reaches a precision with the most recall, or a recall with the most precision', () => {
+    expect(bestThreshold(outcomes, chances, { precision: 0.75 })).toMatchObject({ precision: 0.75, recall: 0.75, value: 0.75, reached: true });
+    expect(bestThreshold(outcomes, chances, { recall: 0.9 })).toMatchObject({ precision: 4 / 6, recall: 1, reached: true });
+    expect(bestThreshold(Float64Array.of(0, 1), Float64Array.of(0.9, 0.1), { precision: 0.9 })).toMatchObject({ precision: 0.5, recall: 1, reached: false });
   });
 });
