@@ -100,6 +100,12 @@ function renderColumns(dataset: DatasetRecord, profile: Profile | null): string 
   );
 }
 
+/** Where the rows came from; null for what was made from other datasets: the lineage shows those. */
+function sourceText({ source }: DatasetRecord): string | null {
+  if (source === null || typeof source !== 'object' || 'dataset' in source || 'labels' in source) return null;
+  return oneLine(JSON.stringify(source));
+}
+
 const lineOf = ({ id, name, kind, rows, collectedAt }: Relative): string =>
   `${id.slice(0, SHORT)}  ${name ?? '(no record)'}${kind === null ? '' : `, ${kind}`}${rows === null ? '' : `, ${count(rows)} rows`}${collectedAt === null ? '' : ', collected'}`;
 
@@ -121,7 +127,7 @@ function renderLineage(dataset: DatasetRecord, { ancestors, descendants }: Linea
 }
 
 function renderDifference(a: DatasetRecord, b: DatasetRecord, d: DatasetDifference): string {
-  const share = d.rows[0] === 0 ? '' : ` (${d.rows[1] >= d.rows[0] ? '+' : ''}${((d.rows[1] / d.rows[0] - 1) * 100).toFixed(1)} %)`;
+  const share = d.rows[0] === 0 || d.rows[0] === d.rows[1] ? '' : ` (${d.rows[1] >= d.rows[0] ? '+' : ''}${((d.rows[1] / d.rows[0] - 1) * 100).toFixed(1)} %)`;
   const names = (columns: readonly { name: string; type: string }[]): string => columns.map(({ name, type }) => `${name} (${type})`).join(', ');
   const schema = [
     ['added', names(d.added)],
@@ -254,7 +260,7 @@ export function addDatasetsCommands(program: Program): void {
               ['owner', owner],
               ['rows', count(dataset.rows)],
               ['size', showBytes(dataset.sizeBytes)],
-              ['source', dataset.source === null ? null : oneLine(JSON.stringify(dataset.source))],
+              ['source', sourceText(dataset)],
               ['made by', dataset.runId === null ? null : `run ${dataset.runId}, stage ${dataset.stage ?? ''}`],
               ['made at', dataset.createdAt],
               ['collected', dataset.collectedAt === null ? null : `${dataset.collectedAt}: its files are gone, this record stays`],
@@ -263,7 +269,7 @@ export function addDatasetsCommands(program: Program): void {
                 'reserved',
                 reserved === null
                   ? null
-                  : `${reserved === 'golden' ? 'a golden set' : `for ${reserved}`}: kept from sight, so that what is judged on it stays a judgement`,
+                  : `${reserved === 'golden' ? 'a golden set' : `for ${reserved === 'test' ? 'tests' : reserved}`}: kept from sight, so that what is judged on it stays a judgement`,
               ],
               [
                 'personal',
