@@ -1,6 +1,6 @@
 /**
  * One training for the benchmark `train-gbdt`, in a process of its own so that its peak memory can be read:
- * `train-gbdt-child FOLDER TRAIN_ROWS TEST_ROWS THREADS`. Prints one line of JSON: seconds, cpuSeconds, auc, peakMib.
+ * `train-gbdt-child FOLDER TRAIN_ROWS TEST_ROWS THREADS CATEGORIES` (JSON: codes of each column, 0 for numbers). Prints one line of JSON: seconds, cpuSeconds, auc, peakMib.
  */
 import { closeSync, openSync, readSync, statSync } from 'node:fs';
 import { join } from 'node:path';
@@ -8,7 +8,7 @@ import { gbdt } from '../ml/gbdt/gbdt.ts';
 import { GbdtParametersSchema } from '../ml/gbdt/parameters.ts';
 import { rocAuc } from '../ml/gbdt/roc-auc.ts';
 
-const [folder = '', trainRowsText, testRowsText, threadsText] = process.argv.slice(2);
+const [folder = '', trainRowsText, testRowsText, threadsText, categoriesText = '[]'] = process.argv.slice(2);
 const [trainRows, testRows, threads] = [Number(trainRowsText), Number(testRowsText), Number(threadsText)];
 
 /** Reads a file straight into shared memory: no second copy counts towards the peak. */
@@ -27,7 +27,8 @@ const matrix = (name: string, rows: number): { readonly kind: 'dense'; readonly 
 };
 const labels = (name: string): Float64Array => Float64Array.from(new Uint8Array(readShared(`${name}.labels.u8`)));
 
-const train = { x: matrix('train', trainRows), y: labels('train') };
+const categories = JSON.parse(categoriesText) as number[];
+const train = { x: matrix('train', trainRows), y: labels('train'), ...(categories.some((codes) => codes > 0) ? { categories } : {}) };
 const cpuBefore = process.cpuUsage();
 const started = performance.now();
 const model = await gbdt({ kind: 'binary' }, GbdtParametersSchema.parse({ trees: 100, leaves: 31, learningRate: 0.1 }), train, undefined, { seed: 0, threads });
