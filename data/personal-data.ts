@@ -1,6 +1,6 @@
 import type { Column } from '../contracts/columns.ts';
 import { MillraceError } from '../contracts/errors.ts';
-import type { Features } from '../contracts/features.ts';
+import { columnsOfFeature, type Features } from '../contracts/features.ts';
 import { maskedValueOf, type PersonalDataRule, personalDataTransforms } from '../contracts/personal-data.ts';
 import type { DatasetManifest } from '../contracts/references.ts';
 import type { Expression, RowTransform } from '../contracts/row-transforms.ts';
@@ -46,17 +46,19 @@ export function planPersonalData(
 
 /** @throws MillraceError FEATURES_INVALID naming each feature whose column comes from a personal one and that does not say `personal: true` */
 export function refusePersonalFeatures(features: Features, { name, sensitive }: Pick<DatasetManifest, 'name' | 'sensitive'>): void {
-  const refused = Object.entries(features).flatMap(([column, feature]) => {
-    const rule = Object.hasOwn(sensitive, column) ? sensitive[column] : undefined;
-    return rule === undefined || feature.personal === true ? [] : [{ column, kind: feature.kind, rule }];
-  });
+  const refused = Object.entries(features).flatMap(([feature, definition]) =>
+    columnsOfFeature(feature, definition).flatMap((column) => {
+      const rule = Object.hasOwn(sensitive, column) ? sensitive[column] : undefined;
+      return rule === undefined || definition.personal === true ? [] : [{ feature, column, kind: definition.kind, rule }];
+    }),
+  );
   if (refused.length === 0) return;
   throw new MillraceError(
     'FEATURES_INVALID',
     `Columns of ${name} that come from personal data are no features: ${refused.map(({ column }) => column).join(', ')}.`,
     {
-      problems: refused.map(({ column, kind, rule }) => ({
-        path: `features.${column}`,
+      problems: refused.map(({ feature, column, kind, rule }) => ({
+        path: `features.${feature}`,
         column,
         message: rule === 'hash' ? 'It holds a hash of personal values, which stands for a person.' : 'It is masked: all its values are alike.',
         fix: `Leave ${column} out of the features, or say that the model may learn from it: ${kind}({ personal: true }).`,
