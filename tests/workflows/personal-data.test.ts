@@ -105,10 +105,10 @@ beforeAll(async () => {
   await data('ragged.csv', [header, ...lines.slice(0, 50), `${line(50)},${email(51)},${ssn(52)}`, ...lines.slice(51)]);
   await data('quotes.csv', [header, ...lines.slice(0, 50), line(50).replace(email(50), `"${email(50)}" ${email(51)}"`), ...lines.slice(51)]);
   writers.forEach((stream, index) => {
-    stream.write = ((chunk: Uint8Array | string, ...rest: never[]): boolean => {
+    stream.write = (chunk: Uint8Array | string, ...rest: never[]): boolean => {
       logged += typeof chunk === 'string' ? chunk : Buffer.from(chunk).toString('utf8');
       return originals[index]?.(chunk, ...rest) ?? true;
-    }) as typeof stream.write;
+    };
   });
   env = await openEnvironment({ project, databaseUrl: (databaseUrl = await freshDatabase()) });
 }, 180_000);
