@@ -3,6 +3,7 @@ import { defineConfig } from 'vitest/config';
 /**
  * One project a kind of test, by what it needs:
  * - `unit`, `replay`: nothing but Node. `npm run verify` runs these two.
+ * - `python`: Python 3.9 or later; its packages are fetched on the first run (PyTorch's are 3 GB) and kept in the cache folder.
  * - `store`, `http`, `workflows`, `regression`: one Postgres and one Temporal server, which the global setup starts once
  *   and the projects share; each test file takes a database and ids of its own.
  * - `e2e`: the whole stack as child processes, one file after the other, because each wants the machine for itself.
@@ -27,6 +28,17 @@ export default defineConfig({
         },
       },
       { extends: true, test: { name: 'replay', include: ['tests/replay/**/*.test.ts'], testTimeout: 60 * SECOND_MS, hookTimeout: 120 * SECOND_MS } },
+      {
+        extends: true,
+        test: {
+          name: 'python',
+          include: ['tests/python/**/*.test.ts'],
+          testTimeout: 1_800 * SECOND_MS,
+          hookTimeout: 1_800 * SECOND_MS,
+          fileParallelism: false,
+          sequence: { groupOrder: 3 },
+        },
+      },
       ...['store', 'http', 'workflows', 'regression'].map((name) => ({
         extends: true as const,
         test: { name, include: [`tests/${name}/**/*.test.ts`], ...servers },

@@ -10,7 +10,7 @@ import { fitFeatures } from '../ml/features/fit-features.ts';
 import type { FittedFeatures } from '../ml/features/fitted-features.ts';
 import { transformFeatures, transformTrainingFeatures } from '../ml/features/transform-features.ts';
 import type { DenseMatrix, Matrix } from '../ml/matrix.ts';
-import { openExternalModel } from '../ml/onnx/external-model.ts';
+import { openExternalModel, reasonOf } from '../ml/onnx/external-model.ts';
 import { finishRawModel, openRawModel, type RawKind } from '../ml/onnx/raw-model.ts';
 import { buildPredictorGraph, type PredictorGraph } from '../ml/predictor.ts';
 import { createScorer } from '../ml/score.ts';
@@ -289,7 +289,12 @@ async function joinRaw(job: TrainJob, { data, probe, classes }: PreparedTraining
     beside,
     data.features.map(({ column, type }) => ({ name: column, kind: kinds[type] })),
   );
-  const answers = Float32Array.from(await answersOf({ onnx, graph }, probe));
+  const answers = Float32Array.from(
+    await answersOf({ onnx, graph }, probe).catch((error: unknown) => {
+      if (!(error instanceof MillraceError) || error.cause === undefined) throw error;
+      throw new MillraceError(error.code, error.message, { problems: [{ path: 'model.onnx', message: 'is refused', found: reasonOf(error.cause) }] });
+    }),
+  );
   return { onnx: finishRawModel(onnx, answers, probe.rows, classes?.length ?? 1), graph };
 }
 

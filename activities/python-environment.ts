@@ -1,9 +1,11 @@
+import { execFile } from 'node:child_process';
 import { createHash, randomUUID } from 'node:crypto';
 import { constants } from 'node:fs';
 import { access, mkdir, open, readdir, readFile, rename, rm, stat, utimes, writeFile } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { delimiter, dirname, isAbsolute, join, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { promisify } from 'node:util';
 import { MillraceError, type Problem } from '../contracts/errors.ts';
 import { readInside } from './project-files.ts';
 import { type ProgramEnd, runProgram } from './run-program.ts';
@@ -39,6 +41,9 @@ export interface PythonEnvironmentOptions {
   readonly env?: Readonly<Record<string, string | undefined>>;
 }
 
+const execute = promisify(execFile);
+/** To say its version: long, since a machine may be busy. */
+const ASK_TIMEOUT_MS = 60_000;
 const LEAST_VERSION = [3, 9] as const;
 const LOCK_TOUCHED_EVERY_MS = 3_000;
 const LOCK_STALE_AFTER_MS = 30_000;
@@ -207,21 +212,14 @@ async function findInterpreter(
 }
 
 async function ask(path: string, env: Readonly<Record<string, string | undefined>>, signal: AbortSignal): Promise<Omit<Interpreter, 'path'> | undefined> {
-  let answer: Omit<Interpreter, 'path'> | undefined;
-  await runProgram({
-    command: path,
-    args: ['-c', ASK],
-    cwd: dirname(path),
-    env: plainEnvironment(env),
-    signal,
-    secrets: [],
-    onObject: (value) => {
-      answer = value as Omit<Interpreter, 'path'>;
-      return true;
-    },
-  });
-  signal.throwIfAborted();
-  return answer;
+  try {
+    const { stdout } = await execute(path, ['-c', ASK], { env: plainEnvironment(env), signal, timeout: ASK_TIMEOUT_MS, maxBuffer: 1 << 24 });
+    return JSON.parse(stdout) as Omit<Interpreter, 'path'>;
+  } catch {
+    signal.throwIfAborted();
+    // no Python, or one that does not start
+    return undefined;
+  }
 }
 
 /** The program's path: looked up on PATH by its name, or in the project where it has a slash. Undefined: it is not there, or cannot be run. */

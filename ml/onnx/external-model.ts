@@ -253,7 +253,7 @@ interface Probed {
 }
 
 /** What onnxruntime says, in one line and without paths. */
-const reason = (error: unknown): string =>
+export const reasonOf = (error: unknown): string =>
   (error instanceof Error ? error.message : String(error))
     .split('\n')[0]
     ?.replaceAll(/(?:\/[^\s/:]+){2,}/g, '…')
@@ -265,7 +265,7 @@ async function runProbe(model: onnx.ModelProto, input: { readonly name: string; 
   try {
     session = await InferenceSession.create(encodeProto(model), { intraOpNumThreads: 1, interOpNumThreads: 1, logSeverityLevel: 4 });
   } catch (error) {
-    throw refuse('onnxruntime cannot load model.onnx.', [{ path: 'model.onnx', message: 'is refused', found: reason(error) }]);
+    throw refuse('onnxruntime cannot load model.onnx.', [{ path: 'model.onnx', message: 'is refused', found: reasonOf(error) }]);
   }
   try {
     const dims = [rows, columns];
@@ -277,7 +277,7 @@ async function runProbe(model: onnx.ModelProto, input: { readonly name: string; 
     });
   } catch (error) {
     throw refuse(`model.onnx cannot compute ${String(rows)} rows of ${String(columns)} features.`, [
-      { path: 'model.onnx', message: 'failed', found: reason(error) },
+      { path: 'model.onnx', message: 'failed', found: reasonOf(error) },
     ]);
   } finally {
     await session.release();

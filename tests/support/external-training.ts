@@ -1,7 +1,8 @@
-import { execFileSync } from 'node:child_process';
-import { mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
+import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
+import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import onnxProto from 'onnx-proto';
 import { afterAll } from 'vitest';
 import { type ExternallyTrained, trainExternally } from '../../activities/external-trainer.ts';
@@ -16,10 +17,10 @@ import { floatTensor, ONNX_TYPE, valueInfo } from '../../ml/onnx/graph-builder.t
 import { openArtifacts } from '../../store/artifacts.ts';
 
 /** A project folder, a store and rows for trainings by other programs, without servers. Gone when the test file ends. */
-export async function openTraining() {
+export async function openTraining(given?: string) {
   const folder = await mkdtemp(join(tmpdir(), 'millrace-external-'));
   afterAll(() => rm(folder, { recursive: true, force: true }));
-  const project = join(folder, 'project');
+  const project = given ?? join(folder, 'project');
   const home = join(folder, 'home');
   await mkdir(join(project, 'trainers'), { recursive: true });
   const artifacts = await openArtifacts(join(folder, 'artifacts'));
@@ -71,7 +72,12 @@ export async function openTraining() {
     ...(stallAfterMs === undefined ? {} : { stallAfterMs }),
   });
   const deps = {
-    config: { projectFolder: project, home, cacheFolder: process.env['MILLRACE_CACHE'] ?? join(process.env['HOME'] ?? '', '.cache', 'millrace'), urls: { api: 'http://127.0.0.1:7400' } },
+    config: {
+      projectFolder: project,
+      home,
+      cacheFolder: process.env['MILLRACE_CACHE'] ?? join(process.env['HOME'] ?? '', '.cache', 'millrace'),
+      urls: { api: 'http://127.0.0.1:7400' },
+    },
     artifacts,
     log: (level: string, message: string, details?: unknown) => logged.push(`${level} ${message} ${JSON.stringify(details)}`),
   } as unknown as ActivityDependencies;
@@ -101,9 +107,25 @@ export async function openTraining() {
     context,
     checkpoint: () => checkpoint,
     forgetCheckpoint: () => (checkpoint = undefined),
+    /** Trains in a process of its own, which a test may kill; what it commits is taken over by `takeCheckpoint`. */
+    startWorker: (trainer: TrainerSpec): ChildProcess => {
+      const given = { job: job(trainer), config: deps.config, call: call(), artifacts: artifacts.root, checkpoint: join(folder, 'checkpoint.json') };
+      return spawn(process.execPath, ['--import', 'tsx', fileURLToPath(new URL('./external-worker.ts', import.meta.url)), JSON.stringify(given)], {
+        stdio: 'ignore',
+      });
+    },
+    takeCheckpoint: async (): Promise<number | undefined> => {
+      const text = await readFile(join(folder, 'checkpoint.json'), 'utf8').catch(() => undefined);
+      if (text === undefined) return undefined;
+      const { step, state } = JSON.parse(text) as { readonly step: number; readonly state: string };
+      checkpoint = { step, state: Buffer.from(state, 'base64') };
+      return step;
+    },
     script: (name: string, code: string) => writeFile(join(project, 'trainers', name), code),
-    train: (trainer: TrainerSpec, options: { readonly signal?: AbortSignal; readonly stallAfterMs?: number; readonly job?: Partial<TrainJob> } = {}): Promise<ExternallyTrained> =>
-      trainExternally(job(trainer, options.job), context(options)),
+    train: (
+      trainer: TrainerSpec,
+      options: { readonly signal?: AbortSignal; readonly stallAfterMs?: number; readonly job?: Partial<TrainJob> } = {},
+    ): Promise<ExternallyTrained> => trainExternally(job(trainer, options.job), context(options)),
     /** Files of attempts that are not gone. */
     leftFiles: async () => readdir(join(home, 'programs')).catch(() => []),
   };
@@ -133,7 +155,13 @@ export function sigmoidOfFirst(columns: number, last = 'Sigmoid'): Uint8Array {
       name: 'made elsewhere',
       input: [valueInfo('x', ONNX_TYPE.float, columns)],
       output: [valueInfo('p', ONNX_TYPE.float, 1)],
-      initializer: [floatTensor('w', [columns, 1], Array.from({ length: columns }, (_, i) => (i === 0 ? 1 : 0)))],
+      initializer: [
+        floatTensor(
+          'w',
+          [columns, 1],
+          Array.from({ length: columns }, (_, i) => (i === 0 ? 1 : 0)),
+        ),
+      ],
       node: [
         { opType: 'MatMul', input: ['x', 'w'], output: ['z'], name: 'times' },
         { opType: last, input: ['z'], output: ['p'], name: 'last' },
