@@ -10,12 +10,14 @@ const ARROWS = {
   data: ['contracts/', 'config/module-worker\\.ts$'],
   ml: ['contracts/', 'config/module-worker\\.ts$'],
   store: ['contracts/', 'config/'],
-  activities: ['contracts/', 'config/', 'data/', 'ml/', 'store/'],
+  // pages: data reports and model cards
+  reports: ['contracts/'],
+  activities: ['contracts/', 'config/', 'data/', 'ml/', 'store/', 'reports/'],
   serving: ['contracts/', 'config/', 'store/', 'data/row-', 'data/request-row'],
   api: ['contracts/', 'config/', 'store/', 'data/'],
   stack: ['contracts/', 'config/', 'store/'],
   // the command line and the API look at snapshots: samples, queries, comparisons
-  cli: ['contracts/', 'config/', 'store/', 'data/', 'stack/'],
+  cli: ['contracts/', 'config/', 'store/', 'data/', 'stack/', 'reports/'],
   testing: ['contracts/', 'config/', 'data/', 'ml/', 'store/', 'activities/', 'workflows/', 'workers/', 'stack/', 'pipelines/', 'serving/', 'api/'],
   workers: ['contracts/', 'config/', 'data/', 'ml/', 'store/', 'activities/', 'workflows/', 'pipelines/', 'serving/', 'api/', 'stack/'],
 };

@@ -46,7 +46,7 @@ export function addReportCommand(program: Program): void {
           import('../contracts/references.ts'),
           import('../contracts/profile.ts'),
           import('../contracts/expectations.ts'),
-          import('./report-page.ts'),
+          import('../reports/report-page.ts'),
         ]);
         const { datasets: records } = await clients.store();
         const dataset = await records.find(text);

@@ -19,6 +19,7 @@ const FOLDERS = [
   'workers',
   'pipelines',
   'serving',
+  'reports',
   'api',
   'cli',
   'stack',

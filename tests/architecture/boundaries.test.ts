@@ -106,6 +106,7 @@ const PLANTED: readonly Planted[] = [
     "import { DuckDBInstance } from '@duckdb/node-api';\nexport const x = DuckDBInstance;",
     'duckdb-is-spoken-by-data-only',
   ),
+  one('a page asking the store', 'reports/bad.ts', "import { runs } from '../store/runs.ts';\nexport const x = runs;", 'reports-arrows'),
   one('the API importing an activity', 'api/bad.ts', "import { step } from '../activities/steps.ts';\nexport const x = step;", 'api-arrows'),
   one('the command line importing an activity', 'cli/bad.ts', "import { step } from '../activities/steps.ts';\nexport const x = step;", 'cli-arrows'),
   one('the stack importing a worker', 'stack/bad.ts', "import { worker } from '../workers/cpu.ts';\nexport const x = worker;", 'stack-arrows'),

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { reportPage, type ReportContent } from '../../../cli/report-page.ts';
+import { reportPage, type ReportContent } from '../../../reports/report-page.ts';
 import { between, expectations, notNull, type ValidationResult } from '../../../contracts/expectations.ts';
 import type { ColumnProfile } from '../../../contracts/profile.ts';
 
