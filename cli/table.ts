@@ -1,3 +1,4 @@
+import { metricDefinition } from '../contracts/metrics.ts';
 import { METRICS } from '../contracts/stages.ts';
 
 /** A cell's text as one line; a long one ends in an ellipsis. */
@@ -57,12 +58,13 @@ export function showFigure(value: number): string {
   return Number.isInteger(value) ? String(value) : value.toFixed(4);
 }
 
-/** Metrics on one line: `auc 0.7012, logLoss 0.5123`. */
+/** The chief metrics on one line: `auc 0.7012, logLoss 0.5123`; `--json` has them all. What the contract does not know is shown. */
 export function showMetrics(metrics: Readonly<Record<string, number>>): string {
   // Postgres keeps no order of names; the one of the contract is the one that people know.
   const known: readonly string[] = METRICS;
   const place = (name: string): number => (known.includes(name) ? known.indexOf(name) : known.length);
   return Object.entries(metrics)
+    .filter(([name]) => metricDefinition(name)?.headline ?? !known.includes(name))
     .sort(([a], [b]) => place(a) - place(b))
     .map(([name, value]) => `${name} ${showFigure(value)}`)
     .join(', ');
