@@ -21,7 +21,7 @@ const VERSION_RUNS = sql`select run_id from versions where run_id is not null`;
 
 const ROOTS = [
   // What a version is, and what its run saw and made.
-  { keeps: 'lineage', query: sql`select concat_ws(' ', predictor, evaluation) as t from versions` },
+  { keeps: 'lineage', query: sql`select concat_ws(' ', predictor, evaluation, card) as t from versions` },
   { keeps: 'lineage', query: sql`select concat_ws(' ', input::text, output::text) as t from stages where run_id in (${VERSION_RUNS})` },
   // What is served and watched.
   { keeps: 'lineage', query: sql`select concat_ws(' ', champion::text, challenger::text) as t from routes` },

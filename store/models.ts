@@ -259,6 +259,17 @@ export function createModelsStore({ orm }: Database) {
       if (changed.length === 0) throw new MillraceError('NOT_FOUND', `There is no version ${input.version} of model ${input.model}.`);
     },
 
+    /** Keeps a version's card (SHA-256); the first one stays. @returns the one that is kept. @throws NOT_FOUND */
+    async setCard(input: { readonly model: string; readonly version: number; readonly card: string }): Promise<string> {
+      const [row] = await orm
+        .update(versions)
+        .set({ card: sql`coalesce(${versions.card}, ${input.card})` })
+        .where(and(eq(versions.model, input.model), eq(versions.version, input.version)))
+        .returning({ card: versions.card });
+      if (row === undefined) throw new MillraceError('NOT_FOUND', `There is no version ${input.version} of model ${input.model}.`);
+      return row.card ?? input.card;
+    },
+
     /** The version that the alias `champion` names, or null. */
     async champion(model: string): Promise<VersionRecord | null> {
       const [row] = await orm

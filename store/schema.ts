@@ -295,6 +295,8 @@ export const versions = pgTable(
     metrics: json<Readonly<Record<string, number>>>().notNull(),
     /** SHA-256 of the evaluation's report; null for a bare file. */
     evaluation: text(),
+    /** SHA-256 of the model card (JSON, which names its page); null until it is made. */
+    card: text(),
     owner: text(),
     description: text(),
     tags: json<Readonly<Record<string, string>>>().notNull().default({}),
