@@ -14,6 +14,7 @@ import type { TrainedPredictor } from '../../ml/train-predictor.ts';
 import type { ActivityDependencies } from '../dependencies.ts';
 import { compute, type JobRungs, type StoppedTraining, type TrainedCandidate, type TrainJob } from '../compute-job.ts';
 import { type ExternallyTrained, externalFingerprint, isExternal, trainExternally } from '../external-trainer.ts';
+import { loadPredictor } from '../scored-rows.ts';
 import { defineStage, type StageContext, type StageOutcome } from '../stage-definition.ts';
 
 /** Shorter than a lost worker is noticed in, long enough not to weigh on the training. */
