@@ -10,14 +10,14 @@
 import type { DuckDBValue } from '@duckdb/node-api';
 import type { ColumnType } from '../contracts/columns.ts';
 import { MillraceError } from '../contracts/errors.ts';
-import type { ViewFeature } from '../contracts/feature-views.ts';
 import type { ArtifactPort } from './artifact-port.ts';
 import { type DuckDb, type DuckDbOptions, toNumber, withDuckDb } from './duckdb.ts';
 import { entityKey, entityText, entityTextSql } from './row-entity.ts';
 import { AT, type CompiledView, compileView, type JoinedView } from './feature-views.ts';
+import { findFeatures } from './point-in-time-join.ts';
 import { ROW_NUMBER } from './row-rank.ts';
 import { bindHashKey } from './row-transforms-sql.ts';
-import { DUCKDB_TYPE, identifier } from './sql-text.ts';
+import { identifier } from './sql-text.ts';
 
 export interface LatestFeaturesOptions extends DuckDbOptions {
   readonly source: JoinedView;
@@ -43,9 +43,9 @@ export interface LatestFeatures {
   readonly batches: () => AsyncGenerator<readonly LatestRow[]>;
 }
 
-const MS = '1000::HUGEINT';
-/** A row's key is `instant · 2^40 + its number`: rows of one instant have the snapshot's order. */
-const KEY_SCALE = '1099511627776::HUGEINT';
+const ASKED = '__millrace_asked';
+const AS_OF = '__millrace_as_of';
+const NEWEST = '__millrace_newest';
 
 /**
  * Opens the view's snapshot, gives the instant and the entities to `work`, and closes it.
@@ -74,7 +74,7 @@ async function newestMs(db: DuckDb, compiled: CompiledView): Promise<number> {
 async function* batches(db: DuckDb, compiled: CompiledView, asOfMs: number): AsyncGenerator<readonly LatestRow[]> {
   const { view, columns } = compiled;
   const width = view.entity.length;
-  for await (const chunk of db.chunks(latestSql(compiled, asOfMs))) {
+  for await (const chunk of db.chunks(await latestSql(db, compiled, asOfMs))) {
     yield chunk.getRows().map((row) => ({
       key: entityKey(row.slice(0, width).map(entityText)),
       atMs: toNumber(row[width]) ?? 0,
@@ -91,36 +91,25 @@ function jsonValue(type: ColumnType, value: DuckDBValue | undefined): string | n
   return type === 'timestamp' || type === 'date' ? new Date(number).toISOString() : number;
 }
 
-/** Entity texts, the instant of the last row, and each feature in the order of `columns`; instants in milliseconds. */
-function latestSql({ view, relation, features, columns, lookup }: CompiledView, asOfMs: number): string {
+/**
+ * Entity texts, the instant of the last row, and each feature in the order of `columns`; instants in milliseconds. They are
+ * found as for a label of each entity at `asOf`: by the very pass that makes training sets.
+ */
+async function latestSql(db: DuckDb, compiled: CompiledView, asOfMs: number): Promise<string> {
+  const { view, relation, columns, lookup, sought } = compiled;
   const entity = view.entity.map(identifier);
-  const asOfUs = `(${String(asOfMs)}::HUGEINT * ${MS})`;
-  const rows = `(SELECT *, epoch_us(${AT})::HUGEINT AS __millrace_us, epoch_us(${AT})::HUGEINT * ${KEY_SCALE} + ${ROW_NUMBER} AS __millrace_key FROM ${relation})`;
-  const known = `(SELECT * FROM ${rows} WHERE ${[...entity, AT].map((name) => `${name} IS NOT NULL`).join(' AND ')} AND __millrace_us <= ${asOfUs})`;
-  const lasts = features.flatMap(([, { kind }], index) => (kind === 'value' ? [`v${String(index)} := __millrace_v${String(index)}`] : []));
-  const aggregates = features.flatMap(([, feature], index) =>
-    feature.kind === 'aggregate' ? [`${aggregateSql(feature, `__millrace_v${String(index)}`, asOfUs)} AS a${String(index)}`] : [],
+  const asOfUs = `${String(asOfMs)}::BIGINT * 1000`;
+  await db.run(
+    `CREATE TEMP TABLE ${ASKED} AS SELECT *, row_number() OVER () - 1 AS ${ROW_NUMBER}, make_timestamp(${asOfUs}) AS ${AS_OF} FROM (SELECT ${entity.join(', ')}, max(epoch_us(${AT})) AS ${NEWEST} FROM ${relation} WHERE ${present(compiled)} AND epoch_us(${AT}) <= ${asOfUs} GROUP BY ${entity.join(', ')})`,
   );
-  const grouped = [
-    ...entity.map((name, index) => `${name} AS e${String(index)}`),
-    'max(__millrace_us) AS newest',
-    ...(lasts.length > 0 ? [`arg_max(struct_pack(${lasts.join(', ')}), __millrace_key) AS newest_row`] : []),
-    ...aggregates,
-  ];
-  const values = features.map(([, { kind }], index) => {
-    const type = columns[index]?.type ?? 'number';
-    const value = `CAST(${kind === 'value' ? `newest_row.v${String(index)}` : `a${String(index)}`} AS ${DUCKDB_TYPE[type]})`;
+  // How old a row may be is asked when it is read.
+  const history = { relation, eventTime: AT, entity: view.entity, ttlMs: null, features: sought };
+  const found = await findFeatures(db, { relation: ASKED, eventTime: AS_OF }, history, 'latest');
+  const values = columns.map(({ name, type }) => {
+    const value = found.columns.get(name) ?? 'NULL';
     return type === 'timestamp' || type === 'date' ? `CAST(floor(epoch_us(CAST(${value} AS TIMESTAMP)) / 1000.0) AS BIGINT)` : value;
   });
-  const list = [...lookup.entity.map(({ type }, index) => entityTextSql(`e${String(index)}`, type)), 'CAST(floor(newest / 1000.0) AS BIGINT)', ...values];
-  return `SELECT ${list.map((sql, index) => `${sql} AS c${String(index)}`).join(', ')} FROM (SELECT ${grouped.join(', ')} FROM ${known} GROUP BY ${entity.join(', ')})`;
-}
-
-function aggregateSql({ fn, of, windowMs }: ViewFeature & { readonly kind: 'aggregate' }, operand: string, asOfUs: string): string {
-  const within = `__millrace_us > ${asOfUs} - ${String(windowMs)}::HUGEINT * ${MS}`;
-  if (fn === 'count') return `count(${of === null ? '*' : operand}) FILTER (WHERE ${within})`;
-  const value = of === null ? 'NULL' : operand;
-  if (fn === 'last') return `arg_max(${value}, __millrace_key) FILTER (WHERE ${within} AND ${value} IS NOT NULL)`;
-  const call = fn === 'sum' || fn === 'mean' ? `${fn === 'sum' ? 'fsum' : 'favg'}(CAST(${value} AS DOUBLE))` : `${fn}(${value})`;
-  return `${call} FILTER (WHERE ${within})`;
+  const texts = lookup.entity.map(({ type }, index) => entityTextSql(`l.${entity[index] ?? ''}`, type));
+  const list = [...texts, `CAST(floor(l.${NEWEST} / 1000.0) AS BIGINT)`, ...values];
+  return `SELECT ${list.map((sql, index) => `${sql} AS c${String(index)}`).join(', ')} FROM ${ASKED} l${found.joins}`;
 }
