@@ -10,6 +10,7 @@ const BENCHMARKS: Readonly<Record<string, () => Promise<{ readonly benchmark: Be
   'ingest-30m': () => import('./ingest-30m.ts'),
   'point-in-time': () => import('./point-in-time.ts'),
   'train-gbdt': () => import('./train-gbdt.ts'),
+  tune: () => import('./tune.ts'),
   'train-text': () => import('./train-text.ts'),
   serve: () => import('./serve.ts'),
   quickstart: () => import('./quickstart.ts'),

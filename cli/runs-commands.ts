@@ -41,11 +41,27 @@ const gpuText = ({ gpuSeconds, gpuUtilisation, gpuPeakMib }: StageRecord): strin
         ...(gpuPeakMib === null ? [] : [mibText(gpuPeakMib)]),
       ].join(', ');
 
-function describeRun(run: RunRecord, stages: readonly StageRecord[], undos: readonly UndoRecord[], nowMs: number): string {
+/** The trials of a run's tunings, in their order, each with what it gave. */
+export function trialLines(stages: readonly Pick<StageRecord, 'name' | 'kind' | 'status' | 'output' | 'error'>[]): readonly (readonly string[])[] {
+  const number = (name: string): number => Number(/\d+$/.exec(name)?.[0] ?? 0);
+  return stages
+    .filter(({ kind }) => kind === 'trial')
+    .sort((a, b) => number(a.name) - number(b.name))
+    .map(({ name, status, output, error }) => [
+      name,
+      status,
+      error === null ? ((output as { readonly summary?: string } | null)?.summary ?? '') : `${error.code}: ${error.message}`,
+    ]);
+}
+
+function describeRun(run: RunRecord, all: readonly StageRecord[], undos: readonly UndoRecord[], nowMs: number): string {
   const git = run.gitCommit === null ? null : `${run.gitCommit.slice(0, 12)}${run.gitClean === false ? ' (with changes)' : ''}`;
-  const onGpu = stages.some((s) => s.gpuSeconds !== null);
-  const priced = stages.some((s) => s.cost !== null);
-  const sum = (of: (s: StageRecord) => number | null): number => stages.reduce((total, s) => total + (of(s) ?? 0), 0);
+  // hundreds of trials would hide the rest: they have a listing of their own
+  const stages = all.filter(({ kind }) => kind !== 'trial');
+  const trials = all.length - stages.length;
+  const onGpu = all.some((s) => s.gpuSeconds !== null);
+  const priced = all.some((s) => s.cost !== null);
+  const sum = (of: (s: StageRecord) => number | null): number => all.reduce((total, s) => total + (of(s) ?? 0), 0);
   const out = [
     renderFields([
       ['run', run.id],
@@ -79,6 +95,7 @@ function describeRun(run: RunRecord, stages: readonly StageRecord[], undos: read
       ]),
     ),
   ];
+  if (trials > 0) out.push(`\n${String(trials)} trials: millrace runs show ${run.id} --trials\n`);
   const failed = stages.filter((s) => s.error !== null);
   if (run.error) out.push(`\n${describeError(run.error)}\n`);
   else for (const stage of failed) out.push(`\n${stage.name}: ${stage.error?.code ?? ''}: ${stage.error?.message ?? ''}\n`);
@@ -91,7 +108,7 @@ function describeRun(run: RunRecord, stages: readonly StageRecord[], undos: read
   return out.join('');
 }
 
-async function showRun(clients: Clients, text: string, invocation: Invocation): Promise<void> {
+async function showRun(clients: Clients, text: string, invocation: Invocation, onlyTrials: boolean): Promise<void> {
   const store = await clients.store();
   const run = await findRun(store, text);
   const [stages, undos, versions, rollouts, approvals] = await Promise.all([
@@ -101,6 +118,14 @@ async function showRun(clients: Clients, text: string, invocation: Invocation): 
     store.rollouts.list({ runId: run.id }),
     store.approvals.list({ runId: run.id }),
   ]);
+  if (onlyTrials) {
+    print(
+      invocation,
+      stages.filter(({ kind }) => kind === 'trial'),
+      () => renderTable(['trial', 'status', 'result'], trialLines(stages)),
+    );
+    return;
+  }
   print(invocation, { ...run, stages: stages.map((s) => ({ ...s, cache: cacheText(s) })), undos, versions, rollouts, approvals }, () => {
     const extra = [
       ...versions.map((v) => `Version: ${v.model} ${v.version} (${v.status}${v.statusReason === null ? '' : `: ${v.statusReason}`})\n`),
@@ -187,11 +212,12 @@ export function addRunsCommands(program: Program): void {
     });
 
   addCommand(program, runs, 'show <run>', 'one run: its stages, which of them came from the cache and why not, what it published')
+    .option('--trials', 'the trials of its tunings, each with what it gave')
     .option('--follow', 'watch it live until it has ended')
-    .action(async (run: string, options: Common & { follow?: boolean }) => {
+    .action(async (run: string, options: Common & { follow?: boolean; trials?: boolean }) => {
       const invocation = invocationOf(program, options);
       await withClients(async (clients) => {
-        if (options.follow !== true) return showRun(clients, run, invocation);
+        if (options.follow !== true) return showRun(clients, run, invocation, options.trials === true);
         const at = await workflowOf(clients, run);
         return watchToEnd(await clients.temporal(), at, invocation);
       });

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
 import { parseDurationMs, parseInstant } from '../../../cli/duration.ts';
 import { newWorkflowId } from '../../../cli/run-command.ts';
-import { cacheText } from '../../../cli/runs-commands.ts';
+import { cacheText, trialLines } from '../../../cli/runs-commands.ts';
 import { shortestInterval } from '../../../cli/schedule-commands.ts';
 
 const RUN = '0123456789abcdef0123456789abcdef';
@@ -45,4 +45,19 @@ test('a time without a zone is UTC', () => {
   expect(parseInstant('--from', '2026-01-31').toISOString()).toBe('2026-01-31T00:00:00.000Z');
   expect(parseInstant('--from', '2026-01-31T08:00:00+02:00').toISOString()).toBe('2026-01-31T06:00:00.000Z');
   expect(() => parseInstant('--from', 'yesterday')).toThrow(expect.objectContaining({ code: 'USAGE' }));
+});
+
+test('trials are listed in the order of their numbers, each with its result or its reason', () => {
+  const record = { kind: 'trial', status: 'completed', output: { summary: 'gbdt: auc 0.8' }, error: null } as const;
+  const error = { code: 'TRAINING_DIVERGED', message: 'The loss became NaN.', fix: '', problems: [] } as const;
+  expect(
+    trialLines([
+      { ...record, name: 'tune-trial-10' },
+      { ...record, name: 'tune-trial-9', status: 'failed', output: null, error },
+      { ...record, name: 'tune', kind: 'tune' },
+    ]),
+  ).toEqual([
+    ['tune-trial-9', 'failed', 'TRAINING_DIVERGED: The loss became NaN.'],
+    ['tune-trial-10', 'completed', 'gbdt: auc 0.8'],
+  ]);
 });
