@@ -1,6 +1,7 @@
-import { higherIsBetter, createJudge } from '../metrics.ts';
+import { createJudge, higherIsBetter } from '../metrics.ts';
+import { shuffledIndices } from '../random.ts';
 import { delong } from './delong.ts';
-import { type JudgedAnswers, positiveScores } from './intervals.ts';
+import { type JudgedAnswers, pickRows, positiveScores } from './intervals.ts';
 import type { Judge } from './judge.ts';
 import { mostProbable } from './multiclass.ts';
 import { fairCoinsAtMost, normalQuantile, normalTail, quantileOf } from './normal.ts';
@@ -32,7 +33,9 @@ export interface CompareOptions {
 /** Above so many rows that are answered differently the exact test adds nothing. */
 const MOST_EXACT = 1_000;
 /** Rows × replicates of a paired bootstrap; at least 200 replicates are drawn. */
-const MOST_DRAWN = 200_000_000;
+const MOST_DRAWN = 50_000_000;
+/** Of more rows a sample is resampled, and its spread narrowed by √(sample / rows) (Bickel, Götze & van Zwet 1997). */
+const MOST_ROWS = 200_000;
 const LEAST_REPLICATES = 200;
 
 /**
@@ -106,30 +109,40 @@ function byMcnemar(mine: JudgedAnswers, theirs: JudgedAnswers, { confidence }: C
 }
 
 function byBootstrap(metric: string, mine: JudgedAnswers, theirs: JudgedAnswers, options: CompareOptions): PairedComparison {
-  const [a, b] = [mine, theirs].map(({ task, y, answers, threshold }) => createJudge(task, y, answers, threshold)) as [Judge, Judge];
+  const judgeOf = ({ task, y, answers, threshold }: JudgedAnswers): Judge => createJudge(task, y, answers, threshold);
   const classes = mine.task.kind === 'regression' ? undefined : mine.task.kind === 'binary' ? 2 : mine.task.classes;
-  return compareJudges(metric, a, b, strataOf(mine.y, classes), options);
+  const rows = mine.y.length;
+  if (rows <= MOST_ROWS) return compareJudges(metric, judgeOf(mine), judgeOf(theirs), strataOf(mine.y, classes), options);
+  const sample = shuffledIndices(rows, options.seed).subarray(0, MOST_ROWS).sort();
+  const [a, b] = [pickRows(mine, sample), pickRows(theirs, sample)];
+  const whole = improvementOf(metric, judgeOf(mine), judgeOf(theirs));
+  return compareJudges(metric, judgeOf(a), judgeOf(b), strataOf(a.y, classes), options, { improvement: whole, scale: Math.sqrt(MOST_ROWS / rows) });
 }
 
-/** Compares what two judges find, by resampling what they judge (rows, or groups of rows) alike for both. */
+function improvementOf(metric: string, mine: Judge, theirs: Judge, weights?: Float64Array): number {
+  const [a, b] = [mine, theirs].map((judge) => judge.values([metric], weights)[metric] ?? Number.NaN) as [number, number];
+  return higherIsBetter(metric) ? a - b : b - a;
+}
+
+/** Compares what two judges find, by resampling what they judge (rows, or groups of rows) alike for both. Of a sample: `whole` is what all rows say. */
 export function compareJudges(
   metric: string,
   mine: Judge,
   theirs: Judge,
   strata: readonly Uint32Array[],
   { confidence, replicates, seed }: CompareOptions,
+  whole?: { readonly improvement: number; readonly scale: number },
 ): PairedComparison {
-  const ahead = higherIsBetter(metric);
-  const difference = (weights?: Float64Array): number => {
-    const [a, b] = [mine, theirs].map((judge) => judge.values([metric], weights)[metric] ?? Number.NaN) as [number, number];
-    return ahead ? a - b : b - a;
-  };
   const draw = rowResampler(strata, mine.rows, seed);
   const count = Math.max(Math.min(replicates, LEAST_REPLICATES), Math.min(replicates, Math.floor(MOST_DRAWN / mine.rows)));
-  const drawn = Float64Array.from({ length: count }, () => difference(draw()))
+  const here = improvementOf(metric, mine, theirs);
+  const { improvement, scale } = whole ?? { improvement: here, scale: 1 };
+  const drawn = Float64Array.from({ length: count }, () => {
+    const found = improvementOf(metric, mine, theirs, draw());
+    return whole === undefined ? found : improvement + (found - here) * scale;
+  })
     .filter(Number.isFinite)
     .sort();
-  const improvement = difference();
   const notAbove = drawn.reduce((found, value) => found + (value <= 0 ? 1 : 0), 0);
   const notBelow = drawn.reduce((found, value) => found + (value >= 0 ? 1 : 0), 0);
   const share = (found: number): number => Math.min(1, (found + 1) / (drawn.length + 1));

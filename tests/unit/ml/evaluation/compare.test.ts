@@ -3,6 +3,7 @@ import { compareOnRows } from '../../../../ml/evaluation/compare.ts';
 import { delong } from '../../../../ml/evaluation/delong.ts';
 import type { JudgedAnswers } from '../../../../ml/evaluation/intervals.ts';
 import { fairCoinsAtMost, normalQuantile, normalTail, wilsonInterval } from '../../../../ml/evaluation/normal.ts';
+import { createRandom } from '../../../../ml/random.ts';
 import { sequence } from '../sequence.ts';
 
 const options = { confidence: 0.95, replicates: 2_000, seed: 1 };
@@ -106,6 +107,26 @@ describe('two models on the same rows', () => {
     expect(compareOnRows('mae', regression(23, 3), regression(29, 3.3), options)).toEqual(compared);
     const turned = compareOnRows('mae', regression(29, 3.3), regression(23, 3), options);
     expect(turned.improvement).toBeCloseTo(-compared.improvement, 14);
+  });
+
+  it('of many rows are compared as widely apart as theory says', () => {
+    const rows = 300_000;
+    const random = createRandom(5);
+    const many = Float64Array.from({ length: rows }, () => random.normal());
+    const model = (noise: number): JudgedAnswers => ({
+      task: { kind: 'regression' },
+      y: many,
+      answers: many.map((value) => value + random.normal() * noise),
+      threshold: 0.5,
+    });
+    const [mine, theirs] = [model(1), model(1.01)];
+    const differences = many.map((value, row) => Math.abs(value - (theirs.answers[row] ?? 0)) - Math.abs(value - (mine.answers[row] ?? 0)));
+    const mean = differences.reduce((sum, value) => sum + value, 0) / rows;
+    const spread = Math.sqrt(differences.reduce((sum, value) => sum + (value - mean) ** 2, 0) / rows / rows);
+    const compared = compareOnRows('mae', mine, theirs, { ...options, replicates: 200 });
+    expect(compared.improvement).toBeCloseTo(mean, 10);
+    expect((compared.high - compared.low) / (2 * 1.96 * spread)).toBeGreaterThan(0.8);
+    expect((compared.high - compared.low) / (2 * 1.96 * spread)).toBeLessThan(1.2);
   });
 
   it('are no different from themselves', () => {
