@@ -12,6 +12,7 @@ const BENCHMARKS: Readonly<Record<string, () => Promise<{ readonly benchmark: Be
   'train-gbdt': () => import('./train-gbdt.ts'),
   tune: () => import('./tune.ts'),
   'train-text': () => import('./train-text.ts'),
+  'python-overhead': () => import('./python-overhead.ts'),
   serve: () => import('./serve.ts'),
   quickstart: () => import('./quickstart.ts'),
 };

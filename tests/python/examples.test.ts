@@ -1,7 +1,7 @@
 /** The complete examples of docs/training.md, run by the real libraries on real processes. */
 import { readFile, rename, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { beforeAll, describe, expect, it } from 'vitest';
+import { beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { python } from '../../workflows/trainers.ts';
 import { guideProject } from '../support/guide-project.ts';
 import { openTraining, refusal } from '../support/external-training.ts';
@@ -10,6 +10,7 @@ let training: Awaited<ReturnType<typeof openTraining>>;
 beforeAll(async () => {
   training = await openTraining(await guideProject('docs/training.md'));
 });
+beforeEach(() => training.forgetCheckpoint());
 const requirements = 'trainers/requirements.txt';
 
 /** The script, dying by its own hand when it has said so many lines. */
@@ -58,7 +59,6 @@ describe('LightGBM', () => {
     const script = 'trainers/with_lightgbm.py';
     const trainer = python({ script, requirements, featuresFor: 'trees', parameters: { rounds: 60, leaves: 8 } });
     const undisturbed = await training.train(trainer);
-    training.forgetCheckpoint();
     await dyingAfter(script, 45);
     expect((await refusal(training.train(trainer))).code).toBe('TRAINER_KILLED');
     expect(training.checkpoint()?.step).toBe(40);
@@ -66,7 +66,6 @@ describe('LightGBM', () => {
     const resumed = await training.train(trainer);
     expect(resumed.trained.history[0]?.step).toBe(41);
     expect(resumed.trained.validation?.metrics['auc']).toBeCloseTo(undisturbed.trained.validation?.metrics['auc'] ?? 0, 2);
-    training.forgetCheckpoint();
   });
 });
 
