@@ -10,6 +10,7 @@ import type { Direction, RungValue } from '../ml/search/parameters.ts';
 import type { TrialLimits } from '../ml/search/stopping.ts';
 import type { ChosenThreshold, ThresholdRule } from '../ml/threshold.ts';
 import type { TrainedPredictor } from '../ml/train-predictor.ts';
+import type { EnsembleJob } from './ensemble-job.ts';
 import type { EvaluateJob } from './evaluate-job.ts';
 
 /**
@@ -95,7 +96,7 @@ export interface StepJob {
   readonly hashKey: string;
 }
 
-export type ComputeJob = TrainJob | ScoreJob | EvaluateJob | StepJob;
+export type ComputeJob = TrainJob | ScoreJob | EvaluateJob | EnsembleJob | StepJob;
 
 export type ComputeMessage<Result> =
   | { readonly type: 'progress'; readonly fraction: number | null; readonly message: string }

@@ -11,6 +11,7 @@ import { goesOn } from '../ml/search/stopping.ts';
 import type { ComputeJob, ComputeMessage, JudgedRows, ScoreJob, StepJob, StoppedTraining, TrainedCandidate, TrainJob } from './compute-job.ts';
 import { noSuchMetric } from './no-such-metric.ts';
 import { splitRungs, StoppedAtRung, withRungs } from './rung-checkpoint.ts';
+import type { BuiltEnsemble, EnsembleJob } from './ensemble-job.ts';
 import type { EvaluatedRows, EvaluateJob } from './evaluate-job.ts';
 import type { StepContext } from './steps.ts';
 import { usersCode } from './users-code.ts';
@@ -38,6 +39,7 @@ try {
 function run(): Promise<unknown> {
   if (job.kind === 'train') return train(job);
   if (job.kind === 'evaluate') return evaluate(job);
+  if (job.kind === 'ensemble') return ensemble(job);
   return job.kind === 'score' ? score(job) : step(job);
 }
 
@@ -151,6 +153,14 @@ async function evaluate(task: EvaluateJob): Promise<EvaluatedRows> {
   send({ type: 'progress', fraction: null, message: 'reading' });
   const table = await readColumns(task.files, task.columns, { seed: 0 });
   return evaluateRows(task, table, (fraction, message) => {
+    send({ type: 'progress', fraction, message });
+  });
+}
+
+/** Joins several predictors into one. */
+async function ensemble(task: EnsembleJob): Promise<BuiltEnsemble> {
+  const { buildEnsemble } = await import('./build-ensemble.ts');
+  return buildEnsemble(task, (fraction, message) => {
     send({ type: 'progress', fraction, message });
   });
 }

@@ -182,6 +182,7 @@ export type StageKind =
   | 'train'
   | 'trial'
   | 'tune'
+  | 'ensemble'
   | 'select'
   | 'evaluate'
   | 'register'

@@ -41,6 +41,7 @@ export { businessMetrics } from './business-metrics.ts';
 export { approval, type ApprovalOptions } from './approval.ts';
 export { definePipeline, type Pipeline, type PipelineOptions } from './define-pipeline.ts';
 export { type Duration, durationMs } from './duration.ts';
+export { ensemble, type EnsembleOptions } from './ensemble.ts';
 export { featureView, type FeatureViewOptions, materialize, over, trainingSet } from './feature-view.ts';
 export { label, type LabelOptions, type PeopleOptions } from './label.ts';
 export { onRollback, type StageOptions } from './run.ts';

@@ -2,6 +2,7 @@ import type { StageKind } from '../../contracts/stages.ts';
 import { approveStage } from './approve.ts';
 import { cleanStage } from './clean.ts';
 import { deployStage } from './deploy.ts';
+import { ensembleStage } from './ensemble.ts';
 import { evaluateStage } from './evaluate.ts';
 import { foldStage } from './fold.ts';
 import { importModelStage } from './import-model.ts';
@@ -30,6 +31,7 @@ export const stages = {
   train: trainStage,
   trial: trialStage,
   tune: tuneStage,
+  ensemble: ensembleStage,
   select: selectStage,
   evaluate: evaluateStage,
   register: registerStage,

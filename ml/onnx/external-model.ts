@@ -106,7 +106,7 @@ function decode(bytes: Uint8Array): onnx.ModelProto {
     throw new MillraceError('MODEL_INVALID', 'model.onnx is not an ONNX file, or only a part of one.', { cause });
   }
   if (model.graph == null || (model.graph.node ?? []).length === 0) throw refuse('model.onnx has no graph.');
-  if ((model.functions ?? []).length > 0)
+  if (model.functions.length > 0)
     throw refuse('model.onnx has functions of its own, which cannot be joined to the features.', [
       {
         path: 'functions',
@@ -123,7 +123,7 @@ interface Opsets {
   readonly ml: number;
 }
 
-function opsetsOf(model: onnx.ModelProto): Opsets {
+export function opsetsOf(model: onnx.ModelProto): Opsets {
   const version = (domain: string): number =>
     Math.max(
       0,
@@ -148,7 +148,7 @@ function opsetsOf(model: onnx.ModelProto): Opsets {
 function embedWeights(graph: onnx.IGraphProto, beside: ReadonlyMap<string, Uint8Array>): void {
   const EXTERNAL = 1;
   const embed = (tensor: onnx.ITensorProto): void => {
-    if (tensor.dataLocation !== EXTERNAL) return;
+    if (Number(tensor.dataLocation ?? 0) !== EXTERNAL) return;
     const entries = new Map((tensor.externalData ?? []).map(({ key, value }) => [key ?? '', value ?? '']));
     const location = entries.get('location') ?? '';
     const file = beside.get(location);
@@ -351,7 +351,8 @@ export function checkAnswers(answers: ArrayLike<number> & Iterable<number>, clas
   }
 }
 
-function prefixed(graph: onnx.IGraphProto, name: (own: string) => string): onnx.IGraphProto {
+/** The graph with each name given anew, in nested graphs too. */
+export function prefixed(graph: onnx.IGraphProto, name: (own: string) => string): onnx.IGraphProto {
   return {
     ...graph,
     node: (graph.node ?? []).map((node) => ({
@@ -401,7 +402,7 @@ const CHANGED: ReadonlyMap<string, number> = new Map([
 const ATTRIBUTE_INTS = 7;
 
 /** The node as opset 20 writes it. */
-function raised(node: onnx.INodeProto, opsets: Opsets, prefix: string, lifted: onnx.ITensorProto[]): onnx.INodeProto {
+export function raised(node: onnx.INodeProto, opsets: Opsets, prefix: string, lifted: onnx.ITensorProto[]): onnx.INodeProto {
   const op = node.opType ?? '';
   if (node.domain === 'ai.onnx.ml') {
     if (op === 'LabelEncoder' && opsets.ml < 2) throw tooOld(op, opsets.ml, 'ai.onnx.ml', 2);
@@ -421,7 +422,7 @@ function raised(node: onnx.INodeProto, opsets: Opsets, prefix: string, lifted: o
   const changed = CHANGED.get(op);
   if (changed !== undefined && opsets.ai < changed) throw tooOld(op, opsets.ai, 'ai.onnx', changed);
   const asInput = (attribute: string): onnx.INodeProto => {
-    const values = attributes.find(({ name, type }) => name === attribute && type === ATTRIBUTE_INTS)?.ints;
+    const values = attributes.find(({ name, type }) => name === attribute && Number(type) === ATTRIBUTE_INTS)?.ints;
     if (values == null) return plain;
     const constant = createGraphBuilder(prefix);
     const [data = ''] = node.input ?? [];
