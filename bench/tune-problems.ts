@@ -106,8 +106,8 @@ export async function adultProblem(): Promise<Problem | undefined> {
       least: null,
       objective: async (values) => {
         const parameters = GbdtParametersSchema.parse({ ...values, trees: 20 });
-        const { predict } = await gbdt({ kind: 'binary' }, parameters, train, undefined, { seed: 0, threads: 1 });
-        const answers = predict(validation.x);
+        const trained = await gbdt({ kind: 'binary' }, parameters, train, undefined, { seed: 0, threads: 1 });
+        const answers = trained.predict(validation.x);
         let loss = 0;
         validation.y.forEach((y, row) => (loss -= Math.log(Math.max(1e-15, answers[2 * row + y] ?? 0)) / ADULT_ROWS));
         return loss;

@@ -180,7 +180,7 @@ function checkOptions(given: Given): { readonly search: SearchMethod; readonly s
       ...parsed.error.issues.map((issue) => ({
         path: [path, ...issue.path.map(String)].filter(Boolean).join('.'),
         message: issue.message,
-        found: JSON.stringify(value) ?? 'nothing',
+        found: value === undefined ? 'nothing' : JSON.stringify(value),
       })),
     );
     return undefined;

@@ -61,14 +61,14 @@ export function compileSpace(thing: TunedThing, search: SearchMethod): CompiledS
   return {
     parameters,
     resolve: (values) => {
-      const named = trainers === null ? (thing.trainer as TrainerSpec) : (trainers[String(values[TRAINER])] as TrainerSpec);
+      const named = trainers === null ? (thing.trainer as TrainerSpec) : (trainers[values[TRAINER] as string] as TrainerSpec);
       let filled: Readonly<Record<string, unknown>> = named.parameters;
       for (const { path, when, from } of targets) {
         if (!when.every(({ parameter, is }) => values[parameter] === is)) continue;
         const value = 'constant' in from ? from.constant : values[from.parameter];
         if (value !== undefined) filled = withValue(filled, path, value);
       }
-      const features = recipes === null ? (thing.features as Features) : (recipes[String(values[FEATURES])] as Features);
+      const features = recipes === null ? (thing.features as Features) : (recipes[values[FEATURES] as string] as Features);
       return { trainer: { ...named, parameters: filled }, features };
     },
   };
@@ -237,4 +237,4 @@ function isJson(value: unknown): value is JsonValue {
   }
 }
 
-const show = (value: unknown): string => (value === undefined ? 'nothing' : (JSON.stringify(value) ?? String(value))).slice(0, 100);
+const show = (value: unknown): string => (value === undefined ? 'nothing' : JSON.stringify(value)).slice(0, 100);

@@ -28,7 +28,7 @@ describe('the workflow code of today', () => {
   });
 
   it('is held against a history of each kind of workflow that lives long', () => {
-    expect(histories.sort()).toEqual(['endpoint-canary.json', 'pipeline-approved.json', 'pipeline-rolled-back.json', 'retraining.json']);
+    expect(histories.sort()).toEqual(['endpoint-canary.json', 'pipeline-approved.json', 'pipeline-rolled-back.json', 'retraining.json', 'tuning.json']);
   });
 
   it.each(histories)('goes on where the run of %s stood', async (file) => {
@@ -73,6 +73,13 @@ describe('a change that a running workflow would not survive is found', () => {
       file: 'workflows/endpoint.ts',
       from: "await activities.noteRollout({ rollout, status: 'running', note: 'begins' });",
       to: '',
+    },
+    {
+      what: 'a search that chooses otherwise',
+      history: 'tuning.json',
+      file: 'workflows/tuning.ts',
+      from: "callStage<TrialOutput>(run, stage, 'trial',",
+      to: "callStage<TrialOutput>(run, { ...stage, name: 'another', pool: 'gpu' }, 'trial',",
     },
     {
       what: 'a cool-down that is not kept',

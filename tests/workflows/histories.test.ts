@@ -2,10 +2,12 @@ import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { beforeAll, describe, expect, it, vi } from 'vitest';
+import { tuningWorkflowId } from '../../contracts/queues.ts';
 import type { RetrainingEntry } from '../../contracts/retraining.ts';
+import type { TuningState } from '../../contracts/tuning.ts';
 import { historyToJson } from '../../testing/history-json.ts';
 import type { TestEnvironment } from '../../testing/test-environment.ts';
-import { decision, openEnvironment, PATIENCE_MS, serve, untilGate } from './test-project.ts';
+import { decision, openEnvironment, PATIENCE_MS, serve, untilGate, untilProgress } from './test-project.ts';
 
 /**
  * Runs one of each kind of workflow, and replays its history on the code that made it. With RECORD_HISTORIES=1
@@ -75,5 +77,15 @@ describe('a history replays on the code that made it', () => {
     await controller.executeUpdate('configure', { args: [{ coolDownMs: 0 }] });
     await untilLast('ended');
     expect(await replayable('retraining/release', 'retraining')).toBeGreaterThan(40);
+  });
+
+  it('of a tuning that was steered and stopped trials early', async () => {
+    const run = await env.start('tunedTrees', { trials: 200, parallel: 2, scheduler: 'asha' });
+    const child = (): ReturnType<TestEnvironment['client']['workflow']['getHandle']> => env.client.workflow.getHandle(tuningWorkflowId(runId, 'tune'));
+    const { runId } = await untilProgress(run, ({ stages }) => stages.some(({ name, status }) => name === 'tune' && status === 'running'));
+    await vi.waitFor(async () => expect((await child().query<TuningState>('state')).ended).toBeGreaterThan(0), { timeout: PATIENCE_MS, interval: 150 });
+    await child().executeUpdate('steer', { args: [{ trials: 8, stopRule: { rule: 'median', startupTrials: 2 } }] });
+    await run.result();
+    expect(await replayable(tuningWorkflowId(runId, 'tune'), 'tuning')).toBeGreaterThan(40);
   });
 });
