@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs';
 import { chmod, copyFile, lstat, mkdir, readdir } from 'node:fs/promises';
 import { dirname, join, relative, sep } from 'node:path';
 import { z } from 'zod';
@@ -20,6 +21,12 @@ const SavedSchema = z.object({
 
 const MOST_FILES = 10_000;
 
+interface KeptFile {
+  /** Another one when the file is written anew. */
+  readonly identity: string;
+  readonly sha256: string;
+}
+
 export interface CheckpointFolder {
   /** Puts the files of an earlier attempt's checkpoint into the folder. */
   readonly restore: (checkpoint: Uint8Array) => Promise<void>;
@@ -30,21 +37,29 @@ export interface CheckpointFolder {
 }
 
 export function createCheckpointFolder(folder: string, artifacts: Artifacts, save: (step: number, checkpoint: Uint8Array) => Promise<void>): CheckpointFolder {
-  const known = new Map<string, { readonly identity: string; readonly sha256: string }>();
+  const known = new Map<string, KeptFile>();
   let running: Promise<void> | undefined;
   let wanted: number | undefined;
   let failure: unknown;
 
+  const keepFile = async (file: string, before: KeptFile | undefined): Promise<KeptFile> => {
+    const { size, mtimeMs, ino } = await lstat(file);
+    const identity = `${String(ino)} ${String(size)} ${String(mtimeMs)}`;
+    return before?.identity === identity ? before : { identity, sha256: (await artifacts.putFile(file)).sha256 };
+  };
   const keep = async (step: number): Promise<void> => {
     const files: { path: string; sha256: string }[] = [];
     for (const path of await filesOf(folder)) {
       const file = join(folder, ...path.split('/'));
-      const { size, mtimeMs, ino } = await lstat(file);
-      const identity = `${String(ino)} ${String(size)} ${String(mtimeMs)}`;
       const before = known.get(path);
-      const sha256 = before?.identity === identity ? before.sha256 : (await artifacts.putFile(file)).sha256;
-      known.set(path, { identity, sha256 });
-      files.push({ path, sha256 });
+      const saved = await keepFile(file, before).catch((error: unknown) => {
+        // it was renamed to its own name meanwhile, which is among the others
+        if (!existsSync(file)) return undefined;
+        throw error;
+      });
+      if (saved === undefined) continue;
+      known.set(path, saved);
+      files.push({ path, sha256: saved.sha256 });
     }
     await save(step, Buffer.from(canonicalJson({ format: 'millrace-checkpoint-folder/1', files })));
   };
@@ -76,7 +91,7 @@ export function createCheckpointFolder(folder: string, artifacts: Artifacts, sav
         });
     },
     settled: async () => {
-      while (running !== undefined) await running;
+      for (let now = running; now !== undefined; now = running) await now;
       if (failure !== undefined) throw failure as Error;
     },
   };

@@ -55,16 +55,16 @@ export function createProgramLog(secrets: readonly string[]): ProgramLog {
       total += bytes.length;
       const toHead = Math.min(bytes.length, HEAD_BYTES - headBytes);
       if (toHead > 0) {
-        head.push(bytes.slice(0, toHead));
+        head.push(new Uint8Array(bytes.subarray(0, toHead)));
         headBytes += toHead;
       }
       const rest = bytes.subarray(toHead);
       if (rest.length === 0) return;
-      tail.push(rest.slice(-TAIL_BYTES));
+      tail.push(new Uint8Array(rest.subarray(-TAIL_BYTES)));
       tailBytes += Math.min(rest.length, TAIL_BYTES);
       if (tailBytes > 2 * TAIL_BYTES) {
         const kept = Buffer.concat(tail).subarray(-TAIL_BYTES);
-        tail = [kept.slice()];
+        tail = [new Uint8Array(kept)];
         tailBytes = kept.length;
       }
     },

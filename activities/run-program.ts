@@ -100,11 +100,11 @@ export async function runProgram(options: ProgramOptions): Promise<ProgramEnd> {
   let said = '';
   (launcher.stdio[3] as NodeJS.ReadableStream).on('data', (chunk: Buffer) => (said += chunk.toString()));
 
-  let outcome: ProgramEnd['outcome'] = 'exited';
+  const state: { outcome: ProgramEnd['outcome'] } = { outcome: 'exited' };
   let lastResort: NodeJS.Timeout | undefined;
   const end = (why: 'stalled' | 'aborted'): void => {
-    if (outcome !== 'exited') return;
-    outcome = why;
+    if (state.outcome !== 'exited') return;
+    state.outcome = why;
     launcher.stdin?.write('stop\n');
     lastResort = setTimeout(() => launcher.kill('SIGKILL'), LAUNCHER_GRACE_MS);
   };
@@ -125,7 +125,7 @@ export async function runProgram(options: ProgramOptions): Promise<ProgramEnd> {
   }
   const line = said.split('\n')[0] ?? '';
   const report = line === '' ? undefined : (JSON.parse(line) as LaunchReport);
-  return { outcome: report === undefined && outcome === 'exited' ? 'lost' : outcome, report, log };
+  return { outcome: report === undefined && state.outcome === 'exited' ? 'lost' : state.outcome, report, log };
 }
 
 /** Resolves when launcher and program are gone and all output is read. */

@@ -148,20 +148,21 @@ export function opsetsOf(model: onnx.ModelProto): Opsets {
 function embedWeights(graph: onnx.IGraphProto, beside: ReadonlyMap<string, Uint8Array>): void {
   const EXTERNAL = 1;
   const embed = (tensor: onnx.ITensorProto): void => {
-    if (Number(tensor.dataLocation ?? 0) !== EXTERNAL) return;
+    const location: number | null | undefined = tensor.dataLocation;
+    if (location !== EXTERNAL) return;
     const entries = new Map((tensor.externalData ?? []).map(({ key, value }) => [key ?? '', value ?? '']));
-    const location = entries.get('location') ?? '';
-    const file = beside.get(location);
+    const name = entries.get('location') ?? '';
+    const file = beside.get(name);
     if (file === undefined)
       throw refuse(
-        `model.onnx keeps its weights in ${location}, which is not beside it.`,
+        `model.onnx keeps its weights in ${name}, which is not beside it.`,
         [],
         'Write that file into the output folder too, or save the model in one file.',
       );
     const offset = Number(entries.get('offset') ?? 0);
     const length = entries.has('length') ? Number(entries.get('length')) : file.length - offset;
     if (offset < 0 || length < 0 || offset + length > file.length)
-      throw refuse(`model.onnx names weights beyond the end of ${location}: the file is not whole.`);
+      throw refuse(`model.onnx names weights beyond the end of ${name}: the file is not whole.`);
     tensor.rawData = file.slice(offset, offset + length);
     tensor.dataLocation = 0;
     tensor.externalData = [];

@@ -59,6 +59,7 @@ describe('LightGBM', () => {
     const script = 'trainers/with_lightgbm.py';
     const trainer = python({ script, requirements, featuresFor: 'trees', parameters: { rounds: 60, leaves: 8 } });
     const undisturbed = await training.train(trainer);
+    training.forgetCheckpoint();
     await dyingAfter(script, 45);
     expect((await refusal(training.train(trainer))).code).toBe('TRAINER_KILLED');
     expect(training.checkpoint()?.step).toBe(40);

@@ -1,6 +1,7 @@
 /** docs/training.md, run: each pipeline of the page on real servers. One `describe` a section of the page. */
 import { beforeAll, describe, expect, it } from 'vitest';
 import { EvaluationReportSchema } from '../../contracts/evaluation.ts';
+import { ModelCardSchema } from '../../contracts/model-card.ts';
 import { PredictorSchema } from '../../contracts/signature.ts';
 import { TuningHistorySchema } from '../../contracts/tuning.ts';
 import type { TestEnvironment } from '../../testing/index.ts';
@@ -69,5 +70,67 @@ describe('Tuning', () => {
     expect(history.trials[first.trial - 1]).toMatchObject({ state: 'completed', value: first.value, values: first.values });
     const second = (await env.run('tunedFlights', { trials: 3, warmStart: 'last' })) as unknown as Tuned;
     expect(second.trials).toBe(3);
+  });
+});
+
+describe('Python and other programs', () => {
+  it('train beside each other; the better one is registered as a file that takes raw columns', async () => {
+    const { runId, model, version } = (await env.run('lateFlights', { rounds: 30 })) as unknown as {
+      readonly runId: string;
+      readonly model: string;
+      readonly version: number;
+    };
+    expect([model, version]).toEqual(['late-flights', 1]);
+    const stages = await env.deps.store.stages.list(runId);
+    const trained = stages.filter(({ kind }) => kind === 'train');
+    expect(trained.map(({ status }) => status)).toEqual(['completed', 'completed']);
+    const [first] = trained;
+    const { predictor: id } = (first?.output as { readonly value: { readonly predictor: string } }).value;
+    const predictor = PredictorSchema.parse(await env.deps.artifacts.getJson(id));
+    expect(predictor.trainer).toMatchObject({ name: 'python', parameters: { script: 'trainers/with_lightgbm.py', parameters: { rounds: 30, leaves: 15 } } });
+    expect(predictor.signature.columns.map(({ name }) => name).sort()).toEqual(['destination', 'distance', 'origin']);
+    expect(first?.fingerprint).not.toBeNull();
+    expect(first?.checkpointStep).toBe(20);
+
+    // nothing has changed: nothing is trained
+    const again = (await env.run('lateFlights', { rounds: 30 })) as unknown as { readonly runId: string };
+    const taken = (await env.deps.store.stages.list(again.runId)).filter(({ kind }) => kind === 'train');
+    expect(taken.map(({ cachedFrom }) => cachedFrom?.runId)).toEqual([runId, runId]);
+  }, 1_800_000);
+});
+
+describe('Model card', () => {
+  it('is made when a version is registered, and kept with it', async () => {
+    const { store, artifacts } = env.deps;
+    const run = await env.start('cardedFlights', { trials: 4 });
+    const { version } = (await run.result()) as unknown as { readonly version: number };
+    const record = await store.models.version('carded-flights', version);
+    const card = ModelCardSchema.parse(await artifacts.getJson(record.card ?? ''));
+    expect(card).toMatchObject({
+      model: 'carded-flights',
+      version,
+      purpose: { task: 'Which flights arrive late?', owner: 'Operations' },
+      description: expect.stringContaining('It knows nothing of weather') as string,
+      predictor: record.predictor,
+      run: { id: record.runId, pipeline: 'cardedFlights' },
+      task: { kind: 'binary', target: 'late' },
+      training: { seed: 0, features: expect.arrayContaining([{ name: 'origin', kind: 'categorical', columns: ['origin'] }]) as unknown },
+      selection: { metric: 'auc' },
+      evaluation: { metric: 'auc', explanations: [] },
+      rules: [{ rule: 'auc at least 0.5', state: 'holds' }],
+      hiddenSlices: [],
+    });
+    expect(card.evaluation?.metrics).toEqual(record.metrics);
+    expect(card.data.map(({ role }) => role)).toEqual(['snapshot', 'training', 'validation', 'test']);
+    expect(card.selection?.scores.map(({ trainer }) => trainer).sort()).toEqual(['gbdt', 'linear']);
+    // trials are told where it is the tuned candidate that was chosen
+    expect(card.tuning?.trials.length).toBe(card.trainer.name === 'gbdt' ? 4 : undefined);
+    const distance = card.columns.find(({ name }) => name === 'distance')?.training;
+    expect(distance?.rows).toBe(card.data[1]?.rows);
+    expect(distance?.range?.[0]).toBeLessThan(distance?.range?.[1] ?? 0);
+    const page = (await artifacts.getBytes(card.page ?? '')).toString('utf8');
+    expect(page).toContain('carded-flights <span class="version">version');
+    expect(page.match(/<h3>(ROC|Precision and recall|Calibration|Confusion|By origin|By permutation)<\/h3>/g)).toHaveLength(6);
+    expect((await run.progress()).stages.find(({ kind }) => kind === 'register')?.summary).toBe(`carded-flights ${String(version)}, as candidate`);
   });
 });
