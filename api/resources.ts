@@ -158,6 +158,17 @@ export const RESOURCES: readonly Resource[] = [
       );
     },
   }),
+  resource('/models/{model}/versions/{version}/card', {
+    summary: 'The model card of a version, by its number or an alias: what is known of it since it was registered.',
+    answers: 'object',
+    params: { model: NameSchema, version: z.string().min(1).max(300).describe('A number or an alias.') },
+    query: {},
+    read: async (store, { model, version: name }, artifacts) => {
+      const { version, card } = await store.models.versionNamed(model, name);
+      if (card === null || artifacts === undefined) throw new MillraceError('NOT_FOUND', `Version ${version} of ${model} has no model card.`);
+      return artifacts.getJson(card);
+    },
+  }),
   resource('/endpoints', {
     summary: 'Endpoints by name, each with its route.',
     answers: 'page',

@@ -1,6 +1,7 @@
 import { Command } from 'commander';
 import { packageVersion } from '../config/package-root.ts';
 import { addModelsCommands, addPipelinesCommands } from './catalogue-commands.ts';
+import { addCardCommand } from './card-command.ts';
 import type { Program } from './command.ts';
 import { addDatasetsCommands } from './datasets-commands.ts';
 import { addEndpointsCommands } from './endpoints-commands.ts';
@@ -48,6 +49,7 @@ export function createProgram(terminal: Terminal, exit: (code: number) => void):
   addExpectationsCommands(program);
   addFeaturesCommands(program);
   addModelsCommands(program);
+  addCardCommand(program);
   addEndpointsCommands(program);
   addPredictCommand(program);
   addLabelCommands(program);

@@ -1,27 +1,10 @@
-import { writeFile } from 'node:fs/promises';
-import { resolve } from 'node:path';
 import { MillraceError } from '../contracts/errors.ts';
 import { refuseReserved } from '../data/reserved.ts';
 import type { Store } from '../store/store.ts';
 import { withClients } from './clients.ts';
 import { addCommand, invocationOf, print, type Program } from './command.ts';
 import { requireThere } from './datasets-commands.ts';
-
-/** Opens a file in the person's browser. Resolves once the opener was started; its path is never read by a shell. */
-async function openFile(path: string): Promise<void> {
-  const { spawn } = await import('node:child_process');
-  const [command, args] = process.platform === 'darwin' ? ['open', [path]] : process.platform === 'win32' ? ['explorer.exe', [path]] : ['xdg-open', [path]];
-  await new Promise<void>((started, reject) => {
-    const child = spawn(command, args, { detached: true, stdio: 'ignore' });
-    child.once('error', () => {
-      reject(new MillraceError('INVALID_REQUEST', `There is no ${command} to open ${path} with.`, { fix: 'Open the file by hand.' }));
-    });
-    child.once('spawn', () => {
-      child.unref();
-      started();
-    });
-  });
-}
+import { writePage } from './write-page.ts';
 
 /** The validation of the nearest dataset that this one was made from: what looked personal there looks so here. */
 async function inheritedReport(records: Store['datasets'], id: string): Promise<string | null> {
@@ -67,11 +50,7 @@ export function addReportCommand(program: Program): void {
           validation,
           personal: (validation ?? (await readReport(await inheritedReport(records, dataset.id))))?.personal ?? [],
         });
-        const path = resolve(options.out ?? `${dataset.name.replaceAll(/[^\p{L}\p{N}._-]+/gu, '-')}-report.html`);
-        await writeFile(path, page).catch((error: unknown) => {
-          throw new MillraceError('INVALID_REQUEST', `${path} cannot be written.`, { cause: error, fix: 'Give a file in a folder that is there: --out FILE.' });
-        });
-        if (options.open === true) await openFile(path);
+        const path = await writePage(page, options, `${dataset.name}-report.html`);
         print(invocation, { path }, () => `${path}\n`);
       });
     });

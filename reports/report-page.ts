@@ -3,7 +3,7 @@ import { type PersonalFinding, personalFindingText } from '../contracts/personal
 import type { Profile, TargetCorrelation, TargetCorrelations } from '../contracts/profile.ts';
 import { columnCard, distinctText } from './report-columns.ts';
 import { barsPlot } from './report-plots.ts';
-import { REPORT_STYLE } from './report-style.ts';
+import { factsList, pageFrame } from './report-frame.ts';
 import { count, escaped, share, timeText } from './report-text.ts';
 
 export interface ReportContent {
@@ -150,18 +150,19 @@ export async function reportPage(content: ReportContent): Promise<string> {
     cards.push(await columnCard(column, profile.rows, { id: columnId(place), hidden: hiddenBecause(column.name, content) }));
   const missing = profile.columns.reduce((sum, { nulls }) => sum + nulls, 0);
   const checked = validation?.results ?? [];
-  const summary = [
+  const summary: (readonly [string, string])[] = [
     ['Rows', count(profile.rows)],
     ['Columns', count(profile.columns.length)],
     ['Missing cells', share(missing, profile.rows * profile.columns.length)],
-    ...(checked.length === 0 ? [] : [['Expectations that hold', `${count(checked.filter(({ success }) => success).length)} of ${count(checked.length)}`]]),
+    ...(checked.length === 0
+      ? []
+      : [['Expectations that hold', `${count(checked.filter(({ success }) => success).length)} of ${count(checked.length)}`] as const]),
   ];
   const made = createdAt === undefined || createdAt === null ? '' : ` · made ${timeText(createdAt)}`;
-  return `<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1"><meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"><meta name="referrer" content="no-referrer"><title>${escaped(name)}: what the data is like</title><style>${REPORT_STYLE}</style></head>
-<body><main><header><h1>${escaped(name)}</h1><p class="soft">Dataset <code>${escaped(id.slice(0, 12))}</code>${made}</p>
-<dl class="facts">${summary.map(([term = '', said = '']) => `<div><dt>${term}</dt><dd>${said}</dd></div>`).join('')}</dl></header>
-${contents(content)}${expectationsPart(content)}${personalPart(content)}${overview(content)}${await correlationsPart(content)}<h2 id="columns">Columns</h2><div class="cards">${cards.join('')}</div>${others > 0 ? `<p class="soft">${count(others)} more columns are in the overview only.</p>` : ''}
-</main></body></html>
-`;
+  return pageFrame(
+    `${name}: what the data is like`,
+    `<header><h1>${escaped(name)}</h1><p class="soft">Dataset <code>${escaped(id.slice(0, 12))}</code>${made}</p>
+${factsList(summary)}</header>
+${contents(content)}${expectationsPart(content)}${personalPart(content)}${overview(content)}${await correlationsPart(content)}<h2 id="columns">Columns</h2><div class="cards">${cards.join('')}</div>${others > 0 ? `<p class="soft">${count(others)} more columns are in the overview only.</p>` : ''}`,
+  );
 }

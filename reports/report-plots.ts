@@ -10,7 +10,7 @@ import { parse, View } from 'vega';
 import { escaped } from './report-text.ts';
 
 export const PLOT_COLOURS = { mark: '#2f6f9f', minus: '#b5532d', ink: '#1c2733', soft: '#5b6875', line: '#dde3e9' } as const;
-const WIDTH = 340;
+export const PLOT_WIDTH = 340;
 const HEIGHT = 130;
 const BAR_HEIGHT = 22;
 /** Characters of a value that fit beside its bar. */
@@ -44,9 +44,10 @@ const CONFIG = {
 const lean = (tag: string): string =>
   tag.replace(/ (?:class|role|aria-[a-z]+|pointer-events|opacity|font-family)="[^"]*"/g, '').replace(/\d+\.\d{2,}/g, (digits) => Number(digits).toFixed(1));
 
-type Spec = Omit<TopLevelSpec, 'config'>;
+export type Spec = Omit<TopLevelSpec, 'config'>;
 
-async function drawn(spec: Spec, label: string): Promise<string> {
+/** SVG text of one plot; `label` tells it to those who do not see it. */
+export async function drawn(spec: Spec, label: string): Promise<string> {
   const view = new View(parse(compile({ ...spec, config: CONFIG } as TopLevelSpec).spec), { renderer: 'none' });
   try {
     const svg = await view.toSVG();
@@ -64,7 +65,7 @@ async function drawn(spec: Spec, label: string): Promise<string> {
 }
 
 /** Each label by itself: an axis-wide format writes 0k, and SI prefixes say 50m of 0.05. */
-const NUMBER_LABEL =
+export const NUMBER_LABEL =
   "replace(datum.value == 0 ? '0' : abs(datum.value) >= 10000 ? format(datum.value, '~s') : abs(datum.value) < 0.0001 ? format(datum.value, '~e') : format(datum.value, '~r'), /^-/, '−')";
 const COUNTS_AXIS = { title: null, tickCount: 3, tickMinStep: 1, labelExpr: NUMBER_LABEL, domain: false, ticks: false, labelPadding: 6 } as const;
 
@@ -93,7 +94,7 @@ export async function numberPlot({ edges, counts, spread, whole, height }: Numbe
   const strip = (height ?? HEIGHT) > 100 && spread !== undefined && high > low;
   return drawn(
     {
-      width: WIDTH,
+      width: PLOT_WIDTH,
       height: height ?? HEIGHT,
       autosize: { type: 'fit', contains: 'padding' },
       layer: [
@@ -195,7 +196,7 @@ export async function timePlot(edges: readonly string[], counts: readonly number
   const ticks = timeTicks(first, single ? first + DAY_MS : last);
   return drawn(
     {
-      width: WIDTH,
+      width: PLOT_WIDTH,
       height: HEIGHT,
       autosize: { type: 'fit', contains: 'padding' },
       data: { values: bins },
@@ -229,22 +230,25 @@ export interface NamedBar {
   readonly text: string;
 }
 
-/** SVG text of horizontal bars, in the order that is given. Bars of values below 0 have another colour. `range`: of the axis; default: 0 to the largest. */
-export async function barsPlot(bars: readonly NamedBar[], label: string, { range }: { readonly range?: readonly [number, number] } = {}): Promise<string> {
+/** SVG text of horizontal bars, in the order that is given. Bars of values below 0 have another colour. `range`: of the axis, which is drawn when it is given and not refused; default: 0 to the largest. */
+export async function barsPlot(
+  bars: readonly NamedBar[],
+  label: string,
+  { range, hasAxis = range !== undefined }: { readonly range?: readonly [number, number]; readonly hasAxis?: boolean } = {},
+): Promise<string> {
   const rows = bars.map(({ name, value, text }, place) => ({ place, name: shortened(name), value, text, end: Math.max(0, value) }));
   const largest = Math.max(0, ...bars.map(({ value }) => value)) || 1;
   const [least, most] = range ?? [0, largest];
   // Room for the text behind the longest bar.
-  const plot = WIDTH - Math.min(LABEL_WIDTH, widest(rows.map(({ name }) => name))) - GAP;
+  const plot = PLOT_WIDTH - Math.min(LABEL_WIDTH, widest(rows.map(({ name }) => name))) - GAP;
   const room = widest(bars.map(({ text }) => text)) + GAP;
   const domain = [least, least + (most - least) * (plot / Math.max(plot / 4, plot - room))];
-  const axis =
-    range === undefined
-      ? null
-      : { title: null, values: [-1, -0.5, 0, 0.5, 1].filter((tick) => tick >= least && tick <= most), grid: false, domain: false, labelExpr: NUMBER_LABEL };
+  const axis = !hasAxis
+    ? null
+    : { title: null, values: [-1, -0.5, 0, 0.5, 1].filter((tick) => tick >= least && tick <= most), grid: false, domain: false, labelExpr: NUMBER_LABEL };
   return drawn(
     {
-      width: WIDTH,
+      width: PLOT_WIDTH,
       height: BAR_HEIGHT * rows.length,
       autosize: { type: 'fit-x', contains: 'padding' },
       data: { values: rows },
@@ -285,7 +289,7 @@ export async function barsPlot(bars: readonly NamedBar[], label: string, { range
 const widest = (texts: readonly string[]): number => Math.max(0, ...texts.map((text) => [...text].length)) * CHARACTER_WIDTH;
 
 /** A value as it stands beside a bar: on one line, and not too long. */
-const shortened = (value: string): string => {
+export const shortened = (value: string): string => {
   const characters = [...(value === '' ? '(empty)' : value.trim() === '' ? '(blank)' : value.replaceAll(/[\s\p{Cc}]+/gu, ' '))];
   return characters.length <= LABEL_CHARACTERS ? characters.join('') : `${characters.slice(0, LABEL_CHARACTERS - 1).join('')}…`;
 };

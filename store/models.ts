@@ -321,6 +321,23 @@ export function createModelsStore({ orm }: Database) {
       return requireVersion(orm, model, version);
     },
 
+    /**
+     * The version that a number or an alias names; left out: the champion, and where there is none the newest.
+     * @throws NOT_FOUND naming what there is
+     */
+    async versionNamed(model: string, name?: string): Promise<VersionRecord> {
+      const [found] = await orm.select().from(models).where(eq(models.name, model));
+      if (found === undefined) throw new MillraceError('NOT_FOUND', `There is no model ${model}.`, { fix: '`millrace models list` shows the models.' });
+      if (name !== undefined && /^[1-9]\d{0,8}$/.test(name)) return requireVersion(orm, model, Number(name));
+      const known = await orm.select().from(aliases).where(eq(aliases.model, model)).orderBy(asc(aliases.alias));
+      const there = known.find(({ alias, version }) => alias === (name ?? CHAMPION_ALIAS) && version !== null)?.version ?? null;
+      if (there === null && name !== undefined)
+        throw new MillraceError('NOT_FOUND', `${model} has no version ${name}.`, {
+          fix: `Give a number from 1 to ${found.lastVersion}, or an alias: ${known.map(({ alias }) => alias).join(', ') || 'there is none'}.`,
+        });
+      return requireVersion(orm, model, there ?? found.lastVersion);
+    },
+
     /** Newest first. Default limit 50, at most 1,000; `before` is the last version of the page before. */
     async versions(input: {
       readonly model: string;

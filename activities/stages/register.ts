@@ -2,13 +2,15 @@ import { MillraceError } from '../../contracts/errors.ts';
 import type { VersionRef } from '../../contracts/references.ts';
 import { type Predictor, PredictorSchema } from '../../contracts/signature.ts';
 import { RegisterInputSchema } from '../../contracts/stages.ts';
+import { keepCard } from '../keep-card.ts';
 import { defineStage } from '../stage-definition.ts';
 
-/** Gives a judged candidate its number in the registry, as the alias `candidate`; with the undo in the same transaction. */
+/** Gives a judged candidate its number in the registry, as the alias `candidate`; with the undo in the same transaction, and with its model card. */
 export const registerStage = defineStage({
   input: RegisterInputSchema,
   cacheable: false,
-  run: async ({ evaluation, candidate, model, description, acceptUnserved }, { call, deps, token }) => {
+  run: async ({ evaluation, candidate, model, description, acceptUnserved }, context) => {
+    const { call, deps, token } = context;
     const chosen = evaluation?.candidate ?? candidate;
     if (!chosen) throw new MillraceError('INVALID_PARAMETERS', 'register needs an evaluation or a candidate.');
     const predictor = PredictorSchema.parse(await deps.artifacts.getJson(chosen.predictor));
@@ -26,7 +28,8 @@ export const registerStage = defineStage({
       by: { runId: call.runId, stage: call.stage, token },
     });
     const output: VersionRef = { kind: 'version', model, version, predictor: chosen.predictor };
-    return { output, summary: `${model} ${String(version)}, as candidate` };
+    const { artifacts, missing } = await keepCard({ model, version }, context);
+    return { output, summary: `${model} ${String(version)}, as candidate${missing === '' ? '' : `, ${missing}`}`, artifacts };
   },
 });
 

@@ -175,3 +175,28 @@ describe('undoing a run', () => {
     expect(await store.models.alias('twice', 'candidate')).toMatchObject({ version: null, epoch: 2 });
   });
 });
+
+describe('the model card', () => {
+  it('is kept once: what an attempt that is repeated makes anew changes nothing', async () => {
+    const { version } = await register('carded', await attempt());
+    expect((await store.models.version('carded', version)).card).toBeNull();
+    expect(await store.models.setCard({ model: 'carded', version, card: 'b'.repeat(64) })).toBe('b'.repeat(64));
+    expect(await store.models.setCard({ model: 'carded', version, card: 'c'.repeat(64) })).toBe('b'.repeat(64));
+    expect((await store.models.version('carded', version)).card).toBe('b'.repeat(64));
+    await expect(store.models.setCard({ model: 'carded', version: 9, card: 'b'.repeat(64) })).rejects.toMatchObject({ code: 'NOT_FOUND' });
+  });
+});
+
+describe('a version by its name', () => {
+  it('is that of a number or an alias; without a name the champion, or else the newest', async () => {
+    await register('named');
+    await register('named');
+    const at = async (name?: string): Promise<number> => (await store.models.versionNamed('named', name)).version;
+    expect([await at(), await at('1'), await at('candidate')]).toEqual([2, 1, 2]);
+    await champion('named', 1);
+    expect([await at(), await at('champion')]).toEqual([1, 1]);
+    await expect(at('3')).rejects.toMatchObject({ code: 'NOT_FOUND' });
+    await expect(at('staging')).rejects.toMatchObject({ code: 'NOT_FOUND', fix: 'Give a number from 1 to 2, or an alias: candidate, champion.' });
+    await expect(store.models.versionNamed('nameless')).rejects.toMatchObject({ code: 'NOT_FOUND' });
+  });
+});

@@ -101,6 +101,18 @@ async function versionTrainedOn(dataset: DatasetRef): Promise<void> {
 }
 
 describe('retention', () => {
+  it('keeps the model card of a version, with its page', async () => {
+    const raw = await snapshot('flights', 0, 10);
+    await versionTrainedOn(raw);
+    const page = await artifacts.putBytes(Buffer.from('<!doctype html>'));
+    const card = await artifacts.putJson({ format: 'millrace-card/1', page: page.sha256 });
+    const loose = await artifacts.putJson({ format: 'millrace-card/1', page: null });
+    await store.models.setCard({ model: 'm', version: 1, card: card.sha256 });
+    await age();
+    await collectDatasets({ store, artifacts }, NOW);
+    expect(await Promise.all([page, card, loose].map(({ sha256 }) => artifacts.has(sha256)))).toEqual([true, true, false]);
+  });
+
   it('takes what nothing points to, and keeps what a version was trained on, up to the raw source', async () => {
     const raw = await snapshot('flights', 0, 500, { owner: 'air' });
     const trained = await snapshot('flights-train', 0, 400, { parents: [raw.id], kind: 'split' });

@@ -1,0 +1,115 @@
+/** `millrace models card`, as a person types it, and the API's answer, over a store of real versions. */
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { createApiServer } from '../../api/server.ts';
+import { runCommandLine } from '../../cli/program.ts';
+import { type Artifacts, openArtifacts } from '../../store/artifacts.ts';
+import type { Store } from '../../store/store.ts';
+import { freshStore } from '../support/database.ts';
+import { recordedTerminal } from '../unit/cli/recorded-terminal.ts';
+
+let folder: string;
+let store: Store & { readonly databaseUrl: string };
+let artifacts: Artifacts;
+beforeEach(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'millrace-card-command-'));
+  store = await freshStore();
+  artifacts = await openArtifacts(join(folder, 'artifacts'));
+  vi.stubEnv('MILLRACE_PROJECT', folder);
+  vi.stubEnv('MILLRACE_HOME', join(folder, 'state'));
+  vi.stubEnv('MILLRACE_ARTIFACTS', `file://${join(folder, 'artifacts')}`);
+  vi.stubEnv('DATABASE_URL', store.databaseUrl);
+  await registered('the page that was drawn');
+});
+afterEach(async () => {
+  vi.unstubAllEnvs();
+  await rm(folder, { recursive: true, force: true });
+});
+
+const millrace = async (...args: string[]): Promise<{ readonly code: number; readonly out: string; readonly err: string }> => {
+  const terminal = recordedTerminal();
+  const code = await runCommandLine(args, terminal);
+  return { code, out: terminal.out(), err: terminal.err() };
+};
+
+/** A version with its card; `page`: what was drawn then, null where that had failed. */
+async function registered(page: string | null): Promise<void> {
+  const { version } = await store.models.register({ model: 'late', predictor: 'a'.repeat(64), metrics: {}, evaluation: null });
+  const drawn = page === null ? null : await artifacts.putBytes(Buffer.from(page));
+  const { sha256 } = await artifacts.putJson({
+    format: 'millrace-card/1',
+    model: 'late',
+    version,
+    description: 'Not for staffing.',
+    owner: null,
+    purpose: null,
+    createdAt: '2026-03-01T10:20:30.000Z',
+    predictor: 'a'.repeat(64),
+    onnxSizeBytes: 10,
+    run: { id: 'b'.repeat(32), pipeline: 'p', commit: null, clean: null, build: null },
+    task: { kind: 'raw' },
+    threshold: null,
+    trainer: { name: 'import', parameters: {} },
+    training: null,
+    data: [],
+    columns: [],
+    importance: [],
+    selection: null,
+    evaluation: null,
+    hiddenSlices: [],
+    rules: [],
+    tuning: null,
+    environment: {},
+    page: drawn?.sha256 ?? null,
+  });
+  await store.models.setCard({ model: 'late', version, card: sha256 });
+}
+
+describe('millrace models card', () => {
+  it('writes the page that was drawn when the version was registered', async () => {
+    const out = join(folder, 'card.html');
+    expect(await millrace('models', 'card', 'late@1', '--out', out)).toMatchObject({ code: 0, out: `${out}\n` });
+    expect(await readFile(out, 'utf8')).toBe('the page that was drawn');
+  });
+
+  it('draws the page from the facts where it could not be drawn then, of the version that an alias names', async () => {
+    await registered(null);
+    const out = join(folder, 'card.html');
+    expect((await millrace('models', 'card', 'late@candidate', '--out', out)).code).toBe(0);
+    expect(await readFile(out, 'utf8')).toMatch(/^<!doctype html>[^]*late <span class="version">version 2<[^]*Not for staffing\./);
+  });
+
+  it('prints the facts as JSON, and writes nothing then', async () => {
+    const { code, out } = await millrace('models', 'card', 'late', '--json');
+    expect(code).toBe(0);
+    expect(JSON.parse(out)).toMatchObject({ path: null, card: { format: 'millrace-card/1', version: 1 } });
+  });
+
+  it('says what there is where there is no such version, and where a version has no card', async () => {
+    await store.models.register({ model: 'late', predictor: 'a'.repeat(64), metrics: {}, evaluation: null });
+    for (const [named, told] of [
+      ['late@2', 'Version 2 of late has no model card.'],
+      ['late@7', 'There is no version 7 of model late.'],
+      ['late@staging', 'Give a number from 1 to 2, or an alias: candidate.'],
+      ['early', 'There is no model early.'],
+    ] as const) {
+      const { code, err } = await millrace('models', 'card', named);
+      expect(code).not.toBe(0);
+      expect(err).toContain(told);
+    }
+  });
+});
+
+describe('the API', () => {
+  it('answers the card of a version by its number and by an alias', async () => {
+    const app = createApiServer({ store, version: '1.2.3', artifacts });
+    for (const name of ['1', 'candidate']) {
+      const answer = await app.inject({ url: `/api/v1/models/late/versions/${name}/card` });
+      expect([answer.statusCode, answer.json()]).toMatchObject([200, { format: 'millrace-card/1', version: 1, description: 'Not for staffing.' }]);
+    }
+    expect((await app.inject({ url: '/api/v1/models/late/versions/2/card' })).statusCode).toBe(404);
+    await app.close();
+  });
+});
