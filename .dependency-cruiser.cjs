@@ -47,7 +47,8 @@ const arrows = [
   })),
   {
     name: 'workflows-arrows',
-    comment: 'workflows may import itself, contracts/ and the search of a tuning. Activities and the parameters of trainers are known to it by their types only.',
+    comment:
+      'workflows may import itself, contracts/ and the search of a tuning. Activities and the parameters of trainers are known to it by their types only.',
     severity: 'error',
     from: { path: '^workflows/' },
     to: { path: HOUSE, pathNot: ['^workflows/', '^contracts/', SEARCH, ...KNOWN_BY_TYPE] },
@@ -148,7 +149,8 @@ const arrows = [
 const values = [
   {
     name: 'nothing-in-workflows-reaches-io',
-    comment: 'Workflow code is replayed: from workflows/ only contracts, the search of a tuning and the packages of the sandbox are reachable, also through a third file.',
+    comment:
+      'Workflow code is replayed: from workflows/ only contracts, the search of a tuning and the packages of the sandbox are reachable, also through a third file.',
     severity: 'error',
     from: { path: '^workflows/' },
     to: { pathNot: ['^workflows/', '^contracts/', SEARCH, npm('zod', 'long', '@temporalio/workflow', '@temporalio/common')], reachable: true },

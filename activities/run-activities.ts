@@ -5,6 +5,7 @@ import { poolQueue } from '../contracts/queues.ts';
 import type { RolloutOutcome } from '../contracts/stages.ts';
 import type { ActivityDependencies } from './dependencies.ts';
 import { toActivityFailure } from './failure.ts';
+import { planReproduction, recordedInput } from './reproduction-plan.ts';
 import { planTuning } from './tuning-plan.ts';
 import type { RunActivities } from './types.ts';
 
@@ -78,6 +79,8 @@ export function createRunActivities(deps: ActivityDependencies): RunActivities {
       return { step: Math.max(0, last === null ? 0 : steps.findIndex(({ pool, batch }) => pool === last.pool && batch === batchShare)) };
     }),
     planTuning: guard((input) => planTuning(store, input)),
+    planReproduction: guard((input) => planReproduction(store, input)),
+    recordedInput: guard((input) => recordedInput(store, input)),
     requestLabels: guard(async ({ queue, items, ...rest }) => {
       const { id, open } = await store.labels.request({ ...rest, name: queue, items: (await deps.artifacts.getJson(items)) as readonly LabelItemDraft[] });
       return { id, open };

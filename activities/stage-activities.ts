@@ -3,6 +3,7 @@ import { CancelledFailure, Context } from '@temporalio/activity';
 import type { z } from 'zod';
 import { canonicalJson } from '../contracts/canonical-json.ts';
 import { MillraceError, type Problem } from '../contracts/errors.ts';
+import { withKeyOrder } from '../contracts/key-order.ts';
 import type { StageCall, StageHeartbeat, StageKind, StageResult } from '../contracts/stages.ts';
 import type { ActivityDependencies } from './dependencies.ts';
 import { toActivityFailure } from './failure.ts';
@@ -268,7 +269,7 @@ function beginning(deps: ActivityDependencies, call: StageCall, fingerprint: str
     attempt: Context.current().info.attempt,
     fingerprint,
     fingerprintParts: parts,
-    input: call.input,
+    input: withKeyOrder(call.input),
     useCache: call.cache && fingerprint !== null,
   };
 }

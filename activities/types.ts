@@ -1,5 +1,6 @@
 import type { LabelValue } from '../contracts/labels.ts';
 import type { ErrorReport } from '../contracts/errors.ts';
+import type { ReproduceParameters, ReproductionPlan } from '../contracts/reproduction.ts';
 import type { Purpose, Trigger } from '../contracts/run.ts';
 import type { Route, ServedVersion } from '../contracts/routes.ts';
 import type { RetrainingEntry, RetrainRequest } from '../contracts/retraining.ts';
@@ -59,6 +60,10 @@ export interface RunActivities {
     readonly trainers: readonly TrainerSpec[];
     readonly warmStart?: 'last' | { readonly run: string };
   }): Promise<{ readonly warm: readonly Observation[] }>;
+  /** What of a run can be done again. */
+  planReproduction(input: ReproduceParameters): Promise<ReproductionPlan>;
+  /** The input of a stage of an earlier run. */
+  recordedInput(input: { readonly run: string; readonly stage: string }): Promise<{ readonly input: unknown }>;
   /** Puts questions into a label queue, once for a stage of a run. */
   requestLabels(input: {
     readonly runId: string;

@@ -9,6 +9,7 @@ import { parseCount } from './duration.ts';
 import { toMillraceError } from './failure.ts';
 import { findRun } from './find-run.ts';
 import { watchToEnd } from './follow-run.ts';
+import { addReproduceCommand } from './reproduce-command.ts';
 import { startRun, tellOrFollow } from './run-command.ts';
 import { renderFields, renderTable, showElapsed } from './table.ts';
 
@@ -255,6 +256,8 @@ export function addRunsCommands(program: Program): void {
         await tellOrFollow(clients, started, options.detach === true, invocation);
       });
     });
+
+  addReproduceCommand(program, runs);
 
   for (const [name, done, description] of [
     ['pause', 'paused before its next stage', 'let a run rest before its next stage'],

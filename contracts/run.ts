@@ -4,7 +4,7 @@ import type { RunId } from './ids.ts';
 
 /** Why a run was started. `reason` is a person's or a trigger's sentence. */
 export const TriggerSchema = z.object({
-  kind: z.enum(['manual', 'cli', 'schedule', 'retrain', 'retry', 'api']),
+  kind: z.enum(['manual', 'cli', 'schedule', 'retrain', 'retry', 'reproduce', 'api']),
   reason: z.string().max(2000).optional(),
   /** Who or what: a user, a schedule's id, a monitor. */
   source: z.string().max(200).optional(),

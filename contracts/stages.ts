@@ -196,6 +196,9 @@ export type StageKind =
   | 'trainingSet'
   | 'materialize';
 
+/** Stages that change what the outside sees; each writes its undo in the transaction that publishes. */
+export const PUBLISHING: ReadonlySet<StageKind> = new Set(['register', 'approve', 'deploy', 'monitor', 'materialize']);
+
 /** What every stage activity receives. */
 export interface StageCall<Input = unknown> {
   readonly runId: string;

@@ -90,7 +90,7 @@ export function createHistoryPass(plan: PassPlan, append: (row: Float64Array) =>
 
 function openWindow(plan: WindowPlan): { readonly window: TrailingWindow; readonly readers: readonly (() => number)[] } {
   const window = createTrailingWindow(plan);
-  return { window, readers: plan.outputs.map((output) => window[output]) };
+  return { window, readers: plan.outputs.map((output) => () => window[output]()) };
 }
 
 /** Collects rows of DOUBLEs into chunks for an appender. */

@@ -35,7 +35,14 @@ function championText({ champion, metric }: Report): string {
   return `${against} By ${escaped(metricName(metric))} this one is ${improvement < 0 ? 'worse' : 'better'} by ${score(Math.abs(improvement))} (${percent(confidence)} interval ${difference(low)} to ${difference(high)}; ${TESTS[method]}, ${pValue(p)}).</p>`;
 }
 
-export function metricsPart({ evaluation }: ModelCard): string {
+/** Whether the rows it was judged on are others than those that it was trained and chosen by. */
+const isUnseen = ({ data }: ModelCard): boolean => {
+  const test = data.find(({ role }) => role === 'test');
+  return test !== undefined && data.some(({ role }) => role === 'training') && data.every(({ role, id }) => role === 'test' || id !== test.id);
+};
+
+export function metricsPart(facts: ModelCard): string {
+  const { evaluation } = facts;
   if (evaluation === null) return '';
   const order = Object.keys(METRIC_TABLE);
   const names = Object.keys(evaluation.metrics).sort((a, b) => order.indexOf(a) - order.indexOf(b));
@@ -43,7 +50,7 @@ export function metricsPart({ evaluation }: ModelCard): string {
   const headline = names.filter(isHeadline).sort((a, b) => Number(b === evaluation.metric) - Number(a === evaluation.metric));
   const others = names.filter((name) => !isHeadline(name));
   const own = Object.entries(evaluation.business).map(([name, value]) => `<tr><td>${escaped(words(name))}</td><td class="n">${figure(value)}</td></tr>`);
-  return `<h2 id="metrics">Metrics</h2><p class="soft">On ${count(evaluation.rows)} rows that neither training nor the choice among candidates has seen.</p>${metricTable(evaluation, headline)}${
+  return `<h2 id="metrics">Metrics</h2><p class="soft">On ${count(evaluation.rows)} rows${isUnseen(facts) ? ' that are neither those of training nor those of validation' : ''}.</p>${metricTable(evaluation, headline)}${
     others.length === 0 ? '' : `<details><summary>${count(others.length)} more metrics</summary>${metricTable(evaluation, others)}</details>`
   }${championText(evaluation)}${own.length === 0 ? '' : `<h3>Figures of its own</h3><table class="fit"><tbody>${own.join('')}</tbody></table>`}`;
 }
@@ -64,11 +71,11 @@ export function rulesPart({ rules, evaluation }: ModelCard): string {
   const rulesTable =
     told.length === 0
       ? ''
-      : `<h2 id="rules">Acceptance rules</h2><table class="fit"><thead><tr><th></th><th>rule</th><th class="n">found</th></tr></thead><tbody>${told.join('')}</tbody></table>`;
+      : `<h2 id="rules">Acceptance rules</h2><table class="fit rules"><thead><tr><th></th><th>rule</th><th class="n">found</th></tr></thead><tbody>${told.join('')}</tbody></table>`;
   return `${rulesTable}${
     tested.length === 0
       ? ''
-      : `<h2 id="behaviour">Tests of behaviour</h2><table class="fit"><thead><tr><th></th><th>test</th><th class="n">cases</th></tr></thead><tbody>${tested.join('')}</tbody></table>`
+      : `<h2 id="behaviour">Tests of behaviour</h2><table class="fit rules"><thead><tr><th></th><th>test</th><th class="n">cases</th></tr></thead><tbody>${tested.join('')}</tbody></table>`
   }`;
 }
 
@@ -166,7 +173,7 @@ export async function curvesPart({ evaluation, task }: ModelCard): Promise<strin
       card(
         'Confusion',
         `${confusionTable(confusion)}<p class="soft">Rows, and their share of the class that they are.${threshold === null ? '' : ` ${escaped(positive)} from ${figure(Number(threshold.toPrecision(4)))} on.`}</p>${note}`,
-        confusion.classes.length > 3 ? ' broad' : '',
+        confusion.classes.length > 6 ? ' broad' : confusion.classes.length > 3 ? ' wider' : '',
       ),
     );
   }
@@ -224,7 +231,7 @@ export function slicesPart({ evaluation, hiddenSlices }: ModelCard): string {
       ({ value, rows: n, metric: of, low, high }) =>
         `<tr><td>${escaped(sliceName(value))}</td><td class="n">${count(n)}</td><td class="n">${score(of)}</td><td class="mark">${intervalMark(of, low, high, whole, range)}</td></tr>`,
     );
-    const head = `<thead><tr><th>${escaped(column)}</th><th class="n">rows</th><th class="n">${escaped(metricName(metric))}</th><th></th></tr></thead>`;
+    const head = `<thead><tr><th>value</th><th class="n">rows</th><th class="n">${escaped(metricName(metric))}</th><th></th></tr></thead>`;
     const table = (lines: readonly string[]): string => `<table class="slices">${head}<tbody>${lines.join('')}</tbody></table>`;
     const more = rows.length - SLICES_SHOWN;
     // one more line takes less room than what says that there is one

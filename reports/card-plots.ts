@@ -218,6 +218,7 @@ interface Axis {
 
 const MOST_AXES = 8;
 const MOST_OPTIONS = 8;
+const FEWEST_GOOD = 3;
 const text = (value: unknown): string => (typeof value === 'string' ? value : JSON.stringify(value));
 
 function axisOf(parameter: CardTuning['parameters'][number], trials: readonly { readonly values: Readonly<Record<string, unknown>> }[]): Axis | null {
@@ -281,7 +282,7 @@ export async function parallelPlot(tuning: CardTuning): Promise<ParallelPlot | n
       ],
     },
   ];
-  const good = Math.max(1, Math.round(trials.length / 10));
+  const good = Math.max(FEWEST_GOOD, Math.round(trials.length / 10));
   const lines = trials.map((trial, place) => {
     const style = trial.trial === tuning.best ? 'best' : place >= trials.length - good ? 'good' : 'other';
     let segment = 0;

@@ -63,7 +63,7 @@ export const difference = (value: number): string => `${value < 0 ? '−' : '+'}
 export const pValue = (value: number): string => (value < 0.001 ? 'p &lt; 0.001' : `p = ${value.toPrecision(2)}`);
 
 /** A value of a document as text: texts as they are, the rest as JSON. */
-export const plain = (value: unknown): string => escaped(typeof value === 'string' ? value : (JSON.stringify(value) ?? '–'));
+export const plain = (value: unknown): string => escaped(typeof value === 'string' ? value : value === undefined ? '–' : JSON.stringify(value));
 
 const GROUPED = /\[(-?[\d.e+-]+), (-?[\d.e+-]+)([)\]])/g;
 

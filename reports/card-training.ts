@@ -55,7 +55,7 @@ export async function tuningPart({ tuning, selection }: ModelCard): Promise<stri
       : `<h2 id="candidates">Candidates</h2><table class="fit"><thead><tr><th>trainer</th><th class="n">${escaped(metricName(selection.metric))} on validation</th><th></th></tr></thead><tbody>${selection.scores
           .map(
             ({ trainer, value, chosen }) =>
-              `<tr><td>${escaped(trainer)}</td><td class="n">${score(value)}</td><td>${chosen ? '<span class="tag">chosen</span>' : ''}</td></tr>`,
+              `<tr><td>${escaped(trainer)}</td><td class="n">${score(value)}</td><td>${chosen ? '<span class="tag chosen">chosen</span>' : ''}</td></tr>`,
           )
           .join('')}</tbody></table>`;
   if (tuning === null) return compared;
@@ -82,7 +82,7 @@ export async function tuningPart({ tuning, selection }: ModelCard): Promise<stri
   const parallelCard =
     parallel === null
       ? ''
-      : `<section class="card whole"><h3>Trials by their parameters</h3><div class="scroll"><div class="broad-plot">${parallel.svg}</div></div><p class="soft">A line a trial, to its ${escaped(metricName(tuning.metric))}: higher is better here. Strong: the best tenth, and the best of all.${left}</p></section>`;
+      : `<section class="card whole"><h3>Trials by their parameters</h3><div class="scroll"><div class="broad-plot">${parallel.svg}</div></div><p class="soft">A line a trial, to its ${escaped(metricName(tuning.metric))}: higher is better here. Strong: the best ones, and the best of all.${left}</p></section>`;
   return `${compared}<h2 id="tuning">Tuning</h2><p class="soft">${count(tuning.trials.length)} trials (${counted.join(', ')}), search by ${escaped(words(tuning.search))}, seed ${String(tuning.seed)}.</p><div class="cards">${historyCard}${bestCard}</div>${parallelCard}`;
 }
 
@@ -112,7 +112,7 @@ export function dataPart({ data, columns, training, task }: ModelCard): string {
       : `<table class="fit"><thead><tr><th>part</th><th>dataset</th><th class="n">rows</th></tr></thead><tbody>${data
           .map(
             ({ role, id, name, rows }) =>
-              `<tr><td>${role}</td><td>${escaped(name)} <code>${escaped(id.slice(0, 12))}</code></td><td class="n">${count(rows)}</td></tr>`,
+              `<tr><td class="part">${role}</td><td>${escaped(name)} <code>${escaped(id.slice(0, 12))}</code></td><td class="n">${count(rows)}</td></tr>`,
           )
           .join('')}</tbody></table>`;
   const profiled = columns.some((column) => column.training !== null);

@@ -28,6 +28,7 @@ export interface ProjectBuild {
 const SYSTEM_WORKFLOWS = [
   ['endpoint', 'endpoint'],
   ['monitor', 'monitor'],
+  ['reproduce', 'reproduce'],
   ['retraining', 'retraining'],
   ['stage', 'single-stage'],
   ['probe', 'undo-run'],

@@ -17,7 +17,7 @@ import type { ErrorReport } from '../contracts/errors.ts';
 import { MillraceError } from '../contracts/errors.ts';
 import { poolQueue, SERVICE_QUEUE } from '../contracts/queues.ts';
 import type { Purpose, RunProgress, StageStatus, StageView } from '../contracts/run.ts';
-import type { StageCall, StageKind, StageResult } from '../contracts/stages.ts';
+import { PUBLISHING, type StageCall, type StageKind, type StageResult } from '../contracts/stages.ts';
 import { runDetails } from './current-details.ts';
 import { type Duration, durationMs } from './duration.ts';
 import { reportOf } from './failure.ts';
@@ -127,9 +127,6 @@ export const runActivities = proxyLocalActivities<RunActivities>({
   retry: { initialInterval: '200ms', maximumInterval: '10s' },
 });
 
-/** Stages that change what the outside sees; each writes its undo in the transaction that publishes. */
-const PUBLISHING: ReadonlySet<StageKind> = new Set(['register', 'approve', 'deploy', 'monitor', 'materialize']);
-
 /** How long a worker may be silent before its stage is given to another. */
 const HEARTBEAT_TIMEOUT_MS = 10_000;
 
@@ -227,13 +224,25 @@ export function openStage(run: Run, kind: StageKind, wantedName: string, options
   return stage;
 }
 
+/** Whose code a stage runs with, where that is not the run's own. */
+export interface StageOrigin {
+  readonly pipeline: string;
+  readonly buildId: string;
+}
+
 /** Calls the stage's activity on its pool; a result that is in the cache takes no slot of a scarce pool. */
-export async function callStage<Output>(run: Run, stage: MutableStage, kind: StageKind, input: unknown, options: StageOptions): Promise<StageResult<Output>> {
+export async function callStage<Output>(
+  run: Run,
+  stage: MutableStage,
+  kind: StageKind,
+  input: unknown,
+  { origin, ...options }: StageOptions & { readonly origin?: StageOrigin },
+): Promise<StageResult<Output>> {
   if (options.gpu) stage.pool = await choosePool(run, stage, options.gpu);
   const call: StageCall = {
     runId: run.runId,
-    pipeline: run.pipeline,
-    buildId: buildId(),
+    pipeline: origin?.pipeline ?? run.pipeline,
+    buildId: origin?.buildId ?? buildId(),
     stage: stage.name,
     kind,
     ordinal: stage.ordinal ?? run.stages.indexOf(stage),

@@ -1,6 +1,7 @@
 /** The workflows that every build hosts beside the pipelines. Their exported names are their types. */
 export { endpoint } from './endpoint.ts';
 export { monitor } from './monitor.ts';
+export { reproduce } from './reproduce.ts';
 export { retraining } from './retraining.ts';
 export { stage } from './single-stage.ts';
 export { tuning } from './tuning.ts';

@@ -161,8 +161,7 @@ function embedWeights(graph: onnx.IGraphProto, beside: ReadonlyMap<string, Uint8
       );
     const offset = Number(entries.get('offset') ?? 0);
     const length = entries.has('length') ? Number(entries.get('length')) : file.length - offset;
-    if (offset < 0 || length < 0 || offset + length > file.length)
-      throw refuse(`model.onnx names weights beyond the end of ${name}: the file is not whole.`);
+    if (offset < 0 || length < 0 || offset + length > file.length) throw refuse(`model.onnx names weights beyond the end of ${name}: the file is not whole.`);
     tensor.rawData = file.slice(offset, offset + length);
     tensor.dataLocation = 0;
     tensor.externalData = [];

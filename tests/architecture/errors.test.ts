@@ -5,7 +5,23 @@ import { describe, expect, test } from 'vitest';
 import { ERRORS } from '../../contracts/errors.ts';
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
-const FOLDERS = ['contracts', 'config', 'data', 'ml', 'store', 'workflows', 'activities', 'workers', 'pipelines', 'serving', 'reports', 'api', 'cli', 'stack', 'testing'];
+const FOLDERS = [
+  'contracts',
+  'config',
+  'data',
+  'ml',
+  'store',
+  'workflows',
+  'activities',
+  'workers',
+  'pipelines',
+  'serving',
+  'reports',
+  'api',
+  'cli',
+  'stack',
+  'testing',
+];
 const CODES = Object.keys(ERRORS);
 const { errorsPage } = (await import(new URL('../../scripts/errors-doc.mjs', import.meta.url).href)) as { readonly errorsPage: () => Promise<string> };
 

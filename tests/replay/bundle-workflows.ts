@@ -21,7 +21,8 @@ const PIPELINES = join('tests', 'workflows', 'project', 'pipelines');
 export async function bundleWorkflows(changes: readonly Change[] = []): Promise<WorkflowBundle> {
   const folder = await mkdtemp(join(tmpdir(), 'millrace-replay-'));
   afterAll(() => rm(folder, { recursive: true, force: true }));
-  for (const part of ['workflows', 'contracts', 'activities', 'ml/search', 'ml/random.ts', PIPELINES]) await cp(join(packageRoot, part), join(folder, part), { recursive: true });
+  for (const part of ['workflows', 'contracts', 'activities', 'ml/search', 'ml/random.ts', PIPELINES])
+    await cp(join(packageRoot, part), join(folder, part), { recursive: true });
   for (const { file, from, to } of changes) {
     const text = await readFile(join(folder, file), 'utf8');
     if (!text.includes(from)) throw new Error(`${file} does not hold the text that this change replaces: ${from}`);
