@@ -8,6 +8,7 @@ import {
   CommandTrainerSchema,
   type PythonTrainer,
   PythonTrainerSchema,
+  TASK_VARIABLE,
   TrainerLineSchema,
   type TrainerTask,
 } from '../contracts/external-trainer.ts';
@@ -162,7 +163,7 @@ export async function trainExternally(job: TrainJob, context: Context, batchShar
         OPENBLAS_NUM_THREADS: threads,
         MKL_NUM_THREADS: threads,
         CUDA_VISIBLE_DEVICES: device === null ? '' : String(device.index),
-        MILLRACE_TASK: taskFile,
+        [TASK_VARIABLE]: taskFile,
         MLFLOW_TRACKING_URI: deps.config.urls.api,
         MLFLOW_RUN_ID: context.call.runId,
       },

@@ -12,6 +12,7 @@ import { prepareTraining } from '../activities/external-data.ts';
 import { externalFingerprint, trainExternally } from '../activities/external-trainer.ts';
 import { ensurePythonEnvironment } from '../activities/python-environment.ts';
 import { packageRoot } from '../config/package-root.ts';
+import { TASK_VARIABLE } from '../contracts/external-trainer.ts';
 import { categorical, datetime, numeric } from '../contracts/features.ts';
 import type { StageCall } from '../contracts/stages.ts';
 import { openArtifacts } from '../store/artifacts.ts';
@@ -131,7 +132,7 @@ async function run({ quick, emit }: BenchmarkOptions): Promise<void> {
       const task = { ...prepared.data, parameters: { rounds }, seed, threads, device: 'cpu', batchShare: 1, checkpoint: output, output };
       await writeFile(join(output, 'task.json'), JSON.stringify(task));
       return secondsOf(() =>
-        execute(python, [join(projectFolder, SCRIPT)], { env: { ...process.env, MILLRACE_TASK: join(output, 'task.json') }, maxBuffer: 1 << 26 }),
+        execute(python, [join(projectFolder, SCRIPT)], { env: { ...process.env, [TASK_VARIABLE]: join(output, 'task.json') }, maxBuffer: 1 << 26 }),
       );
     };
     /** All that the stage does: what decides its result, data, script, model, log. */

@@ -8,6 +8,10 @@ import { z } from 'zod';
  * 2. A line of the program's output that is a JSON object of `TrainerLineSchema` is a message; every other line is its log.
  * 3. The test rows are never in the task.
  */
+
+/** Environment variable of the program: path of its task file. */
+export const TASK_VARIABLE = 'MILLRACE_TASK';
+
 const Shared = {
   /** `features`: the fitted feature matrix, float32; the model takes FLOAT [N, F]. `raw`: the raw columns; the model takes them. */
   input: z.enum(['features', 'raw']).default('features'),

@@ -10,6 +10,7 @@ import { processTerminal } from '../../cli/terminal.ts';
 import { PORT_VARIABLES, VARIABLES } from '../../config/config.ts';
 import { packageRoot } from '../../config/package-root.ts';
 import { ERRORS } from '../../contracts/errors.ts';
+import { TASK_VARIABLE } from '../../contracts/external-trainer.ts';
 import { GbdtParametersSchema } from '../../ml/gbdt/parameters.ts';
 import { LinearParametersSchema } from '../../ml/linear/parameters.ts';
 import { MlpParametersSchema } from '../../ml/mlp/parameters.ts';
@@ -174,7 +175,7 @@ describe('the documents', () => {
   });
 
   test.each(PAGES)('%s names only variables that the configuration reads', (page) => {
-    expect(variablesIn(textOf(page)).filter((name) => !(name in VARIABLES) && !(name in ERRORS))).toEqual([]);
+    expect(variablesIn(textOf(page)).filter((name) => !(name in VARIABLES) && !(name in ERRORS) && name !== TASK_VARIABLE)).toEqual([]);
   });
 
   test.each(PAGES)('%s names only scripts of package.json and files that are there', (page) => {
@@ -271,7 +272,9 @@ describe('the tables', () => {
     ['mlp', MlpParametersSchema],
   ] as const)('of the trainer %s have every parameter with its default', (name, schema) => {
     const { properties = {} } = z.toJSONSchema(schema, { io: 'input' });
-    const wanted = Object.entries(properties).map(([parameter, property]) => `${parameter} ${String(typeof property === 'object' ? property.default : '')}`);
+    const standardOf = (value: unknown): string =>
+      value === undefined ? '–' : typeof value === 'object' && !Array.isArray(value) ? JSON.stringify(value) : String(value);
+    const wanted = Object.entries(properties).map(([parameter, property]) => `${parameter} ${standardOf((property as { default?: unknown }).default)}`);
     const listed = rowsUnder(textOf('docs/pipelines.md'), `#### ${name}`);
     expect(
       listed.map(([parameter = '', standard = '']) => `${codeIn(parameter)} ${String(Number.isNaN(Number(standard)) ? standard : Number(standard))}`),
