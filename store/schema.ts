@@ -23,6 +23,7 @@ import type { FeatureView } from '../contracts/feature-views.ts';
 import type { FlaggedRow, LabelValue } from '../contracts/labels.ts';
 import type { Route, ServedVersion } from '../contracts/routes.ts';
 import type { Trigger } from '../contracts/run.ts';
+import type { BinCounts } from '../contracts/serving-bins.ts';
 
 /**
  * The tables, as Drizzle sees them. `store/migrations/` holds the SQL that makes them; a test holds the two together.
@@ -355,6 +356,8 @@ export const routes = pgTable('routes', {
   /** Null: nothing answers; the row stays for its epoch. */
   champion: json<ServedVersion>(),
   challenger: json<NonNullable<Route['challenger']>>(),
+  /** Loaded without traffic. */
+  standby: json<readonly ServedVersion[]>().notNull().default([]),
   log: boolean().notNull(),
   rolloutId: text(),
   updatedAt: createdAt(),
@@ -367,9 +370,13 @@ export const routeHistory = pgTable(
     epoch: bigint({ mode: 'number' }).notNull(),
     champion: json<ServedVersion>(),
     challenger: json<NonNullable<Route['challenger']>>(),
+    standby: json<readonly ServedVersion[]>().notNull().default([]),
     log: boolean().notNull(),
     rolloutId: text(),
     runId: text(),
+    /** Why, and who: a run, a person, a guard. */
+    reason: text(),
+    by: text(),
     at: createdAt(),
   },
   (t) => [primaryKey({ columns: [t.endpoint, t.epoch] })],
@@ -437,8 +444,49 @@ export const servingStats = pgTable(
     errors: bigint({ mode: 'number' }).notNull(),
     latencyMsSum: doublePrecision().notNull(),
     latencyMsMax: doublePrecision().notNull(),
+    latency: json<BinCounts>().notNull().default([]),
+    labels: json<BinCounts>().notNull().default([]),
+    outputs: json<BinCounts>().notNull().default([]),
+    compared: bigint({ mode: 'number' }).notNull().default(0),
+    equal: bigint({ mode: 'number' }).notNull().default(0),
   },
   (t) => [primaryKey({ columns: [t.endpoint, t.model, t.version, t.from, t.server] })],
+);
+
+/** What became known of predictions: labels and outcomes, added up. */
+export const servingOutcomes = pgTable(
+  'serving_outcomes',
+  {
+    endpoint: text().notNull(),
+    model: text().notNull(),
+    version: integer().notNull(),
+    /** The minute of the predictions. */
+    from: instant('from').notNull(),
+    metric: text().notNull(),
+    source: text().notNull(),
+    n: bigint({ mode: 'number' }).notNull(),
+    sum: doublePrecision().notNull(),
+    sumSquares: doublePrecision().notNull(),
+    min: doublePrecision().notNull(),
+    max: doublePrecision().notNull(),
+  },
+  (t) => [primaryKey({ columns: [t.endpoint, t.metric, t.from, t.model, t.version, t.source] })],
+);
+
+/** Challengers that a prediction server took out of its traffic by itself. */
+export const challengerBreaks = pgTable(
+  'challenger_breaks',
+  {
+    server: text().notNull(),
+    endpoint: text().notNull(),
+    model: text().notNull(),
+    version: integer().notNull(),
+    epoch: bigint({ mode: 'number' }).notNull(),
+    at: instant('at').notNull(),
+    reason: text().notNull(),
+    figures: json<Readonly<Record<string, number>>>().notNull(),
+  },
+  (t) => [primaryKey({ columns: [t.endpoint, t.model, t.version, t.server, t.epoch] })],
 );
 
 export const undos = pgTable(
