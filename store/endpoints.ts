@@ -32,6 +32,7 @@ const routeOf = (row: RouteRow & { champion: ServedVersion }): Route => ({
   champion: row.champion,
   challenger: row.challenger,
   log: row.log,
+  ...(row.standby.length > 0 ? { standby: [...row.standby] } : {}),
 });
 const hasChampion = (row: RouteRow): row is RouteRow & { champion: ServedVersion } => row.champion !== null;
 
