@@ -203,6 +203,14 @@ export const ERRORS = {
   // serving
   ENDPOINT_NOT_FOUND: entry(404, 2, false, 'There is no endpoint of that name.', '`millrace endpoints list` shows the endpoints.'),
   ENDPOINT_NOT_READY: entry(503, 1, true, 'The endpoint has no model loaded yet.', 'Wait for its rollout; `millrace endpoints show` says how far it is.'),
+  MODEL_CRASHED: entry(
+    503,
+    1,
+    true,
+    'The model ended its process or hung, and gets no traffic for a while.',
+    'Roll back with `millrace endpoints rollback`; look at the log of the prediction server.',
+  ),
+  TIMED_OUT: entry(504, 1, true, 'The request was not answered in time.', 'Send fewer rows at a time, or try again.'),
   NOT_MATERIALIZED: entry(
     409,
     1,
