@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { CleanRuleSchema } from './clean-rules.ts';
+import { DecisionsSchema } from './decisions.ts';
 import { EvaluationOptionsShape, MetricSchema, ThresholdRuleSchema } from './evaluation.ts';
 import { ExpectationsSchema } from './expectations.ts';
 import { FeaturesSchema } from './features.ts';
@@ -126,7 +127,13 @@ export const RolloutStrategySchema = z.discriminatedUnion('kind', [
 ]);
 export type RolloutStrategy = z.infer<typeof RolloutStrategySchema>;
 
-export const DeployInputSchema = z.object({ version: VersionRefSchema, endpoint: NameSchema, rollout: RolloutStrategySchema });
+export const DeployInputSchema = z.object({
+  version: VersionRefSchema,
+  endpoint: NameSchema,
+  rollout: RolloutStrategySchema,
+  /** What is done with its predictions. */
+  decide: DecisionsSchema.optional(),
+});
 
 export const ReviewSchema = z.object({
   /** A standing queue; made with the model's classes where it is not there. */

@@ -36,7 +36,9 @@ function describeModel(endpoint: string, version: ServingVersion, all: readonly 
     versions: all.map((v) => String(v.served.version)),
     platform: 'millrace',
     inputs: signature.columns.map(({ name, type }) => ({ name, datatype: COLUMN_DATATYPES[type], shape: [-1] })),
-    outputs: [{ name: 'output', datatype: 'FP32', shape: [-1, width] }, ...(hasLabels(version) ? [{ name: 'label', datatype: 'BYTES', shape: [-1] }] : [])],
+    outputs: outputNames(version).map((name) =>
+      name === 'output' ? { name, datatype: 'FP32', shape: [-1, width] } : { name, datatype: 'BYTES', shape: [-1] },
+    ),
     parameters: {
       model: version.served.model,
       version: version.served.version,
@@ -49,11 +51,15 @@ function describeModel(endpoint: string, version: ServingVersion, all: readonly 
   };
 }
 
-const hasLabels = (version: ServingVersion): boolean => 'classes' in version.predictor.signature.task;
+const outputNames = ({ predictor: { signature, decider } }: ServingVersion): readonly string[] => [
+  'output',
+  ...('classes' in signature.task ? ['label'] : []),
+  ...(decider === undefined ? [] : ['action']),
+];
 
 function outputTensors(version: ServingVersion, prediction: Prediction): readonly OutputTensor[] {
   const { signature } = version.predictor;
-  const { output, firstRow, texts } = prediction;
+  const { output, firstRow, texts, decisions } = prediction;
   const rows = texts.length;
   const values = Array.from({ length: rows * output.width }, (_, i) => output.values[firstRow * output.width + i] ?? Number.NaN);
   const tensors: OutputTensor[] = [
@@ -64,6 +70,14 @@ function outputTensors(version: ServingVersion, prediction: Prediction): readonl
     const labels = texts.map((_, row) => classes[answeredClass(signature, values, row * output.width, output.width)] ?? '');
     tensors.push({ name: 'label', datatype: 'BYTES', shape: [rows], values: labels, json: () => labels.map((label) => JSON.stringify(label)).join(',') });
   }
+  if (decisions !== undefined)
+    tensors.push({
+      name: 'action',
+      datatype: 'BYTES',
+      shape: [rows],
+      values: decisions.map(({ action }) => action),
+      json: () => decisions.map(({ text }) => text).join(','),
+    });
   return tensors;
 }
 
@@ -130,7 +144,7 @@ export function addInferenceProtocolRoutes(app: FastifyInstance, deps: Inference
       const requestId = inference.id === undefined || inference.id === '' ? request.id : inference.id;
       const chosen = requestId === request.id ? version : deps.table.pick(endpoint, requestId, wanted);
       version = chosen;
-      const known = hasLabels(chosen) ? ['output', 'label'] : ['output'];
+      const known = outputNames(chosen);
       const unknown = inference.outputs?.filter(({ name }) => !known.includes(name)) ?? [];
       if (unknown.length > 0)
         throw new MillraceError('INVALID_REQUEST', undefined, {

@@ -2,6 +2,8 @@ import { MillraceError, type Problem } from '../contracts/errors.ts';
 import type { ServedVersion } from '../contracts/routes.ts';
 import { type Predictor, PredictorSchema, type Signature } from '../contracts/signature.ts';
 import { type Batcher, createBatcher } from './batcher.ts';
+import { type Decisions, DecisionsSchema } from '../contracts/decisions.ts';
+import { compileDecisions, type Decider } from '../data/decisions.ts';
 import { type LoggedInputs, planLoggedInputs } from './logged-inputs.ts';
 import { loadOnnxRunner, type ModelOutput, type ModelRunner, type RunnerOptions } from './model-runner.ts';
 
@@ -17,6 +19,8 @@ export interface LoadedPredictor {
   readonly outputWidth: number;
   readonly row: RowReader;
   readonly batcher: Batcher;
+  /** What is done with its predictions; undefined: they are answered as they are. */
+  readonly decider: Decider | undefined;
   /** What fills in the columns that requests may leave out; undefined when there are none. */
   readonly completer: RowCompleter | undefined;
   /** Which columns those are. */
@@ -49,6 +53,14 @@ function parsePredictor(bytes: Buffer): Predictor {
   const parsed = PredictorSchema.safeParse(json);
   if (parsed.success) return parsed.data;
   throw new MillraceError('MODEL_INVALID', 'The predictor does not have the form of one.', {
+    problems: parsed.error.issues.map((i) => ({ path: i.path.join('.'), message: i.message })),
+  });
+}
+
+function parseDecisions(bytes: Buffer): Decisions {
+  const parsed = DecisionsSchema.safeParse(JSON.parse(bytes.toString('utf8')));
+  if (parsed.success) return parsed.data;
+  throw new MillraceError('MODEL_INVALID', 'The rules of decision do not have the form of such rules.', {
     problems: parsed.error.issues.map((i) => ({ path: i.path.join('.'), message: i.message })),
   });
 }
@@ -104,6 +116,8 @@ export async function loadPredictor(served: ServedVersion, artifacts: ArtifactBy
   const predictor = parsePredictor(await artifacts.getBytes(served.predictor));
   const { signature } = predictor;
   const model = await artifacts.getBytes(predictor.onnx);
+  const decider =
+    served.decisions === undefined ? undefined : compileDecisions(parseDecisions(await artifacts.getBytes(served.decisions)), signature, options.hashKey);
   const row = createRowReader(signature, options.hashKey);
   const runner = await loadOnnxRunner(model, signature, options.runner);
   try {
@@ -122,6 +136,7 @@ export async function loadPredictor(served: ServedVersion, artifacts: ArtifactBy
       outputWidth,
       row,
       batcher,
+      decider,
       completer: createRowCompleter(predictor.lookups, options.hashKey),
       lookups: predictor.lookups,
       hold() {

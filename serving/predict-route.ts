@@ -123,11 +123,14 @@ export function addPredictRoute(app: FastifyInstance, deps: PredictionRoutesDeps
               failPrediction(deps, request, reply, error, chosen, count, startedMs);
               return;
             }
-            const { output, firstRow, texts } = prediction;
+            const { output, firstRow, texts, decisions } = prediction;
             const write = writerOf(chosen.predictor);
             let answers = '';
-            for (let row = 0; row < count; row += 1)
-              answers += (row === 0 ? '' : ',') + write(texts[row] ?? [], output.values, (firstRow + row) * output.width);
+            for (let row = 0; row < count; row += 1) {
+              const answer = write(texts[row] ?? [], output.values, (firstRow + row) * output.width);
+              const decision = decisions?.[row];
+              answers += (row === 0 ? '' : ',') + (decision === undefined ? answer : `${answer.slice(0, -1)},"action":${decision.text}}`);
+            }
             markReply(reply, requestId, chosen);
             void reply
               .header('content-type', 'application/json; charset=utf-8')

@@ -1,5 +1,6 @@
 import type { ServingVersion } from './endpoint-table.ts';
 import type { GraphColumn } from './logged-inputs.ts';
+import type { Decision } from '../data/decisions.ts';
 import type { PackedRows } from '../data/request-row.ts';
 import type { SegmentLog } from './segment-log.ts';
 import { wellFormed } from '../data/row-text.ts';
@@ -19,6 +20,9 @@ export interface PredictionEntry {
   readonly packedRow: number;
   /** The output's values as JSON, joined by commas. */
   readonly output: string;
+  readonly decision?: Decision | undefined;
+  /** Keyed hash of the key by which a test of versions sticks. */
+  readonly key?: string | undefined;
   readonly latencyMs: number;
 }
 
@@ -79,8 +83,11 @@ export function isPlainObjectText(text: string, keys: number): boolean {
   return colons === keys && text.startsWith('{');
 }
 
-/** Creates the log of predictions over files of lines. */
-export function createPredictionLog(segments: SegmentLog, now: () => number = Date.now): PredictionLog {
+const decisionText = ({ text, propensity, explored, review }: Decision): string =>
+  `,"action":${text},"propensity":${propensity},"explored":${explored}${review === undefined ? '' : `,"review":"${review}"`}`;
+
+/** Creates the log of predictions over files of lines. Rows that a rule wants reviewed stand in `reviews` too. */
+export function createPredictionLog(segments: SegmentLog, reviews: SegmentLog, now: () => number = Date.now): PredictionLog {
   let lastMs = 0;
   let lastText = '';
   const heads = new WeakMap<ServingVersion, string>();
@@ -106,8 +113,11 @@ export function createPredictionLog(segments: SegmentLog, now: () => number = Da
   return {
     record(version, entry) {
       const latency = Math.round(entry.latencyMs * 1_000) / 1_000;
-      const line = `{"requestId":"${entry.requestId}","row":${entry.row},"at":"${timeText()}${headOf(version)}${inputsText(version, entry)},"output":[${entry.output}],"latencyMs":${latency}}\n`;
+      const { decision, key } = entry;
+      const more = `${decision === undefined ? '' : decisionText(decision)}${key === undefined ? '' : `,"key":"${key}"`}`;
+      const line = `{"requestId":"${entry.requestId}","row":${entry.row},"at":"${timeText()}${headOf(version)}${inputsText(version, entry)},"output":[${entry.output}]${more},"latencyMs":${latency}}\n`;
       segments.append(version.endpoint, line);
+      if (decision?.review !== undefined) reviews.append(version.endpoint, line);
     },
   };
 }

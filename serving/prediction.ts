@@ -1,5 +1,6 @@
 import { MillraceError, type Problem } from '../contracts/errors.ts';
-import { jsonNumber } from './answer-text.ts';
+import { answeredClass, jsonNumber } from './answer-text.ts';
+import type { Decision } from '../data/decisions.ts';
 import type { WriteRow } from './batcher.ts';
 import type { ServingVersion } from './endpoint-table.ts';
 import type { ModelOutput } from './model-runner.ts';
@@ -13,9 +14,19 @@ export interface ServingLimits {
   readonly maxRows: number;
   /** More requests at once are refused with 429. */
   readonly maxInFlight: number;
+  /** More requests of one endpoint at once are refused with 429, so that a slow one leaves room for the others. */
+  readonly maxInFlightOfEndpoint: number;
+  /** A request that is not answered by then is answered with 504. */
+  readonly timeoutMs: number;
 }
 
-export const DEFAULT_LIMITS: ServingLimits = { maxBodyBytes: 16 * 1024 * 1024, maxRows: 10_000, maxInFlight: 1_000 };
+export const DEFAULT_LIMITS: ServingLimits = {
+  maxBodyBytes: 16 * 1024 * 1024,
+  maxRows: 10_000,
+  maxInFlight: 1_000,
+  maxInFlightOfEndpoint: 800,
+  timeoutMs: 30_000,
+};
 
 /** A request as both protocols bring it. */
 export interface PredictionRequest {
@@ -35,67 +46,134 @@ export interface Prediction {
   readonly firstRow: number;
   /** Each row's output values as JSON. */
   readonly texts: readonly (readonly string[])[];
+  /** What is done with each row, where the version has rules of decision. */
+  readonly decisions: readonly Decision[] | undefined;
 }
 
 export interface Predictor {
   /** Answers by calling `done` once, later; a request that cannot be taken throws at once. */
   predict(request: PredictionRequest, done: (error: MillraceError | undefined, prediction: Prediction | undefined) => void): void;
   /**
-   * Counts a request whose rows are being completed as one that is being answered, until the function that it gives is called.
+   * Counts a request that waits for a model or for features as one that is being answered, until the function that it gives is called.
+   * `late` is called once when its time is over before.
    * @throws as `predict` does at once
    */
-  enter(rows: number): () => void;
+  enter(request: { readonly rows: number; readonly load: ServingVersion['load'] | undefined; readonly startedMs: number }, late: () => void): () => void;
   readonly inFlight: number;
+  /** Ends the watch over time limits. */
+  close(): void;
 }
+
+/** How often requests whose time is over are looked for. */
+const SWEEP_EVERY_MS = 100;
+
+/** A request that is being answered; the oldest stands first. */
+interface Waiting {
+  readonly startedMs: number;
+  readonly late: () => void;
+}
+
+export const timedOut = (): MillraceError => new MillraceError('TIMED_OUT');
 
 /** Puts a request through its version: limits, packing, the run, the log. */
 export function createPredictor(deps: { readonly limits: ServingLimits; readonly log: PredictionLog }): Predictor {
   const { limits } = deps;
+  const waiting = new Set<Waiting>();
   let inFlight = 0;
 
-  function admit(rows: number): void {
+  function admit(rows: number, load: ServingVersion['load'] | undefined): void {
     if (rows === 0)
       throw new MillraceError('INVALID_REQUEST', 'The request has no rows.', {
         problems: [{ path: 'rows', message: 'must have at least one row', found: '0' }],
       });
     if (rows > limits.maxRows) throw new MillraceError('REQUEST_TOO_LARGE', `The request has ${rows} rows; this server takes ${limits.maxRows} at a time.`);
     if (inFlight >= limits.maxInFlight) throw new MillraceError('OVERLOADED', `${inFlight} requests are being answered; this server takes no more at a time.`);
+    if (load !== undefined && load.inFlight >= limits.maxInFlightOfEndpoint)
+      throw new MillraceError('OVERLOADED', `${load.inFlight} requests of this endpoint are being answered; this server takes no more of one endpoint at a time.`);
   }
 
+  /** Counts a request until what it gives is called, which says whether the request's time was not over yet. */
+  function track(load: ServingVersion['load'] | undefined, startedMs: number, late: () => void): () => boolean {
+    const entry: Waiting = { startedMs, late };
+    waiting.add(entry);
+    inFlight += 1;
+    if (load !== undefined) load.inFlight += 1;
+    return () => {
+      inFlight -= 1;
+      if (load !== undefined) load.inFlight -= 1;
+      return waiting.delete(entry);
+    };
+  }
+
+  // One timer for all: one of its own would cost each request more than its place in a set.
+  const sweep = setInterval(() => {
+    const before = performance.now() - limits.timeoutMs;
+    for (const entry of waiting) {
+      if (entry.startedMs > before) return;
+      waiting.delete(entry);
+      entry.late();
+    }
+  }, SWEEP_EVERY_MS);
+  sweep.unref();
+
   return {
-    enter(rows) {
-      admit(rows);
-      inFlight += 1;
-      return () => {
-        inFlight -= 1;
-      };
+    enter({ rows, load, startedMs }, late) {
+      admit(rows, load);
+      return track(load, startedMs, late);
     },
     predict({ requestId, version, rows, write, logged, startedMs }, done) {
-      admit(rows);
+      admit(rows, version.load);
+      let leave: () => boolean = () => true;
       const problems: readonly Problem[] | undefined = version.predictor.batcher.add(rows, write, (error, output, packed, firstRow) => {
-        inFlight -= 1;
+        // An answer that comes too late was given already, as a failure.
+        if (!leave()) return;
         if (error !== undefined || output === undefined) {
           done(error ?? new MillraceError('INTERNAL'), undefined);
           return;
         }
         const { values, width } = output;
         const texts: string[][] = [];
+        const { decider, signature } = version.predictor;
+        const decisions: Decision[] | undefined = decider === undefined ? undefined : [];
         const latencyMs = performance.now() - startedMs;
         for (let row = 0; row < rows; row += 1) {
           const from = (firstRow + row) * width;
           const rowTexts: string[] = [];
           for (let k = 0; k < width; k += 1) rowTexts.push(jsonNumber(values[from + k] ?? Number.NaN));
           texts.push(rowTexts);
+          const decision = decider?.decide({
+            requestId,
+            row,
+            values: logged(row).values,
+            output: values,
+            from,
+            answered: answeredClass(signature, values, from, width),
+          });
+          if (decision !== undefined) decisions?.push(decision);
           if (version.log)
-            deps.log.record(version, { requestId, row, input: logged(row), packed, packedRow: firstRow + row, output: rowTexts.join(','), latencyMs });
+            deps.log.record(version, {
+              requestId,
+              row,
+              input: logged(row),
+              packed,
+              packedRow: firstRow + row,
+              output: rowTexts.join(','),
+              decision,
+              latencyMs,
+            });
         }
-        done(undefined, { output, firstRow, texts });
+        done(undefined, { output, firstRow, texts, decisions });
       });
       if (problems !== undefined) throw new MillraceError('INVALID_REQUEST', undefined, { problems });
-      inFlight += 1;
+      leave = track(version.load, startedMs, () => {
+        done(timedOut(), undefined);
+      });
     },
     get inFlight() {
       return inFlight;
+    },
+    close() {
+      clearInterval(sweep);
     },
   };
 }

@@ -86,6 +86,7 @@ export function createPredictionServer(deps: PredictionServerDeps): PredictionSe
   const routeFile = join(home, 'serving', 'routes.json');
   const figures = createServingFigures(serverId);
   const predictions = createSegmentLog({ folder: join(home, 'predictions'), serverId, log });
+  const reviews = createSegmentLog({ folder: join(home, 'reviews'), serverId, log });
   const feedback = createSegmentLog({ folder: join(home, 'feedback'), serverId, log });
   const nextRequestId = createRequestIds();
   let started = false;
@@ -142,7 +143,7 @@ export function createPredictionServer(deps: PredictionServerDeps): PredictionSe
     ...(deps.pollEveryMs === undefined ? {} : { everyMs: deps.pollEveryMs }),
   });
 
-  const predictor = createPredictor({ limits, log: createPredictionLog(predictions) });
+  const predictor = createPredictor({ limits, log: createPredictionLog(predictions, reviews) });
 
   const app = Fastify({
     logger: false,
@@ -288,6 +289,7 @@ export function createPredictionServer(deps: PredictionServerDeps): PredictionSe
     await keeping;
     await table.close();
     await predictions.close();
+    await reviews.close();
     await feedback.close();
   }
 

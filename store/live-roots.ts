@@ -25,6 +25,8 @@ const ROOTS = [
   { keeps: 'lineage', query: sql`select concat_ws(' ', input::text, output::text) as t from stages where run_id in (${VERSION_RUNS})` },
   // What is served and watched.
   { keeps: 'lineage', query: sql`select concat_ws(' ', champion::text, challenger::text) as t from routes` },
+  // What a rollback may go back to: the rules of decision stand nowhere else.
+  { keeps: 'itself', query: sql`select distinct concat_ws(' ', champion ->> 'decisions', challenger -> 'version' ->> 'decisions') as t from route_history` },
   { keeps: 'lineage', query: sql`select config::text as t from monitors` },
   // What open runs were given, made, and saved on the way.
   { keeps: 'lineage', query: sql`select params::text as t from runs where status in ('waiting', 'running')` },

@@ -18,6 +18,7 @@ export {
   upperCase,
 } from '../contracts/clean-rules.ts';
 export { direction, invariance, mustPass } from '../contracts/behaviour-tests.ts';
+export { type DecisionsInput, predicted, when } from '../contracts/decisions.ts';
 export { MillraceError } from '../contracts/errors.ts';
 export * from '../contracts/expectations.ts';
 export { categorical, cross, datetime, type Features, numeric, passthrough, text } from '../contracts/features.ts';

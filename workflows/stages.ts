@@ -1,6 +1,7 @@
 import { condition, upsertSearchAttributes } from '@temporalio/workflow';
 import type { z } from 'zod';
 import type { CleanRule } from '../contracts/clean-rules.ts';
+import type { DecisionsInput } from '../contracts/decisions.ts';
 import { MillraceError } from '../contracts/errors.ts';
 import type { Expectations } from '../contracts/expectations.ts';
 import type { Features } from '../contracts/features.ts';
@@ -228,7 +229,7 @@ export function canary(options: {
  */
 export async function deploy(
   version: VersionRef,
-  input: { readonly endpoint: string; readonly rollout?: RolloutStrategy },
+  input: { readonly endpoint: string; readonly rollout?: RolloutStrategy; readonly decide?: DecisionsInput },
   options?: StageOptions,
 ): Promise<DeploymentRef> {
   const run = currentRun();
@@ -239,7 +240,7 @@ export async function deploy(
       run,
       stage,
       'deploy',
-      { version, endpoint: input.endpoint, rollout: input.rollout ?? replace() },
+      { version, endpoint: input.endpoint, rollout: input.rollout ?? replace(), ...(input.decide === undefined ? {} : { decide: input.decide }) },
       stageOptions,
     );
     const ended = (): { readonly status: string; readonly reason: string } | undefined => run.rollouts.get(deployment.rollout);

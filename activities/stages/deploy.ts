@@ -1,6 +1,10 @@
 import { createHash } from 'node:crypto';
-import type { DeploymentRef } from '../../contracts/references.ts';
+import type { DeploymentRef, VersionRef } from '../../contracts/references.ts';
 import { DeployInputSchema } from '../../contracts/stages.ts';
+import type { Decisions } from '../../contracts/decisions.ts';
+import { PredictorSchema } from '../../contracts/signature.ts';
+import { compileDecisions } from '../../data/decisions.ts';
+import type { ActivityDependencies } from '../dependencies.ts';
 import { updateEndpoint } from '../endpoint-client.ts';
 import { defineStage } from '../stage-definition.ts';
 
@@ -11,7 +15,8 @@ import { defineStage } from '../stage-definition.ts';
 export const deployStage = defineStage({
   input: DeployInputSchema,
   cacheable: false,
-  run: async ({ version, endpoint, rollout: strategy }, { call, deps, token }) => {
+  run: async ({ version, endpoint, rollout: strategy, decide }, { call, deps, token }) => {
+    const decisions = decide === undefined ? undefined : await keepDecisions(deps, version, decide);
     const rollout = createHash('sha256').update(`${call.runId}\n${call.stage}`).digest('hex').slice(0, 32);
     const run = await deps.store.runs.get(call.runId);
     await deps.store.rollouts.create({
@@ -24,7 +29,7 @@ export const deployStage = defineStage({
     });
     await updateEndpoint(deps, endpoint, 'rollout', {
       rollout,
-      version: { model: version.model, version: version.version, predictor: version.predictor },
+      version: { model: version.model, version: version.version, predictor: version.predictor, ...(decisions === undefined ? {} : { decisions }) },
       strategy,
       workflowId: run.workflowId,
       reason: `run ${call.runId}`,
@@ -33,3 +38,13 @@ export const deployStage = defineStage({
     return { output, summary: `${endpoint} has taken it up` };
   },
 });
+
+/** Any key does where rules are only checked: servers have the project's own. */
+const NO_KEY = 'checked';
+
+/** Rules that do not fit the version are told here, with every problem, and not by the server. */
+async function keepDecisions(deps: ActivityDependencies, version: VersionRef, decide: Decisions): Promise<string> {
+  const { signature } = PredictorSchema.parse(await deps.artifacts.getJson(version.predictor));
+  compileDecisions(decide, signature, NO_KEY);
+  return (await deps.artifacts.putJson(decide)).sha256;
+}
