@@ -1,7 +1,9 @@
 /** docs/training.md, run: each pipeline of the page on real servers. One `describe` a section of the page. */
 import { beforeAll, describe, expect, it } from 'vitest';
+import type { EnsembleParameters } from '../../contracts/ensemble.ts';
 import { EvaluationReportSchema } from '../../contracts/evaluation.ts';
 import { ModelCardSchema } from '../../contracts/model-card.ts';
+import type { CandidateRef, WinnerRef } from '../../contracts/references.ts';
 import { PredictorSchema } from '../../contracts/signature.ts';
 import { TuningHistorySchema } from '../../contracts/tuning.ts';
 import type { TestEnvironment } from '../../testing/index.ts';
@@ -132,5 +134,31 @@ describe('Model card', () => {
     expect(page).toContain('carded-flights <span class="version">version');
     expect(page.match(/<h3>(ROC|Precision and recall|Calibration|Confusion|By origin|By permutation)<\/h3>/g)).toHaveLength(6);
     expect((await run.progress()).stages.find(({ kind }) => kind === 'register')?.summary).toBe(`carded-flights ${String(version)}, as candidate`);
+  });
+});
+
+describe('Ensembles', () => {
+  it('of votes and stacks are one file each, and compete with their members', async () => {
+    const result = (await env.run('joinedFlights', {})) as unknown as {
+      readonly winner: WinnerRef;
+      readonly members: readonly CandidateRef[];
+      readonly voted: CandidateRef;
+      readonly stacked: CandidateRef;
+      readonly version: number;
+    };
+    expect(result.winner.scores.map(({ trainer }) => trainer)).toEqual(['gbdt', 'linear', 'ensemble', 'ensemble']);
+    expect(result.version).toBe(1);
+    const parametersOf = async ({ predictor }: CandidateRef) =>
+      PredictorSchema.parse(await env.deps.artifacts.getJson(predictor)).trainer.parameters as EnsembleParameters;
+    const members = result.members.map(({ predictor }) => predictor);
+    const voted = await parametersOf(result.voted);
+    expect(voted).toMatchObject({ kind: 'voting', weights: 'equal', fittedOn: [] });
+    expect(voted.members.map(({ predictor, share }) => [predictor, share])).toEqual(members.map((member) => [member, 0.5]));
+    const stacked = await parametersOf(result.stacked);
+    expect(stacked).toMatchObject({ kind: 'stacking', meta: { name: 'linear', parameters: { l2: 0.1 } } });
+    expect(stacked.members.map(({ predictor }) => predictor)).toEqual(members);
+    // the folds are all of the members' rows
+    expect(stacked.fittedOn).toHaveLength(3);
+    expect(stacked.fittedOn.reduce((sum, { rows }) => sum + rows, 0)).toBe(result.members[0]?.rows);
   });
 });
