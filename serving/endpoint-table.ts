@@ -4,16 +4,21 @@
  * Invariants:
  * 1. A version gets traffic only after it was loaded, checked and warmed; until then the one before answers.
  * 2. A swap is one assignment between two requests. The old version is freed after its last answer.
- * 3. A route with an older epoch than the last one seen changes nothing.
- * 4. `holding` names an epoch only when all versions of its route are in service here.
- * 5. A challenger answers only before its lease ends; nobody has to take it away.
- * 6. One version is loaded once, however many endpoints and roles use it.
+ * 3. A route with an older epoch than the last one seen changes nothing; one of the same epoch moves its lease on, and no more.
+ * 4. `holding` names an epoch only when all versions of its route were loaded and checked here, and none of them has ended
+ *    its process since. Those of an endpoint that nobody asked for a while may have left memory; the next request brings them back.
+ * 5. A challenger answers only before its lease ends; nobody has to take it away. Nor does one that is in quarantine.
+ * 6. One version with its rules is loaded once, however many endpoints and roles use it.
+ * 7. An endpoint whose champion cannot be loaded, or is in quarantine, is answered by the champion before it, where one is known.
+ * 8. Endpoints in a rollout stay in memory.
  */
 import { type ErrorReport, MillraceError } from '../contracts/errors.ts';
-import type { Route, ServedVersion } from '../contracts/routes.ts';
+import type { Route, ServedVersion, StickyKey } from '../contracts/routes.ts';
+import { createLoadQueue } from './load-queue.ts';
 import type { LoadedPredictor } from './loaded-predictor.ts';
 import type { Heartbeat, RouteFailure, ServingLog } from './ports.ts';
-import { trafficBucket } from './request-id.ts';
+import { keyBucket, trafficBucket } from './request-id.ts';
+import type { KeptRoute } from './route-file.ts';
 import type { ServingFigures, VersionFigures } from './serving-figures.ts';
 
 /** A version as it serves one endpoint. */
@@ -25,21 +30,40 @@ export interface ServingVersion {
   readonly figures: VersionFigures;
   /** Whether its predictions are logged. */
   readonly log: boolean;
+  /** Requests that the endpoint is answering, whoever does. */
+  readonly load: { inFlight: number };
 }
 
 export interface EndpointTable {
-  /** Takes the routes as they are now; `complete`: what is not among them is gone. Resolves when each is in service or failed. */
+  /**
+   * Takes the routes as they are now; `complete`: what is not among them is gone. Resolves when each is in service or failed.
+   */
   apply(routes: readonly Route[], complete: boolean): Promise<void>;
-  /** @throws MillraceError ENDPOINT_NOT_FOUND, ENDPOINT_NOT_READY, or NOT_FOUND for a version that is not in service. */
-  pick(endpoint: string, requestId: string, version?: number): ServingVersion;
+  /** Takes the routes that were in service before this process started: they are loaded as far as memory goes, the others when asked for. */
+  restore(routes: readonly KeptRoute[]): Promise<void>;
+  /** Brings an endpoint's models back into memory: `done` settles when they are there, or could not be; undefined when nothing has to be waited for. */
+  wake(endpoint: string): { readonly done: Promise<void>; readonly load: ServingVersion['load'] } | undefined;
+  /** `key`: what the client's requests stick by. @throws MillraceError ENDPOINT_NOT_FOUND, ENDPOINT_NOT_READY, or NOT_FOUND for a version that is not in service. */
+  pick(endpoint: string, requestId: string, version?: number, key?: string): ServingVersion;
+  /** The version that is to see a request which the champion answered; undefined when there is none. */
+  shadowOf(version: ServingVersion, requestId: string): ServingVersion | undefined;
+  /** What a client's requests stick by in a test of versions; undefined when they go by their id. */
+  stickyBy(endpoint: string): StickyKey | undefined;
+  /** A predictor ended its process or hung: until then it gets no traffic here, and the routes that name it are not held. */
+  quarantine(predictor: string, untilMs: number, reason: ErrorReport): void;
   /** Versions in service for an endpoint, the champion first. */
   versionsOf(endpoint: string): readonly ServingVersion[];
+  /** Who is to answer, in memory or not. */
+  championOf(endpoint: string): ServedVersion | undefined;
   names(): readonly string[];
+  /** Whether requests are answered, if need be after the model was brought back into memory. */
   isReady(endpoint: string): boolean;
   holding(): Heartbeat['holding'];
   failures(): readonly RouteFailure[];
-  /** Routes in service, to be kept for a start without the store. */
-  appliedRoutes(): readonly Route[];
+  /** Routes that were in service, to be kept for a start without the store. */
+  kept(): readonly KeptRoute[];
+  /** What is loaded: versions, and their bytes as estimated. */
+  readonly memory: { readonly models: number; readonly bytes: number };
   close(): Promise<void>;
 }
 
@@ -50,59 +74,103 @@ export interface EndpointTableDeps {
   /** Called after a route came into service, failed or went. */
   readonly onChange: () => void;
   readonly now?: () => number;
+  /** Most bytes of loaded versions; beyond it endpoints leave memory, the one asked longest ago first. Default: no bound. */
+  readonly maxModelBytes?: number | undefined;
+  /** Most loaded versions. Default: no bound. */
+  readonly maxModels?: number | undefined;
 }
 
 interface Endpoint {
   readonly name: string;
+  readonly load: { inFlight: number };
   wanted: Route;
+  /** The route whose versions were all checked here; undefined while another one answers in its place. */
   applied: Route | undefined;
+  /** What the next start begins with. */
+  kept: Route | undefined;
+  /** The champion that answered before the present one. */
+  before: ServedVersion | undefined;
   champion: ServingVersion | undefined;
   challenger: ServingVersion | undefined;
+  standby: readonly ServingVersion[];
   /** Of 10,000 requests. */
   challengerShare: number;
+  challengerMode: 'share' | 'shadow';
+  stickyBy: StickyKey | undefined;
   leaseUntilMs: number;
   failure: ErrorReport | undefined;
   failedTimes: number;
   retryAtMs: number;
   work: Promise<void> | undefined;
+  /** A request waits for its models. */
+  asked: boolean;
+  /** It may start out of memory: its route was checked by an earlier process. */
+  restored: boolean;
   gone: boolean;
+  /** Grows with each request of any endpoint. */
+  usedAt: number;
 }
 
 interface Loaded {
   readonly predictor: Promise<LoadedPredictor>;
   uses: number;
+  bytes: number;
 }
 
 const FIRST_RETRY_MS = 1_000;
 const MAX_RETRY_MS = 30_000;
+/** Loads at once: files are read while another model is being built. */
+const LOADS_AT_ONCE = 2;
 
 const sameRoute = (a: Route | undefined, b: Route): boolean => a !== undefined && JSON.stringify(a) === JSON.stringify(b);
+const withoutLease = (route: Route): Route => (route.challenger === null ? route : { ...route, challenger: { ...route.challenger, leaseUntil: '' } });
+const isRenewal = (from: Route, to: Route): boolean => from.epoch === to.epoch && sameRoute(withoutLease(from), withoutLease(to));
+const leaseEnd = (route: Route): number => (route.challenger === null ? 0 : Date.parse(route.challenger.leaseUntil));
+
+/** What is loaded once: a predictor, with the rules of decision that it is served with. */
+const loadKey = ({ predictor, decisions }: ServedVersion): string => (decisions === undefined ? predictor : `${predictor} ${decisions}`);
 
 /** Asked again after a wait: it may have changed meanwhile. */
 const isGone = (endpoint: Endpoint): boolean => endpoint.gone;
+const versionsIn = (endpoint: Endpoint): ServingVersion[] => [endpoint.champion, endpoint.challenger, ...endpoint.standby].filter((v) => v !== undefined);
 
 export function createEndpointTable(deps: EndpointTableDeps): EndpointTable {
   const now = deps.now ?? Date.now;
   const endpoints = new Map<string, Endpoint>();
   const loaded = new Map<string, Loaded>();
   const closing = new Set<Promise<void>>();
+  const quarantined = new Map<string, { readonly untilMs: number; readonly reason: ErrorReport }>();
+  const loads = createLoadQueue(LOADS_AT_ONCE);
+  let bytes = 0;
+  let uses = 0;
 
   function acquire(served: ServedVersion): Promise<LoadedPredictor> {
-    let entry = loaded.get(served.predictor);
+    const key = loadKey(served);
+    let entry = loaded.get(key);
     if (entry === undefined) {
-      entry = { predictor: deps.load(served), uses: 0 };
-      loaded.set(served.predictor, entry);
+      const fresh: Loaded = { predictor: loads.run(key, () => deps.load(served)), uses: 0, bytes: 0 };
+      fresh.predictor.then(
+        (predictor) => {
+          fresh.bytes = predictor.memoryBytes;
+          if (loaded.get(key) === fresh) bytes += fresh.bytes;
+        },
+        () => undefined,
+      );
+      loaded.set(key, fresh);
+      entry = fresh;
     }
     entry.uses += 1;
     return entry.predictor;
   }
 
   function release(served: ServedVersion): void {
-    const entry = loaded.get(served.predictor);
+    const key = loadKey(served);
+    const entry = loaded.get(key);
     if (entry === undefined) return;
     entry.uses -= 1;
     if (entry.uses > 0) return;
-    loaded.delete(served.predictor);
+    loaded.delete(key);
+    bytes -= entry.bytes;
     const closed = entry.predictor.then(
       (predictor) => predictor.close(),
       () => undefined,
@@ -114,23 +182,45 @@ export function createEndpointTable(deps: EndpointTableDeps): EndpointTable {
     void settled.finally(() => closing.delete(settled));
   }
 
-  async function acquireVersion(route: Route, served: ServedVersion, challenger: boolean): Promise<ServingVersion> {
+  /** Why a version gets no traffic here now; undefined when it may. */
+  function quarantineOf(served: ServedVersion): ErrorReport | undefined {
+    const entry = quarantined.get(served.predictor);
+    if (entry === undefined) return undefined;
+    if (now() < entry.untilMs) return entry.reason;
+    quarantined.delete(served.predictor);
+    return undefined;
+  }
+
+  async function acquireVersion(endpoint: Endpoint, route: Route, served: ServedVersion, challenger: boolean): Promise<ServingVersion> {
+    const reason = quarantineOf(served);
+    if (reason !== undefined) throw new MillraceError('MODEL_CRASHED', reason.message, { problems: reason.problems });
     try {
       const predictor = await acquire(served);
-      return { endpoint: route.endpoint, served, challenger, predictor, figures: deps.figures.of(route.endpoint, served), log: route.log };
+      return {
+        endpoint: route.endpoint,
+        served,
+        challenger,
+        predictor,
+        figures: deps.figures.of(route.endpoint, served),
+        log: route.log,
+        load: endpoint.load,
+      };
     } catch (error) {
       release(served);
       throw error;
     }
   }
 
-  function swap(endpoint: Endpoint, route: Route, champion: ServingVersion, challenger: ServingVersion | undefined): void {
-    const old = [endpoint.champion, endpoint.challenger];
+  function swap(endpoint: Endpoint, route: Route, champion: ServingVersion, challenger: ServingVersion | undefined, standby: readonly ServingVersion[]): void {
+    const old = versionsIn(endpoint);
     endpoint.champion = champion;
     endpoint.challenger = challenger;
+    endpoint.standby = standby;
     endpoint.challengerShare = Math.round((route.challenger?.percent ?? 0) * 100);
-    endpoint.leaseUntilMs = route.challenger === null ? 0 : Date.parse(route.challenger.leaseUntil);
-    for (const version of old) if (version !== undefined) release(version.served);
+    endpoint.challengerMode = route.challenger?.mode ?? 'share';
+    endpoint.stickyBy = route.challenger?.stickyBy;
+    endpoint.leaseUntilMs = leaseEnd(route);
+    for (const version of old) release(version.served);
   }
 
   function fail(endpoint: Endpoint, route: Route, error: unknown): void {
@@ -148,39 +238,112 @@ export function createEndpointTable(deps: EndpointTableDeps): EndpointTable {
     });
   }
 
+  const isFull = (): boolean => loaded.size >= (deps.maxModels ?? Number.POSITIVE_INFINITY) || bytes >= (deps.maxModelBytes ?? Number.POSITIVE_INFINITY);
+  const isOver = (): boolean => loaded.size > (deps.maxModels ?? Number.POSITIVE_INFINITY) || bytes > (deps.maxModelBytes ?? Number.POSITIVE_INFINITY);
+
+  /** Takes endpoints out of memory until the bound holds: those asked longest ago first, never one in a rollout or at work. */
+  function makeRoom(needed: Endpoint): void {
+    while (isOver()) {
+      let oldest: Endpoint | undefined;
+      for (const endpoint of endpoints.values()) {
+        const idle =
+          endpoint !== needed &&
+          endpoint.champion !== undefined &&
+          endpoint.applied === endpoint.wanted &&
+          endpoint.wanted.challenger === null &&
+          endpoint.standby.length === 0 &&
+          endpoint.work === undefined;
+        if (idle && (oldest === undefined || endpoint.usedAt < oldest.usedAt)) oldest = endpoint;
+      }
+      if (oldest === undefined) return;
+      for (const version of versionsIn(oldest)) release(version.served);
+      oldest.champion = undefined;
+    }
+  }
+
+  const needsWork = (endpoint: Endpoint): boolean => endpoint.applied !== endpoint.wanted || (endpoint.asked && endpoint.champion === undefined);
+
+  async function settled<T>(promise: Promise<T> | undefined): Promise<PromiseSettledResult<T> | undefined> {
+    return promise === undefined ? undefined : (await Promise.allSettled([promise]))[0];
+  }
+
   async function bringIntoService(endpoint: Endpoint): Promise<void> {
-    while (!endpoint.gone && !sameRoute(endpoint.applied, endpoint.wanted) && now() >= endpoint.retryAtMs) {
+    while (!endpoint.gone && needsWork(endpoint) && now() >= endpoint.retryAtMs) {
       const route = endpoint.wanted;
-      const [champion, challenger] = await Promise.allSettled([
-        acquireVersion(route, route.champion, false),
-        route.challenger === null ? undefined : acquireVersion(route, route.challenger.version, true),
-      ]);
-      if (isGone(endpoint)) {
-        if (champion.status === 'fulfilled') release(champion.value.served);
-        if (challenger.status === 'fulfilled' && challenger.value !== undefined) release(challenger.value.served);
-      } else if (champion.status === 'fulfilled' && challenger.status === 'fulfilled') {
-        swap(endpoint, route, champion.value, challenger.value);
+      const changed = endpoint.applied !== route;
+      if (endpoint.restored && !endpoint.asked && route.challenger === null && isFull()) {
         endpoint.applied = route;
+        endpoint.restored = false;
+        break;
+      }
+      const [champion, challenger, ...standby] = await Promise.all([
+        settled(acquireVersion(endpoint, route, route.champion, false)),
+        settled(route.challenger === null ? undefined : acquireVersion(endpoint, route, route.challenger.version, true)),
+        ...(route.standby ?? []).map((served) => settled(acquireVersion(endpoint, route, served, false))),
+      ]);
+      const outcomes = [champion, challenger, ...standby].filter((outcome) => outcome !== undefined);
+      const ready = outcomes.flatMap((outcome) => (outcome.status === 'fulfilled' ? [outcome.value] : []));
+      const releaseAll = (versions: readonly (ServingVersion | undefined)[]): void => {
+        for (const version of versions) if (version !== undefined) release(version.served);
+      };
+      const first = champion?.status === 'fulfilled' ? champion.value : undefined;
+      if (isGone(endpoint)) releaseAll(ready);
+      else if (first !== undefined && ready.length === outcomes.length) {
+        const second = challenger?.status === 'fulfilled' ? challenger.value : undefined;
+        if (endpoint.kept !== undefined && endpoint.kept.champion.predictor !== route.champion.predictor) endpoint.before = endpoint.kept.champion;
+        swap(
+          endpoint,
+          route,
+          first,
+          second,
+          ready.filter((version) => version !== first && version !== second),
+        );
+        endpoint.applied = route;
+        endpoint.kept = route;
+        endpoint.restored = false;
         endpoint.failure = undefined;
         endpoint.failedTimes = 0;
-        deps.log('info', 'route in service', {
-          endpoint: route.endpoint,
-          epoch: route.epoch,
-          version: route.champion.version,
-          challenger: route.challenger?.version.version,
-        });
+        makeRoom(endpoint);
+        if (changed)
+          deps.log('info', 'route in service', {
+            endpoint: route.endpoint,
+            epoch: route.epoch,
+            version: route.champion.version,
+            challenger: route.challenger?.version.version,
+          });
       } else {
-        const [failed] = [champion, challenger].filter((outcome) => outcome.status === 'rejected');
+        const failed = outcomes.find((outcome) => outcome.status === 'rejected');
         // Without anybody to answer, the champion alone is better than nothing; the epoch is not held all the same.
-        if (champion.status === 'fulfilled') {
-          if (endpoint.champion === undefined) swap(endpoint, { ...route, challenger: null }, champion.value, undefined);
-          else release(champion.value.served);
-        }
-        if (challenger.status === 'fulfilled' && challenger.value !== undefined) release(challenger.value.served);
+        if (first !== undefined && endpoint.champion === undefined) {
+          swap(endpoint, { ...route, challenger: null }, first, undefined, []);
+          releaseAll(ready.filter((version) => version !== first));
+        } else releaseAll(ready);
+        if (endpoint.champion === undefined) await fallBack(endpoint, route);
         // A newer route came meanwhile: it is tried at once, and the old one's failure is nobody's concern.
         if (endpoint.wanted === route) fail(endpoint, route, failed?.reason);
       }
-      deps.onChange();
+      endpoint.asked = false;
+      if (changed || endpoint.failure !== undefined) deps.onChange();
+    }
+  }
+
+  /** Lets the champion before answer, where one is known that can. */
+  async function fallBack(endpoint: Endpoint, route: Route): Promise<void> {
+    const candidates = [endpoint.kept?.champion, endpoint.before].filter((served) => served !== undefined && served.predictor !== route.champion.predictor);
+    for (const served of candidates) {
+      if (served === undefined) continue;
+      const version = await acquireVersion(endpoint, route, served, false).catch((error: unknown) => {
+        deps.log('warn', 'the version before cannot answer either', { endpoint: endpoint.name, version: served.version, error: String(error) });
+        return undefined;
+      });
+      if (version === undefined) continue;
+      if (isGone(endpoint)) {
+        release(served);
+        return;
+      }
+      swap(endpoint, { ...route, challenger: null }, version, undefined, []);
+      deps.log('warn', 'the version before answers', { endpoint: endpoint.name, version: served.version });
+      return;
     }
   }
 
@@ -189,20 +352,31 @@ export function createEndpointTable(deps: EndpointTableDeps): EndpointTable {
     if (endpoint === undefined) {
       endpoint = {
         name: route.endpoint,
+        load: { inFlight: 0 },
         wanted: route,
         applied: undefined,
+        kept: undefined,
+        before: undefined,
         champion: undefined,
         challenger: undefined,
+        standby: [],
         challengerShare: 0,
+        challengerMode: 'share',
+        stickyBy: undefined,
         leaseUntilMs: 0,
         failure: undefined,
         failedTimes: 0,
         retryAtMs: 0,
         work: undefined,
+        asked: false,
+        restored: false,
         gone: false,
+        usedAt: 0,
       };
       endpoints.set(route.endpoint, endpoint);
-    } else if (route.epoch >= endpoint.wanted.epoch && !sameRoute(endpoint.wanted, route)) {
+    } else if (isRenewal(endpoint.wanted, route)) {
+      if (leaseEnd(route) > leaseEnd(endpoint.wanted)) renew(endpoint, route);
+    } else if (route.epoch >= endpoint.wanted.epoch) {
       endpoint.wanted = route;
       endpoint.failedTimes = 0;
       endpoint.retryAtMs = 0;
@@ -210,12 +384,26 @@ export function createEndpointTable(deps: EndpointTableDeps): EndpointTable {
     return endpoint;
   }
 
+  function renew(endpoint: Endpoint, route: Route): void {
+    if (endpoint.applied === endpoint.wanted) {
+      endpoint.applied = route;
+      endpoint.leaseUntilMs = leaseEnd(route);
+    }
+    if (endpoint.kept === endpoint.wanted) endpoint.kept = route;
+    endpoint.wanted = route;
+  }
+
+  function takeOut(endpoint: Endpoint): void {
+    for (const version of versionsIn(endpoint)) release(version.served);
+    endpoint.champion = undefined;
+    endpoint.challenger = undefined;
+    endpoint.standby = [];
+  }
+
   function remove(endpoint: Endpoint): void {
     endpoint.gone = true;
     endpoints.delete(endpoint.name);
-    for (const version of [endpoint.champion, endpoint.challenger]) if (version !== undefined) release(version.served);
-    endpoint.champion = undefined;
-    endpoint.challenger = undefined;
+    takeOut(endpoint);
     deps.log('info', 'endpoint removed', { endpoint: endpoint.name });
     deps.onChange();
   }
@@ -229,7 +417,7 @@ export function createEndpointTable(deps: EndpointTableDeps): EndpointTable {
 
   const versionsOf = (name: string): ServingVersion[] => {
     const endpoint = endpoints.get(name);
-    return endpoint === undefined ? [] : [endpoint.champion, endpoint.challenger].filter((v) => v !== undefined);
+    return endpoint === undefined ? [] : versionsIn(endpoint);
   };
 
   return {
@@ -241,29 +429,93 @@ export function createEndpointTable(deps: EndpointTableDeps): EndpointTable {
       }
       await Promise.all(wanted.map(work));
     },
-    pick(name, requestId, version) {
+    async restore(routes) {
+      const wanted = routes.map(({ route, before }) => {
+        const endpoint = want(route);
+        endpoint.kept = route;
+        endpoint.before = before;
+        endpoint.restored = true;
+        return endpoint;
+      });
+      // One after the other: whether there is room for the next is known only then.
+      for (const endpoint of wanted) await work(endpoint);
+    },
+    wake(name) {
+      const endpoint = endpoints.get(name);
+      if (endpoint === undefined || endpoint.champion !== undefined) return undefined;
+      if (endpoint.work === undefined && now() < endpoint.retryAtMs) return undefined;
+      endpoint.asked = true;
+      const done = work(endpoint);
+      loads.hurry(loadKey(endpoint.wanted.champion));
+      return { done, load: endpoint.load };
+    },
+    pick(name, requestId, version, key) {
       const endpoint = endpoints.get(name);
       if (endpoint === undefined) throw new MillraceError('ENDPOINT_NOT_FOUND', `There is no endpoint ${JSON.stringify(name)}.`);
       const { champion, challenger } = endpoint;
-      if (champion === undefined) throw new MillraceError('ENDPOINT_NOT_READY', `The endpoint ${name} has no model loaded yet.`);
+      if (champion === undefined)
+        throw new MillraceError(
+          'ENDPOINT_NOT_READY',
+          endpoint.failure === undefined
+            ? `The endpoint ${name} has no model loaded yet.`
+            : `The endpoint ${name} has no model that can answer: ${endpoint.failure.message}`,
+        );
+      uses += 1;
+      endpoint.usedAt = uses;
       if (version !== undefined) {
         if (champion.served.version === version) return champion;
-        if (challenger?.served.version === version) return challenger;
+        const other = versionsIn(endpoint).find((v) => v.served.version === version);
+        if (other !== undefined) return other;
         throw new MillraceError('NOT_FOUND', `Version ${version} is not in service at the endpoint ${name}.`, {
           fix: `In service: ${versionsOf(name)
             .map((v) => v.served.version)
             .join(', ')}.`,
         });
       }
-      if (challenger === undefined || endpoint.challengerShare === 0 || now() >= endpoint.leaseUntilMs) return champion;
-      return trafficBucket(requestId) < endpoint.challengerShare ? challenger : champion;
+      if (challenger === undefined || endpoint.challengerShare === 0 || endpoint.challengerMode === 'shadow' || now() >= endpoint.leaseUntilMs) return champion;
+      const bucket = endpoint.stickyBy === undefined || key === undefined ? trafficBucket(requestId) : keyBucket(name, key);
+      return bucket < endpoint.challengerShare ? challenger : champion;
+    },
+    shadowOf({ endpoint: name, challenger }, requestId) {
+      const endpoint = endpoints.get(name);
+      if (challenger || endpoint?.challenger === undefined || endpoint.challengerMode !== 'shadow' || now() >= endpoint.leaseUntilMs) return undefined;
+      return trafficBucket(requestId) < endpoint.challengerShare ? endpoint.challenger : undefined;
+    },
+    stickyBy: (name) => endpoints.get(name)?.stickyBy,
+    quarantine(predictor, untilMs, reason) {
+      quarantined.set(predictor, { untilMs, reason });
+      for (const endpoint of endpoints.values()) {
+        const { champion, challenger } = endpoint;
+        const named = versionsIn(endpoint).filter((version) => version.served.predictor === predictor);
+        if (named.length === 0) continue;
+        const [version] = named;
+        if (champion?.served.predictor === predictor) takeOut(endpoint);
+        else {
+          if (challenger?.served.predictor === predictor) endpoint.challenger = undefined;
+          endpoint.standby = endpoint.standby.filter((v) => v.served.predictor !== predictor);
+          for (const { served } of named) release(served);
+        }
+        endpoint.applied = undefined;
+        endpoint.failure = reason;
+        deps.log('error', 'a version is in quarantine', { endpoint: endpoint.name, version: version?.served.version, message: reason.message });
+        deps.onChange();
+        void work(endpoint);
+      }
     },
     versionsOf,
+    championOf: (name) => endpoints.get(name)?.applied?.champion,
     names: () => [...endpoints.keys()],
-    isReady: (name) => endpoints.get(name)?.champion !== undefined,
+    isReady(name) {
+      const endpoint = endpoints.get(name);
+      return endpoint !== undefined && (endpoint.champion !== undefined || (endpoint.applied !== undefined && endpoint.failure === undefined));
+    },
     holding: () => [...endpoints.values()].flatMap((e) => (e.applied === undefined ? [] : [{ endpoint: e.name, epoch: e.applied.epoch }])),
     failures: () => [...endpoints.values()].flatMap((e) => (e.failure === undefined ? [] : [{ endpoint: e.name, epoch: e.wanted.epoch, error: e.failure }])),
-    appliedRoutes: () => [...endpoints.values()].flatMap((e) => (e.applied === undefined ? [] : [e.applied])),
+    kept: () =>
+      [...endpoints.values()].flatMap(({ kept, before }) => (kept === undefined ? [] : [{ route: kept, ...(before === undefined ? {} : { before }) }])),
+    get memory() {
+      return { models: loaded.size, bytes };
+    },
     async close() {
       const working = [...endpoints.values()].flatMap((e) => (e.work === undefined ? [] : [e.work]));
       for (const endpoint of [...endpoints.values()]) remove(endpoint);

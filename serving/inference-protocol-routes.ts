@@ -5,7 +5,7 @@ import type { WriteRow } from './batcher.ts';
 import type { ServingVersion } from './endpoint-table.ts';
 import { markReply } from './http-errors.ts';
 import { COLUMN_DATATYPES, readInferRows } from './infer-inputs.ts';
-import { completeRows, failPrediction, type PredictionRoutesDeps } from './predict-route.ts';
+import { completeRows, failPrediction, keyOf, type PredictionRoutesDeps, whenAwake } from './predict-route.ts';
 import type { Prediction } from './prediction.ts';
 import { isRequestId } from './request-id.ts';
 import { type OutputTensor, parseInferRequest, writeInferResponse } from './tensors.ts';
@@ -108,8 +108,10 @@ export function addInferenceProtocolRoutes(app: FastifyInstance, deps: Inference
 
   const describe = (request: FastifyRequest<{ Params: ModelParams }>, reply: FastifyReply): void => {
     const { endpoint } = request.params;
-    const version = deps.table.pick(endpoint, '', versionNumber(request.params.version));
-    answer(request, reply, 200, describeModel(endpoint, version, deps.table.versionsOf(endpoint)), version);
+    whenAwake(deps, endpoint, request, reply, performance.now(), () => {
+      const version = deps.table.pick(endpoint, '', versionNumber(request.params.version));
+      answer(request, reply, 200, describeModel(endpoint, version, deps.table.versionsOf(endpoint)), version);
+    });
   };
   app.get('/v2/models/:endpoint', describe);
   app.get('/v2/models/:endpoint/versions/:version', describe);
@@ -119,13 +121,20 @@ export function addInferenceProtocolRoutes(app: FastifyInstance, deps: Inference
     if (!deps.table.names().includes(endpoint)) throw new MillraceError('ENDPOINT_NOT_FOUND', `There is no endpoint ${JSON.stringify(endpoint)}.`);
     const wanted = versionNumber(request.params.version);
     const version = deps.table.versionsOf(endpoint).find((v) => wanted === undefined || v.served.version === wanted);
-    answer(request, reply, version === undefined ? 503 : 200, { name: endpoint, ready: version !== undefined }, version);
+    // One that left memory is loaded when it is asked.
+    const isReady = version !== undefined || (deps.table.isReady(endpoint) && (wanted === undefined || deps.table.championOf(endpoint)?.version === wanted));
+    answer(request, reply, isReady ? 200 : 503, { name: endpoint, ready: isReady }, version);
   };
   app.get('/v2/models/:endpoint/ready', ready);
   app.get('/v2/models/:endpoint/versions/:version/ready', ready);
 
   const infer = (request: FastifyRequest<{ Params: ModelParams }>, reply: FastifyReply): void => {
     const startedMs = performance.now();
+    whenAwake(deps, request.params.endpoint, request, reply, startedMs, () => {
+      inferAwake(request, reply, startedMs);
+    });
+  };
+  function inferAwake(request: FastifyRequest<{ Params: ModelParams }>, reply: FastifyReply, startedMs: number): void {
     let version: ServingVersion | undefined;
     let count = 0;
     try {
@@ -142,7 +151,9 @@ export function addInferenceProtocolRoutes(app: FastifyInstance, deps: Inference
         });
       }
       const requestId = inference.id === undefined || inference.id === '' ? request.id : inference.id;
-      const chosen = requestId === request.id ? version : deps.table.pick(endpoint, requestId, wanted);
+      const by = wanted === undefined ? deps.table.stickyBy(endpoint) : undefined;
+      const key = by === undefined ? undefined : keyOf(by, request, (column) => inference.inputs.find(({ name }) => name === column)?.values[0]);
+      const chosen = requestId === request.id && key === undefined ? version : deps.table.pick(endpoint, requestId, wanted, key);
       version = chosen;
       const known = outputNames(chosen);
       const unknown = inference.outputs?.filter(({ name }) => !known.includes(name)) ?? [];
@@ -155,7 +166,7 @@ export function addInferenceProtocolRoutes(app: FastifyInstance, deps: Inference
       count = rows;
       const predict = (write: WriteRow, valuesOf: (row: number) => Readonly<Record<string, unknown>> | undefined): void => {
         deps.predictor.predict(
-          { requestId, version: chosen, rows, write, startedMs, logged: (row) => ({ values: valuesOf(row), text: undefined }) },
+          { requestId, version: chosen, rows, write, startedMs, key, logged: (row) => ({ values: valuesOf(row), text: undefined }) },
           (error, prediction) => {
             if (error !== undefined || prediction === undefined) {
               failPrediction(deps, request, reply, error, chosen, count, startedMs);
@@ -174,6 +185,10 @@ export function addInferenceProtocolRoutes(app: FastifyInstance, deps: Inference
             else void reply.header('content-type', 'application/octet-stream').header('inference-header-content-length', String(headerBytes));
             void reply.send(body);
             chosen.figures.count(200, count, performance.now() - startedMs);
+            const shadow = given.packed || wanted !== undefined ? undefined : deps.table.shadowOf(chosen, requestId);
+            if (shadow === undefined) return;
+            const mirrored = Array.from({ length: rows }, (_, row) => given.valuesOf(row));
+            deps.shadow.mirror({ requestId, champion: chosen, shadow, rows: mirrored, prediction });
           },
         );
       };
@@ -184,6 +199,7 @@ export function addInferenceProtocolRoutes(app: FastifyInstance, deps: Inference
         deps,
         chosen,
         named,
+        startedMs,
         (complete) => {
           if (complete === named) predict(given.write, given.valuesOf);
           else
@@ -199,7 +215,7 @@ export function addInferenceProtocolRoutes(app: FastifyInstance, deps: Inference
     } catch (error) {
       failPrediction(deps, request, reply, error, version, count, startedMs);
     }
-  };
+  }
   app.post('/v2/models/:endpoint/infer', infer);
   app.post('/v2/models/:endpoint/versions/:version/infer', infer);
 }

@@ -25,6 +25,8 @@ export interface LoadedPredictor {
   readonly completer: RowCompleter | undefined;
   /** Which columns those are. */
   readonly lookups: Predictor['lookups'];
+  /** What it takes in memory, as estimated from its file. */
+  readonly memoryBytes: number;
   /** Keeps the model until the function that it gives is called, for a request that is not in the batcher yet. */
   hold(): () => void;
   /** Waits until what was taken is answered, then frees the model. No request may be added any more. */
@@ -42,6 +44,10 @@ export interface LoadOptions {
 const SAMPLE_TOLERANCE = 1e-4;
 /** Runs before traffic: onnxruntime plans its memory on the first ones. */
 const WARM_RUNS = 3;
+
+/** A session's memory, measured on trees, networks and texts: this much, and the file about three times. */
+const MODEL_BASE_BYTES = 1024 * 1024;
+const FILE_FACTOR = 3;
 
 function parsePredictor(bytes: Buffer): Predictor {
   let json: unknown;
@@ -139,6 +145,7 @@ export async function loadPredictor(served: ServedVersion, artifacts: ArtifactBy
       decider,
       completer: createRowCompleter(predictor.lookups, options.hashKey),
       lookups: predictor.lookups,
+      memoryBytes: MODEL_BASE_BYTES + FILE_FACTOR * model.length,
       hold() {
         held += 1;
         return () => {

@@ -38,6 +38,10 @@ export interface PredictionRequest {
   readonly logged: (row: number) => LoggedRow;
   /** `performance.now()` when the request was read. */
   readonly startedMs: number;
+  /** By which a test of versions sticks. */
+  readonly key?: string | undefined;
+  /** It is computed beside the champion, and answers nobody. */
+  readonly shadow?: boolean | undefined;
 }
 
 export interface Prediction {
@@ -55,10 +59,10 @@ export interface Predictor {
   predict(request: PredictionRequest, done: (error: MillraceError | undefined, prediction: Prediction | undefined) => void): void;
   /**
    * Counts a request that waits for a model or for features as one that is being answered, until the function that it gives is called.
-   * `late` is called once when its time is over before.
+   * That function says whether the request's time was not over yet; `late` is called once when it is.
    * @throws as `predict` does at once
    */
-  enter(request: { readonly rows: number; readonly load: ServingVersion['load'] | undefined; readonly startedMs: number }, late: () => void): () => void;
+  enter(request: { readonly rows: number; readonly load: ServingVersion['load'] | undefined; readonly startedMs: number }, late: () => void): () => boolean;
   readonly inFlight: number;
   /** Ends the watch over time limits. */
   close(): void;
@@ -76,7 +80,12 @@ interface Waiting {
 export const timedOut = (): MillraceError => new MillraceError('TIMED_OUT');
 
 /** Puts a request through its version: limits, packing, the run, the log. */
-export function createPredictor(deps: { readonly limits: ServingLimits; readonly log: PredictionLog }): Predictor {
+export function createPredictor(deps: {
+  readonly limits: ServingLimits;
+  readonly log: PredictionLog;
+  /** Hashes a client's key for the log; undefined: keys are not logged. */
+  readonly hashKey?: ((key: string) => string) | undefined;
+}): Predictor {
   const { limits } = deps;
   const waiting = new Set<Waiting>();
   let inFlight = 0;
@@ -89,7 +98,10 @@ export function createPredictor(deps: { readonly limits: ServingLimits; readonly
     if (rows > limits.maxRows) throw new MillraceError('REQUEST_TOO_LARGE', `The request has ${rows} rows; this server takes ${limits.maxRows} at a time.`);
     if (inFlight >= limits.maxInFlight) throw new MillraceError('OVERLOADED', `${inFlight} requests are being answered; this server takes no more at a time.`);
     if (load !== undefined && load.inFlight >= limits.maxInFlightOfEndpoint)
-      throw new MillraceError('OVERLOADED', `${load.inFlight} requests of this endpoint are being answered; this server takes no more of one endpoint at a time.`);
+      throw new MillraceError(
+        'OVERLOADED',
+        `${load.inFlight} requests of this endpoint are being answered; this server takes no more of one endpoint at a time.`,
+      );
   }
 
   /** Counts a request until what it gives is called, which says whether the request's time was not over yet. */
@@ -121,7 +133,7 @@ export function createPredictor(deps: { readonly limits: ServingLimits; readonly
       admit(rows, load);
       return track(load, startedMs, late);
     },
-    predict({ requestId, version, rows, write, logged, startedMs }, done) {
+    predict({ requestId, version, rows, write, logged, startedMs, key, shadow }, done) {
       admit(rows, version.load);
       let leave: () => boolean = () => true;
       const problems: readonly Problem[] | undefined = version.predictor.batcher.add(rows, write, (error, output, packed, firstRow) => {
@@ -159,10 +171,16 @@ export function createPredictor(deps: { readonly limits: ServingLimits; readonly
               packedRow: firstRow + row,
               output: rowTexts.join(','),
               decision,
+              shadow,
+              key: key === undefined ? undefined : deps.hashKey?.(key),
               latencyMs,
             });
         }
-        done(undefined, { output, firstRow, texts, decisions });
+        try {
+          done(undefined, { output, firstRow, texts, decisions });
+        } catch (cause) {
+          done(new MillraceError('INTERNAL', 'The answer could not be written.', { cause }), undefined);
+        }
       });
       if (problems !== undefined) throw new MillraceError('INVALID_REQUEST', undefined, { problems });
       leave = track(version.load, startedMs, () => {

@@ -31,3 +31,8 @@ export function trafficBucket(requestId: string): number {
   hash = Math.imul(hash ^ (hash >>> 13), 0xc2b2ae35);
   return ((hash ^ (hash >>> 16)) >>> 0) % 10_000;
 }
+
+/** The place of a client's key in an endpoint's traffic: the same for each of its requests; another one at another endpoint. */
+export function keyBucket(endpoint: string, key: string): number {
+  return trafficBucket(`${endpoint}\u0000${key}`);
+}

@@ -12,6 +12,7 @@ import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import Fastify, { type FastifyInstance } from 'fastify';
 import { MillraceError } from '../contracts/errors.ts';
+import { compileHash, hashKeys } from '../data/row-hash.ts';
 import { createEndpointTable } from './endpoint-table.ts';
 import { addFeedbackRoute } from './feedback-route.ts';
 import { markReply, sendError, toMillraceError } from './http-errors.ts';
@@ -27,6 +28,7 @@ import { createRequestIds, isRequestId } from './request-id.ts';
 import { readRouteFile, writeRouteFile } from './route-file.ts';
 import { createSegmentLog } from './segment-log.ts';
 import { createServingFigures, type Gauge } from './serving-figures.ts';
+import { createShadow } from './shadow.ts';
 import { createStoreLink } from './store-link.ts';
 
 export interface PredictionServerDeps {
@@ -51,6 +53,10 @@ export interface PredictionServerDeps {
   readonly hashKey?: string | undefined;
   readonly limits?: Partial<ServingLimits>;
   readonly runner?: RunnerOptions;
+  /** Most bytes of models in memory, as estimated from their files; endpoints that nobody asked for a while make room. Default: no bound. */
+  readonly maxModelBytes?: number | undefined;
+  /** Most models in memory. Default: no bound. */
+  readonly maxModels?: number | undefined;
   /** How the server is reached from outside. Default: by host and port. */
   readonly url?: string;
   /** Default 1,000. */
@@ -108,6 +114,8 @@ export function createPredictionServer(deps: PredictionServerDeps): PredictionSe
       }),
     figures,
     log,
+    maxModelBytes: deps.maxModelBytes,
+    maxModels: deps.maxModels,
     onChange() {
       // What a stop takes out of service is what the next start wants back.
       if (stopping !== undefined) return;
@@ -119,7 +127,7 @@ export function createPredictionServer(deps: PredictionServerDeps): PredictionSe
   function keepRoutes(): void {
     keeping = keeping.then(async () => {
       if (!started) return;
-      const routes = table.appliedRoutes();
+      const routes = table.kept();
       const text = JSON.stringify(routes);
       if (text === keptRoutes) return;
       try {
@@ -143,7 +151,11 @@ export function createPredictionServer(deps: PredictionServerDeps): PredictionSe
     ...(deps.pollEveryMs === undefined ? {} : { everyMs: deps.pollEveryMs }),
   });
 
-  const predictor = createPredictor({ limits, log: createPredictionLog(predictions, reviews) });
+  const predictor = createPredictor({
+    limits,
+    log: createPredictionLog(predictions, reviews),
+    hashKey: deps.hashKey === undefined ? undefined : compileHash(hashKeys(deps.hashKey)),
+  });
 
   const app = Fastify({
     logger: false,
@@ -192,13 +204,15 @@ export function createPredictionServer(deps: PredictionServerDeps): PredictionSe
   }
 
   const online = deps.features === undefined ? undefined : createOnlineFeatures({ source: deps.features });
-  addPredictRoute(app, { table, predictor, figures, onInternal, online });
+  const shadow = createShadow({ predictor, online });
+  addPredictRoute(app, { table, predictor, figures, onInternal, online, shadow });
   addInferenceProtocolRoutes(app, {
     table,
     predictor,
     figures,
     onInternal,
     online,
+    shadow,
     isReady: () => started && stopping === undefined,
     serverVersion: deps.serverVersion,
   });
@@ -237,6 +251,14 @@ export function createPredictionServer(deps: PredictionServerDeps): PredictionSe
         type: 'gauge',
         values: [{ value: predictions.bufferedBytes }],
       },
+      { name: 'millrace_models_loaded', help: 'Models in memory.', type: 'gauge', values: [{ value: table.memory.models }] },
+      { name: 'millrace_models_loaded_bytes', help: 'Bytes of models in memory, as estimated.', type: 'gauge', values: [{ value: table.memory.bytes }] },
+      {
+        name: 'millrace_shadow_dropped_total',
+        help: 'Requests that were not shown to a challenger because there was too much to do.',
+        type: 'counter',
+        values: [{ value: shadow.dropped }],
+      },
       { name: 'process_resident_memory_bytes', help: 'Resident memory size in bytes.', type: 'gauge', values: [{ value: process.memoryUsage.rss() }] },
     ];
     markReply(reply, request.id, undefined);
@@ -245,7 +267,7 @@ export function createPredictionServer(deps: PredictionServerDeps): PredictionSe
 
   async function start(): Promise<{ url: string; port: number }> {
     // The kept routes first: when the store is down, or a newer version cannot be loaded, they answer.
-    await table.apply(await readRouteFile(routeFile, log), false);
+    await table.restore(await readRouteFile(routeFile, log));
     await link.refresh();
     try {
       await app.listen({ host: deps.host, port: deps.port });
@@ -287,6 +309,7 @@ export function createPredictionServer(deps: PredictionServerDeps): PredictionSe
     await app.close();
     await link.stop();
     await keeping;
+    predictor.close();
     await table.close();
     await predictions.close();
     await reviews.close();
