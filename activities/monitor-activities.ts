@@ -50,8 +50,8 @@ async function checkWindow(deps: ActivityDependencies, input: MonitorWindowInput
   const from = earlier[0]?.to ?? new Date(Date.now() - input.everyMs).toISOString();
   const segments = await predictionSegments(deps.config.home, endpoint, from);
   const { model, version } = route.champion;
-  if (input.review) await flagForReview(deps, input, input.review, predictor, { paths: segments, model, version, from, to });
-  const { rows, columns } = await measureDrift({ kind: 'predictionLog', paths: segments, model, version, from, to }, profile, {
+  if (input.review) await flagForReview(deps, input, input.review, predictor, { segments, model, version, from, to });
+  const { rows, columns } = await measureDrift({ kind: 'predictionLog', segments, model, version, from, to }, profile, {
     // a clock always moves on: dates differ from training's by their nature
     columns: watchedColumns(predictor),
     signal: Context.current().cancellationSignal,
@@ -94,7 +94,7 @@ async function flagForReview(
   { endpoint }: MonitorWindowInput,
   { queue, between, atMost }: Review,
   { signature: { task } }: Predictor,
-  window: Pick<UncertainOptions, 'paths' | 'model' | 'version' | 'from' | 'to'>,
+  window: Pick<UncertainOptions, 'segments' | 'model' | 'version' | 'from' | 'to'>,
 ): Promise<void> {
   if (task.kind !== 'binary' && task.kind !== 'multiclass') return;
   const found = await uncertainPredictions({ ...window, between, atMost, signal: Context.current().cancellationSignal });

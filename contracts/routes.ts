@@ -122,6 +122,8 @@ export interface PredictionRecord {
   readonly model: string;
   readonly version: number;
   readonly challenger: boolean;
+  /** It was computed beside the champion, and answered nobody. */
+  readonly shadow?: boolean;
   /** Raw columns as they came; of one that a transform hashes, the hash alone. */
   readonly inputs: Readonly<Record<string, unknown>>;
   readonly output: readonly number[];

@@ -115,8 +115,9 @@ export function shownSource(source: Source): Source {
 /**
  * What an endpoint was asked and answered, with the labels that came since: one row a row of a request. Columns: the
  * inputs under their names, `prediction` (or `prediction_0` … where the model gives several numbers), `label`,
- * `requestId`, `row`, `at`, `model`, `version`, `labelledAt`; where an input has one of these names, ours begins with
- * `millrace_`.
+ * `requestId`, `row`, `at`, `model`, `version`, `labelledAt`; where rules of decision answered, `action`, `propensity`,
+ * `explored`; for each outcome that came, `outcome_NAME` and `outcome_NAME_at`. Where an input has one of these names,
+ * ours begins with `millrace_`.
  */
 export const predictions = (
   endpoint: string,

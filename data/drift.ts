@@ -5,14 +5,16 @@
  */
 import type { ColumnProfile, Profile } from '../contracts/profile.ts';
 import { type DuckDb, type DuckDbOptions, toCount, withDuckDb } from './duckdb.ts';
+import { predictionRelation } from './log-relations.ts';
+import type { LogSegment } from './prediction-segments.ts';
 import { TOP_VALUE_CHARACTERS } from './profile.ts';
 import { identifier, listLiteral, numberLiteral, parquetRelation, textLiteral } from './sql-text.ts';
 
-/** Recent rows: segments of the prediction log (JSON lines, columns under `inputs`), or snapshot files. */
+/** Recent rows: segments of the prediction log (columns under `inputs`), or snapshot files. */
 export type RecentRows =
   | {
       readonly kind: 'predictionLog';
-      readonly paths: readonly string[];
+      readonly segments: readonly LogSegment[];
       readonly model?: string;
       readonly version?: number;
       readonly from?: string;
@@ -64,7 +66,7 @@ interface Binning {
  */
 export async function measureDrift(recent: RecentRows, profile: Profile, options: DriftOptions = {}): Promise<DriftReport> {
   const wanted = profile.columns.filter(({ name }) => options.columns?.includes(name) ?? true);
-  if (recent.paths.length === 0) return { rows: 0, columns: [], skipped: wanted.map(({ name }) => name) };
+  if ((recent.kind === 'parquet' ? recent.paths : recent.segments).length === 0) return { rows: 0, columns: [], skipped: wanted.map(({ name }) => name) };
   return withDuckDb(options, async (db) => {
     const { relation, value, there } = await openRecent(db, recent, wanted);
     const binnings = wanted.filter(({ name }) => there.has(name)).flatMap((column) => binningOf(column, profile.rows, value(column)) ?? []);
@@ -95,13 +97,11 @@ async function openRecent(db: DuckDb, recent: RecentRows, columns: readonly Colu
   const conditions = [
     recent.model === undefined ? '' : `model = ${textLiteral(recent.model)}`,
     recent.version === undefined ? '' : `version = ${recent.version}`,
-    recent.from === undefined ? '' : `"at" >= ${textLiteral(recent.from)}`,
-    recent.to === undefined ? '' : `"at" < ${textLiteral(recent.to)}`,
+    recent.from === undefined ? '' : `"at" >= CAST(${textLiteral(recent.from)} AS TIMESTAMP)`,
+    recent.to === undefined ? '' : `"at" < CAST(${textLiteral(recent.to)} AS TIMESTAMP)`,
   ].filter(Boolean);
-  // A log's last line may be half written: it is left out, and every value is read as text, whatever the first ones were.
-  const log = `read_json(${listLiteral(recent.paths.map(textLiteral))}, format = 'newline_delimited', ignore_errors = true, columns = {model: 'VARCHAR', version: 'BIGINT', "at": 'VARCHAR', inputs: 'JSON'})`;
   await db.run(
-    `CREATE TEMPORARY TABLE millrace_recent AS SELECT inputs FROM ${log} WHERE inputs IS NOT NULL${conditions.map((sql) => ` AND ${sql}`).join('')}`,
+    `CREATE TEMPORARY TABLE millrace_recent AS SELECT inputs FROM ${predictionRelation(recent.segments)}${conditions.length === 0 ? '' : ` WHERE ${conditions.join(' AND ')}`}`,
   );
   const keys = await db.rows('SELECT DISTINCT unnest(json_keys(inputs)) AS k FROM millrace_recent');
   const there = new Set(keys.map(({ k }) => String(k)));

@@ -1,6 +1,5 @@
 import { createHash, randomUUID } from 'node:crypto';
 import { stat } from 'node:fs/promises';
-import { basename } from 'node:path';
 import { isFileSource, type Source } from '../contracts/source.ts';
 import { feedbackSegments, predictionSegments } from './prediction-segments.ts';
 import { findFiles, type FoundFile } from './remote-files.ts';
@@ -58,14 +57,13 @@ export async function fingerprintSource(source: Source, access: SourceAccess, si
   }
   if (source.format !== 'predictions') return done(source.version !== undefined);
   if (access.home === undefined) throw notGiven('the state folder');
-  // The logs are only ever appended to.
+  // The logs are only ever appended to, and a segment has the same identity before and after it was compacted.
   const from = source.from ?? new Date(0).toISOString();
   const segments = [...(await predictionSegments(access.home, source.endpoint, from)), ...(await feedbackSegments(access.home, source.endpoint, from))];
   let sizeBytes = 0;
-  for (const path of segments) {
-    const { size } = await stat(path);
-    sizeBytes += size;
-    whole.update(`\n${basename(path)} ${size}`);
+  for (const { path, identity } of segments) {
+    sizeBytes += (await stat(path)).size;
+    whole.update(`\n${identity}`);
   }
   for (const [name, type] of (await access.inputTypes?.(source.endpoint)) ?? []) whole.update(`\n${name} ${type}`);
   return done(true, segments.length, sizeBytes);

@@ -1,24 +1,26 @@
 /**
- * What an endpoint was asked and answered, joined with the labels that came since.
+ * What an endpoint was asked and answered, joined with the labels and outcomes that came since.
  *
  * Invariants:
- * 1. One row a (request, row): of predictions under one id the last one counts, and of labels the last one too.
- * 2. A label of a request that this endpoint did not answer is left out; a line that is not whole is left out.
+ * 1. One row a (request, row): of predictions under one id the last one counts, and of labels and of outcomes of one name too.
+ * 2. A label or outcome of a request that this endpoint did not answer is left out; a line that is not whole is left out.
  * 3. Rows are ordered by time, request and row, so that the same logs give the same rows on any machine.
  */
 import { MillraceError } from '../contracts/errors.ts';
 import type { Source } from '../contracts/source.ts';
 import type { Column, ColumnType } from '../contracts/columns.ts';
-import { type DuckDb, toCount } from './duckdb.ts';
-import { feedbackSegments, predictionSegments } from './prediction-segments.ts';
+import { type DuckDb, toCount, toText } from './duckdb.ts';
+import { feedbackRelation, predictionRelation } from './log-relations.ts';
+import { feedbackSegments, type LogSegment, predictionSegments } from './prediction-segments.ts';
 import { notGiven, type SourceAccess } from './source-access.ts';
 import type { SourceRelation } from './source-relation.ts';
-import { DUCKDB_TYPE, identifier, listLiteral, textLiteral } from './sql-text.ts';
+import { DUCKDB_TYPE, identifier, textLiteral } from './sql-text.ts';
 
 export type PredictionsSource = Source & { format: 'predictions' };
 
 const LINES = 'millrace_predictions';
 const LABELS = 'millrace_labels';
+const OUTCOMES = 'millrace_outcomes';
 const JOINED = 'millrace_prediction_rows';
 
 /** @throws MillraceError SOURCE_EMPTY where nothing was logged */
@@ -27,30 +29,25 @@ export async function openPredictions(db: DuckDb, source: PredictionsSource, acc
   const { endpoint, from, to, labelled } = source;
   const segments = await predictionSegments(access.home, endpoint, from ?? EARLIEST);
   if (segments.length === 0) throw none(source);
-  // A log's last line may be half written, and is left out.
-  const lines = `read_json(${listLiteral(segments.map(textLiteral))}, format = 'newline_delimited', ignore_errors = true, columns = {requestId: 'VARCHAR', "row": 'BIGINT', "at": 'VARCHAR', model: 'VARCHAR', version: 'BIGINT', inputs: 'JSON', output: 'DOUBLE[]'})`;
-  // `at` is compared as an instant: a window may be given with other digits than the log has.
-  const window = [
+  // `at` is compared as an instant: a window may be given with other digits than the log has. What ran beside the champion answered nobody.
+  const where = [
+    'NOT shadow',
     ...(from === undefined ? [] : [`"at" >= CAST(${textLiteral(from)} AS TIMESTAMP)`]),
     ...(to === undefined ? [] : [`"at" < CAST(${textLiteral(to)} AS TIMESTAMP)`]),
-  ];
+  ].join(' AND ');
+  const last = `SELECT requestId, "row", "at", model, version, inputs, output, action, propensity, explored FROM ${predictionRelation(segments)} WHERE ${where} QUALIFY row_number() OVER (PARTITION BY requestId, "row" ORDER BY "at" DESC, version DESC, CAST(inputs AS VARCHAR), CAST(output AS VARCHAR)) = 1`;
+  await readFeedback(db, await feedbackSegments(access.home, endpoint, from ?? EARLIEST));
+  await db.run(`CREATE TEMPORARY TABLE ${LINES} AS ${last}`);
+  const outcomes = await outcomeNames(db);
+  const outcome = (name: string): string => `FILTER (WHERE outcome = ${textLiteral(name)})`;
+  const pivot =
+    outcomes.length === 0
+      ? ''
+      : ` LEFT JOIN (SELECT requestId AS r, "row" AS w, ${outcomes.map((name, index) => `max(value) ${outcome(name)} AS v${index}, max(happenedAt) ${outcome(name)} AS t${index}`).join(', ')} FROM ${OUTCOMES} GROUP BY requestId, "row") o ON o.r = p.requestId AND o.w = p."row"`;
   await db.run(
-    `CREATE TEMPORARY TABLE ${LINES} AS SELECT * REPLACE (TRY_CAST("at" AS TIMESTAMP) AS "at") FROM ${lines} WHERE requestId IS NOT NULL AND "row" IS NOT NULL AND TRY_CAST("at" AS TIMESTAMP) IS NOT NULL AND json_type(inputs) = 'OBJECT'`,
+    `CREATE TEMPORARY TABLE ${JOINED} AS SELECT p.*, l.label AS label, l."at" AS labelledAt${outcomes.map((_, index) => `, v${index}, t${index}`).join('')} FROM ${LINES} p ${labelled ? 'JOIN' : 'LEFT JOIN'} ${LABELS} l ON l.requestId = p.requestId AND l."row" = p."row"${pivot} ORDER BY p."at", p.requestId, p."row"`,
   );
-  const where = window.length === 0 ? '' : ` WHERE ${window.join(' AND ')}`;
-  const last = `SELECT * FROM ${LINES}${where} QUALIFY row_number() OVER (PARTITION BY requestId, "row" ORDER BY "at" DESC, version DESC, CAST(inputs AS VARCHAR), CAST(output AS VARCHAR)) = 1`;
-  const labels = await feedbackSegments(access.home, endpoint, from ?? EARLIEST);
-  if (labels.length === 0) await db.run(`CREATE TEMPORARY TABLE ${LABELS} (requestId VARCHAR, "row" BIGINT, label JSON, "at" TIMESTAMP)`);
-  else {
-    const given = `read_json(${listLiteral(labels.map(textLiteral))}, format = 'newline_delimited', ignore_errors = true, columns = {requestId: 'VARCHAR', "row": 'BIGINT', label: 'JSON', "at": 'VARCHAR'})`;
-    await db.run(
-      `CREATE TEMPORARY TABLE ${LABELS} AS SELECT requestId, "row", label, TRY_CAST("at" AS TIMESTAMP) AS "at" FROM ${given} WHERE label IS NOT NULL AND json_type(label) <> 'NULL' QUALIFY row_number() OVER (PARTITION BY requestId, "row" ORDER BY TRY_CAST("at" AS TIMESTAMP) DESC NULLS LAST, CAST(label AS VARCHAR)) = 1`,
-    );
-  }
-  await db.run(
-    `CREATE TEMPORARY TABLE ${JOINED} AS SELECT p.*, l.label AS label, l."at" AS labelledAt FROM (${last}) p ${labelled ? 'JOIN' : 'LEFT JOIN'} ${LABELS} l ON l.requestId = p.requestId AND l."row" = p."row" ORDER BY p."at", p.requestId, p."row"`,
-  );
-  const { n, widest } = await db.row(`SELECT count(*) AS n, max(len(output)) AS widest FROM ${JOINED}`);
+  const { n, widest, decided } = await db.row(`SELECT count(*) AS n, max(len(output)) AS widest, count(action) AS decided FROM ${JOINED}`);
   if (toCount(n) === 0) throw none(source);
   const inputs = await inputColumns(db, (await access.inputTypes?.(endpoint)) ?? new Map());
   const taken = new Set(inputs.map(({ name }) => name.toLowerCase()));
@@ -63,6 +60,11 @@ export async function openPredictions(db: DuckDb, source: PredictionsSource, acc
     ['model', 'string', 'model'],
     ['version', 'integer', 'version'],
     ['labelledAt', 'timestamp', 'labelledAt'],
+    ...(toCount(decided) === 0 ? [] : DECISION_COLUMNS),
+    ...outcomes.flatMap((name, index): (readonly [string, ColumnType, string])[] => [
+      [`outcome_${name}`, 'number', `CASE WHEN isfinite(v${index}) THEN v${index} END`],
+      [`outcome_${name}_at`, 'timestamp', `t${index}`],
+    ]),
   ];
   const ownColumns = own.map(([name, type, sql]) => ({ name: taken.has(name.toLowerCase()) ? `millrace_${name}` : name, type, sql }));
   const columns = [...inputs, ...ownColumns];
@@ -70,6 +72,42 @@ export async function openPredictions(db: DuckDb, source: PredictionsSource, acc
     sql: `(SELECT ${columns.map(({ name, sql }) => `${sql} AS ${identifier(name)}`).join(', ')} FROM ${JOINED})`,
     columns: columns.map(({ name, type }) => ({ name, type })),
   };
+}
+
+const DECISION_COLUMNS: readonly (readonly [string, ColumnType, string])[] = [
+  ['action', 'string', 'action'],
+  ['propensity', 'number', 'propensity'],
+  ['explored', 'boolean', 'explored'],
+];
+
+/** Of labels, and of outcomes of one name, the one that came last counts. */
+async function readFeedback(db: DuckDb, segments: readonly LogSegment[]): Promise<void> {
+  if (segments.length === 0) {
+    await db.run(`CREATE TEMPORARY TABLE ${LABELS} (requestId VARCHAR, "row" BIGINT, label JSON, "at" TIMESTAMP)`);
+    await db.run(`CREATE TEMPORARY TABLE ${OUTCOMES} (requestId VARCHAR, "row" BIGINT, outcome VARCHAR, value DOUBLE, happenedAt TIMESTAMP)`);
+    return;
+  }
+  const given = feedbackRelation(segments);
+  await db.run(
+    `CREATE TEMPORARY TABLE ${LABELS} AS SELECT requestId, "row", label, "at" FROM ${given} WHERE label IS NOT NULL QUALIFY row_number() OVER (PARTITION BY requestId, "row" ORDER BY "at" DESC NULLS LAST, CAST(label AS VARCHAR)) = 1`,
+  );
+  await db.run(
+    `CREATE TEMPORARY TABLE ${OUTCOMES} AS SELECT requestId, "row", outcome, value, happenedAt FROM ${given} WHERE outcome IS NOT NULL QUALIFY row_number() OVER (PARTITION BY requestId, "row", outcome ORDER BY "at" DESC NULLS LAST, happenedAt DESC NULLS LAST, value) = 1`,
+  );
+}
+
+/** A column each; so many are a mistake. */
+const MOST_OUTCOMES = 200;
+
+async function outcomeNames(db: DuckDb): Promise<readonly string[]> {
+  const rows = await db.rows(
+    `SELECT DISTINCT outcome AS name FROM ${OUTCOMES} SEMI JOIN ${LINES} USING (requestId, "row") ORDER BY name LIMIT ${MOST_OUTCOMES + 1}`,
+  );
+  if (rows.length > MOST_OUTCOMES)
+    throw new MillraceError('SOURCE_MALFORMED', `The outcomes have more than ${MOST_OUTCOMES} names.`, {
+      fix: 'Name outcomes after what they measure, not after whom they concern.',
+    });
+  return rows.flatMap(({ name }) => toText(name) ?? []);
 }
 
 const EARLIEST = '1970-01-01T00:00:00Z';

@@ -1,10 +1,12 @@
 /** Predictions of a window whose score lies where the model is least sure. */
 import { type DuckDbOptions, toCount, toText, withDuckDb } from './duckdb.ts';
-import { listLiteral, numberLiteral, textLiteral } from './sql-text.ts';
+import { predictionRelation } from './log-relations.ts';
+import type { LogSegment } from './prediction-segments.ts';
+import { numberLiteral, textLiteral } from './sql-text.ts';
 
 export interface UncertainOptions extends DuckDbOptions {
-  /** Segments of the prediction log. */
-  readonly paths: readonly string[];
+  /** Of the prediction log. */
+  readonly segments: readonly LogSegment[];
   readonly model: string;
   readonly version: number;
   /** [from, to), UTC ISO. */
@@ -26,14 +28,13 @@ export interface UncertainPrediction {
 
 /** In the order of their uncertainty; of one request's row the last prediction counts. */
 export async function uncertainPredictions(options: UncertainOptions): Promise<readonly UncertainPrediction[]> {
-  const { paths, model, version, from, to, between, atMost } = options;
-  if (paths.length === 0) return [];
+  const { segments, model, version, from, to, between, atMost } = options;
+  if (segments.length === 0) return [];
   return withDuckDb(options, async (db) => {
     const [low, high] = between;
     const half = Math.max((high - low) / 2, Number.MIN_VALUE);
-    const log = `read_json(${listLiteral(paths.map(textLiteral))}, format = 'newline_delimited', ignore_errors = true, columns = {requestId: 'VARCHAR', "row": 'BIGINT', "at": 'VARCHAR', model: 'VARCHAR', version: 'BIGINT', inputs: 'JSON', output: 'DOUBLE[]'})`;
     const rows = await db.rows(
-      `SELECT requestId AS id, "row" AS r, CAST(inputs AS VARCHAR) AS i, 1 - abs(score - ${numberLiteral((low + high) / 2)}) / ${numberLiteral(half)} AS u FROM (SELECT *, list_max(output) AS score FROM ${log} WHERE requestId IS NOT NULL AND "row" IS NOT NULL AND json_type(inputs) = 'OBJECT' AND model = ${textLiteral(model)} AND version = ${version} AND "at" >= ${textLiteral(from)} AND "at" < ${textLiteral(to)} QUALIFY row_number() OVER (PARTITION BY requestId, "row" ORDER BY "at" DESC) = 1) WHERE score BETWEEN ${numberLiteral(low)} AND ${numberLiteral(high)} ORDER BY u DESC, id, r LIMIT ${atMost}`,
+      `SELECT requestId AS id, "row" AS r, CAST(inputs AS VARCHAR) AS i, 1 - abs(score - ${numberLiteral((low + high) / 2)}) / ${numberLiteral(half)} AS u FROM (SELECT *, list_max(output) AS score FROM ${predictionRelation(segments)} WHERE NOT shadow AND model = ${textLiteral(model)} AND version = ${version} AND "at" >= CAST(${textLiteral(from)} AS TIMESTAMP) AND "at" < CAST(${textLiteral(to)} AS TIMESTAMP) QUALIFY row_number() OVER (PARTITION BY requestId, "row" ORDER BY "at" DESC) = 1) WHERE score BETWEEN ${numberLiteral(low)} AND ${numberLiteral(high)} ORDER BY u DESC, id, r LIMIT ${atMost}`,
     );
     return rows.map(({ id, r, i, u }) => ({
       requestId: toText(id ?? null) ?? '',

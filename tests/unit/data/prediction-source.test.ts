@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { predictions, type Source, SourceSchema } from '../../../contracts/source.ts';
-import type { FeedbackRecord, PredictionRecord } from '../../../contracts/routes.ts';
+import type { FeedbackRecord, OutcomeRecord, PredictionRecord } from '../../../contracts/routes.ts';
 import { withDuckDb } from '../../../data/duckdb.ts';
 import { fingerprintSource } from '../../../data/fingerprint-source.ts';
 import { type IngestedDataset, ingestSource, type IngestOptions } from '../../../data/ingest.ts';
@@ -90,6 +90,47 @@ describe("an endpoint's predictions", () => {
       code: 'SOURCE_EMPTY',
       message: 'The endpoint flights has logged no predictions in the window.',
     });
+  });
+
+  it('come with what they led to: a column and a time for each outcome, the last one of a name', async () => {
+    const outcome = (requestId: string, name: string, value: number, happenedAt: string, at: string): string =>
+      `${JSON.stringify({ requestId, row: 0, outcome: name, value, happenedAt, at } satisfies OutcomeRecord)}\n`;
+    await log(
+      'feedback/flights/2026-01-01T03-a.jsonl',
+      outcome('r1', 'revenue', 10, '2026-01-01T02:30:00.000Z', '2026-01-01T03:00:00.000Z'),
+      outcome('r1', 'revenue', 12.5, '2026-01-01T02:40:00.000Z', '2026-01-01T04:00:00.000Z'),
+      outcome('r2', 'churned', 1, '2026-02-01T00:00:00.000Z', '2026-02-01T01:00:00.000Z'),
+      outcome('stranger', 'rating', 1, '2026-02-01T00:00:00.000Z', '2026-02-01T01:00:00.000Z'),
+    );
+    const data = await ingest(source());
+    expect(typesOf(data)).toMatchObject({
+      outcome_revenue: 'number',
+      outcome_revenue_at: 'timestamp',
+      outcome_churned: 'number',
+      outcome_churned_at: 'timestamp',
+    });
+    expect(Object.keys(typesOf(data))).not.toContain('outcome_rating');
+    expect(await rowsOf(data)).toMatchObject([
+      { requestId: 'r1', row: '0', outcome_revenue: 12.5, outcome_revenue_at: '2026-01-01 02:40:00', outcome_churned: null, label: null },
+      { requestId: 'r1', row: '1', outcome_revenue: null, label: 'no' },
+      { requestId: 'r2', outcome_churned: 1, outcome_churned_at: '2026-02-01 00:00:00' },
+    ]);
+  });
+
+  it('come with the action that was taken and its propensity; what ran in the shadow of the champion is left out', async () => {
+    const line = JSON.parse(prediction('r3', 0, '2026-01-01T00:00:03.000Z', { distance: 1, origin: 'X' }, [0.1])) as PredictionRecord;
+    await log(
+      'predictions/flights/2026-01-01T00-a.jsonl',
+      `${JSON.stringify({ ...line, action: 'hold', propensity: 0.99, explored: false } satisfies PredictionRecord)}\n`,
+      `${JSON.stringify({ ...line, version: 2, challenger: true, shadow: true, output: [0.9] } satisfies PredictionRecord)}\n`,
+    );
+    const rows = await rowsOf(await ingest(source()));
+    expect(rows.map(({ requestId, version, action, propensity, explored }) => [requestId, version, action, propensity, explored])).toEqual([
+      ['r1', '1', null, null, null],
+      ['r1', '1', null, null, null],
+      ['r2', '1', null, null, null],
+      ['r3', '1', 'hold', 0.99, false],
+    ]);
   });
 
   it('under one request id twice count once: the last one', async () => {

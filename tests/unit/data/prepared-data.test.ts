@@ -312,7 +312,10 @@ describe('drift', () => {
       JSON.stringify({ requestId: 'r', row, at: '2001-01-01T00:00:00Z', model: 'm', version: 1, inputs: { delay: delay + 60, distance: 500, night: null } }),
     );
     await writeFile(log, `${lines.join('\n')}\n{"requestId": "half`);
-    const { rows, columns } = await measureDrift({ kind: 'predictionLog', paths: [log], model: 'm', version: 1 }, await trainingProfile());
+    const { rows, columns } = await measureDrift(
+      { kind: 'predictionLog', segments: [{ path: log, format: 'jsonl', identity: 'log' }], model: 'm', version: 1 },
+      await trainingProfile(),
+    );
     expect(rows).toBe(2000);
     const delay = columns.find(({ column }) => column === 'delay')!;
     const floor = (share: number, total: number): number => Math.max(share, 0.5 / total);
