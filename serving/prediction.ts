@@ -176,6 +176,7 @@ export function createPredictor(deps: {
               latencyMs,
             });
         }
+        version.figures.countOutputs(signature, values, width, firstRow, rows);
         try {
           done(undefined, { output, firstRow, texts, decisions });
         } catch (cause) {

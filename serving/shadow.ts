@@ -104,7 +104,7 @@ export function createShadow(deps: Pick<PredictionRoutesDeps, 'predictor' | 'onl
       release();
       const code = prediction === undefined ? ERRORS[toMillraceError(error).code].http : 200;
       shadow.figures.count(code, rows.length, performance.now() - startedMs);
-      if (prediction !== undefined) shadow.figures.compare(rows.length, equalRows(entry, shadow, prediction));
+      if (prediction !== undefined) shadow.figures.countCompared(rows.length, equalRows(entry, shadow, prediction));
       ask();
     };
     try {
