@@ -48,6 +48,8 @@ export const RUN_STATUSES = ['waiting', 'running', 'completed', 'failed', 'cance
 export type RunStatus = (typeof RUN_STATUSES)[number];
 export const STAGE_STATUSES = ['running', 'completed', 'failed', 'cancelled'] as const;
 export type StageStatus = (typeof STAGE_STATUSES)[number];
+export const FEEDBACK_STATUSES = ['waiting', 'joined', 'unknown'] as const;
+export type FeedbackStatus = (typeof FEEDBACK_STATUSES)[number];
 export const VERSION_STATUSES = ['candidate', 'approved', 'rolled_back', 'retired'] as const;
 export type VersionStatus = (typeof VERSION_STATUSES)[number];
 export const ROLLOUT_STATUSES = ['queued', 'running', 'completed', 'rolled_back', 'failed'] as const;
@@ -794,5 +796,44 @@ export const versionFeatures = pgTable(
     primaryKey({ columns: [t.model, t.version, t.view, t.definition] }),
     foreignKey({ name: 'version_features_version', columns: [t.model, t.version], foreignColumns: [versions.model, versions.version] }).onDelete('cascade'),
     index('version_features_view').on(t.view),
+  ],
+);
+
+/** How far each file of lines beside the prediction log was read. */
+export const logReaders = pgTable('log_readers', {
+  /** Under the state folder: `feedback/ENDPOINT/SEGMENT`. */
+  file: text().primaryKey(),
+  endpoint: text().notNull(),
+  offsetBytes: bigint({ mode: 'number' }).notNull(),
+  /** Lines that said again what was known. */
+  duplicates: bigint({ mode: 'number' }).notNull().default(0),
+  readAt: createdAt(),
+});
+
+/** What came of predictions, once a row of a request and name: found in the prediction log, waited for, or unknown. */
+export const feedback = pgTable(
+  'feedback',
+  {
+    endpoint: text().notNull(),
+    requestId: text().notNull(),
+    row: integer().notNull(),
+    /** An outcome's name; empty for the label. */
+    name: text().notNull(),
+    value: json<LabelValue>().notNull(),
+    receivedAt: instant().notNull(),
+    status: text({ enum: FEEDBACK_STATUSES }).notNull().default('waiting'),
+    /** How often the prediction was looked for in vain. */
+    tries: integer().notNull().default(0),
+    nextTryAt: createdAt(),
+    /** Of the prediction; null while it is not found. */
+    model: text(),
+    version: integer(),
+    predictedAt: instant(),
+  },
+  (t) => [
+    primaryKey({ columns: [t.endpoint, t.requestId, t.row, t.name] }),
+    index('feedback_due').on(t.nextTryAt).where(sql`status = 'waiting'`),
+    index('feedback_received').on(t.receivedAt),
+    check('feedback_status', oneOf('status', FEEDBACK_STATUSES)),
   ],
 );
