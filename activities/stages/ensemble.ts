@@ -9,6 +9,7 @@ import type { BuiltEnsemble, EnsembleFitRows, EnsembleMember } from '../ensemble
 import { mergeSignatures } from '../merge-signatures.ts';
 import { loadPredictor } from '../scored-rows.ts';
 import { defineStage, type StageContext } from '../stage-definition.ts';
+import { testRowProblems } from '../test-rows.ts';
 
 const MOST_IMPORTANCES = 200;
 
@@ -154,8 +155,7 @@ async function openFitRows(deps: StageContext['deps'], how: EnsembleHow, candida
       const path = how.folds === undefined ? 'how.on' : `how.folds.${String(index)}`;
       const manifest = await loadManifest(deps.artifacts, on);
       const answering = how.folds === undefined ? members : await openMembers(deps, own, `${path}.candidates`);
-      if (manifest.reserved === 'test' || manifest.reserved === 'golden')
-        problems.push({ path, message: `these rows are kept for the last test (${manifest.reserved})`, fix: 'Fit on the validation part.' });
+      problems.push(...testRowProblems(manifest, path, 'Fit on the validation part.'));
       for (const { label, predictor } of answering)
         if (manifest.profile !== null && predictor.trainingProfile === manifest.profile)
           problems.push({ path, message: `${label} was trained on these rows`, fix: 'Use rows that no member has seen: the validation part, or folds.' });

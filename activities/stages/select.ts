@@ -1,16 +1,19 @@
 import { MillraceError } from '../../contracts/errors.ts';
 import type { CandidateRef, WinnerRef } from '../../contracts/references.ts';
 import { SelectInputSchema } from '../../contracts/stages.ts';
+import { loadManifest } from '../../data/dataset.ts';
 import { higherIsBetter } from '../../ml/metrics.ts';
 import type { ChosenThreshold } from '../../ml/threshold.ts';
 import { judge, loadPredictor } from '../scored-rows.ts';
 import { defineStage, type StageContext } from '../stage-definition.ts';
+import { refuseTestRows } from '../test-rows.ts';
 
 /** Scores each candidate on the validation set and takes the best; of equal ones, the first. */
 export const selectStage = defineStage({
   input: SelectInputSchema,
   cacheable: true,
   run: async ({ candidates, on, metric, threshold: rule }, context) => {
+    refuseTestRows([{ manifest: await loadManifest(context.deps.artifacts, on), path: 'select.on', fix: 'Select on the validation part.' }]);
     const scores: { trainer: string; value: number }[] = [];
     let best: { index: number; value: number; threshold: ChosenThreshold | null } | undefined;
     for (const [index, candidate] of candidates.entries()) {

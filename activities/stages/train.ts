@@ -15,6 +15,7 @@ import type { ActivityDependencies } from '../dependencies.ts';
 import { compute, type JobRungs, type StoppedTraining, type TrainedCandidate, type TrainJob } from '../compute-job.ts';
 import { type ExternallyTrained, externalFingerprint, isExternal, trainExternally } from '../external-trainer.ts';
 import { loadPredictor } from '../scored-rows.ts';
+import { refuseTestRows } from '../test-rows.ts';
 import { defineStage, type StageContext, type StageOutcome } from '../stage-definition.ts';
 
 /** Shorter than a lost worker is noticed in, long enough not to weigh on the training. */
@@ -57,6 +58,10 @@ export async function trainCandidate(input: TrainInput, context: StageContext, r
   const { call, deps, signal, progress, resume, commitCheckpoint } = context;
   const manifest = await loadManifest(deps.artifacts, input.train);
   const validation = input.validation ? await loadManifest(deps.artifacts, input.validation) : null;
+  refuseTestRows([
+    { manifest, path: 'train', fix: 'Train on the training part.' },
+    ...(validation === null ? [] : [{ manifest: validation, path: 'validation', fix: 'Give the validation part.' }]),
+  ]);
   const paths = async (of: typeof manifest): Promise<string[]> => (await datasetFiles(deps.artifacts, of)).map((file) => file.path);
   const needed = [...featureColumns(input.features), input.target];
   const missing = needed.filter((name) => !manifest.columns.some((column) => column.name === name));

@@ -7,7 +7,8 @@ import { failureOf, openEnvironment, PATIENCE_MS, stageOf, untilProgress } from 
 
 let env: TestEnvironment;
 beforeAll(async () => {
-  env = await openEnvironment();
+  // a second of a core costs 1
+  env = await openEnvironment({ settings: { rates: { currency: 'EUR', cpuHour: 3600 } } });
 });
 
 const historyOf = async ({ history }: Pick<TuneOutput, 'history'>): Promise<TuningHistory> => (await env.deps.artifacts.getJson(history)) as TuningHistory;
@@ -41,6 +42,38 @@ describe('tune', () => {
     const second = await historyOf(tuned(await env.run('tunedTrees', { trials: 8, parallel: 3, scheduler: 'asha' })));
     expect(chosen(second.trials)).toEqual(chosen(first.trials));
     expect(first.trials.filter(({ state }) => state === 'stopped').length).toBeGreaterThan(0);
+  });
+
+  it('stops trials that are worse than the median of those before them', async () => {
+    const { trials } = await historyOf(tuned(await env.run('tunedTrees', { trials: 12, scheduler: 'median' })));
+    const stopped = trials.filter(({ state }) => state === 'stopped');
+    expect(stopped.length).toBeGreaterThan(0);
+    // none of the first five, which are what the others are held against
+    expect(stopped.every(({ trial, rungs }) => trial > 5 && rungs.length > 0 && rungs.length <= 9)).toBe(true);
+  });
+
+  it.each([
+    ['time', 1, 51, 'its time was over'],
+    ['cpuSeconds', 0.01, 52, 'its CPU seconds were used'],
+    ['cost', 0.01, 53, 'its money was spent'],
+  ])('begins no trial any more when its budget of %s is used', async (figure, limit, seed, why) => {
+    // trials of a seed of their own: what is taken over from another run uses nothing
+    const result = tuned(await env.run('tunedTrees', { trials: 200, budget: { [figure]: limit }, seed }));
+    expect(result.trials).toBeLessThan(20);
+    expect(result.completed).toBe(result.trials);
+    expect((await stageOf(env, result.runId, 'tune')).input).toMatchObject({ cancelled: why });
+  });
+
+  it('begins with what an earlier run has learnt: the last one, or the one that is named', async () => {
+    const earlier = tuned(await env.run('tunedTrees', { trials: 10, seed: 2 }));
+    const values = async (more: object) =>
+      (await historyOf(tuned(await env.run('tunedTrees', { trials: 2, seed: 3, ...more })))).trials.map((trial) => trial.values);
+    const cold = await values({});
+    const named = await values({ warmStart: { run: earlier.runId } });
+    expect(named).not.toEqual(cold);
+    await env.run('tunedTrees', { trials: 10, seed: 2 });
+    expect(await values({ warmStart: 'last' })).toEqual(named);
+    expect(await failureOf(await env.start('tunedTrees', { warmStart: { run: '0'.repeat(32) } }))).toMatchObject({ code: 'NOT_FOUND' });
   });
 
   it('names every problem of a space before anything runs', async () => {
@@ -114,5 +147,41 @@ describe('a long tuning', () => {
     const { trials } = (await env.deps.artifacts.getJson(result.history)) as TuningHistory;
     expect(trials.slice(3).every(({ values }) => Number(values['leaves']) >= 40)).toBe(true);
     expect(trials.slice(0, 3).every(({ values }) => Number(values['leaves']) <= 32)).toBe(true);
+  });
+
+  it('can be steered to another budget and another rule of stopping', async () => {
+    let open: () => void = () => undefined;
+    const gate = new Promise<void>((resolve) => {
+      open = resolve;
+    });
+    const limits: unknown[] = [];
+    const env = await openEnvironment({
+      mocks: {
+        ...MOCKS,
+        trial: async (input, call) => {
+          limits.push((input as unknown as { readonly limits: unknown }).limits);
+          if (call.stage === 'tune-trial-2') await gate;
+          return objective(input);
+        },
+      },
+    });
+    const run = await env.start('tunedTrees', { trials: 400, parallel: 1 });
+    const { runId } = await untilProgress(run, ({ stages }) => stages.some(({ name, status }) => name === 'tune' && status === 'running'));
+    const child = env.client.workflow.getHandle(tuningWorkflowId(runId, 'tune'));
+    const steer = (change: object): Promise<TuningState> => child.executeUpdate<TuningState, [object]>('steer', { args: [change] });
+    const untilRunning = (trial: number) =>
+      vi.waitFor(async () => expect((await child.query<TuningState>('state')).running).toEqual([trial]), { timeout: PATIENCE_MS, interval: 150 });
+    await untilRunning(2);
+    await expect(steer({ stopRule: { rule: 'asha', reduction: 1 } })).rejects.toThrow();
+    await expect(steer({ budget: { cost: -1 } })).rejects.toThrow();
+    await steer({ stopRule: { rule: 'asha' }, budget: { cpuSeconds: 1_000 } });
+    open();
+    await vi.waitFor(() => expect(limits.length).toBeGreaterThan(2), { timeout: PATIENCE_MS });
+    expect(limits.slice(0, 2)).toEqual([null, null]);
+    expect(limits[2]).toMatchObject({ by: 'last' });
+    await steer({ budget: { timeMs: 0 } });
+    const result = tuned(await run.result());
+    expect(result.trials).toBeLessThan(400);
+    expect((await stageOf(env, result.runId, 'tune')).input).toMatchObject({ cancelled: 'its time was over' });
   });
 });

@@ -196,6 +196,15 @@ describe('ensemble', { timeout: 60_000 }, () => {
     expect(await found(parts.test)).toEqual(['these rows are kept for the last test (test)']);
   });
 
+  it('is no exception: the rows of the test train no model and select none', async () => {
+    expect((await refusal(train(linear(), 'spam', {}, parts.test))).problems).toMatchObject([
+      { path: 'train', message: 'these rows are kept for the last test (test)' },
+    ]);
+    expect((await refusal(train(linear(), 'spam', { validation: parts.test }))).problems).toMatchObject([{ path: 'validation' }]);
+    const selected = run('select', { candidates: spam, on: parts.test, metric: 'auc' });
+    expect((await refusal(selected)).problems).toMatchObject([{ path: 'select.on', fix: 'Select on the validation part.' }]);
+  });
+
   it('refuses members whose row transforms make a column differently', async () => {
     const halves = { features: { half: numeric() } };
     const members = await Promise.all([train(linear(), 'spam', halves), train(linear(), 'spam', halves, plain)]);

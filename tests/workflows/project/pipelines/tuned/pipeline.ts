@@ -5,8 +5,8 @@ const Settings = {
   trials: z.number().default(6),
   parallel: z.number().default(2),
   seed: z.number().default(1),
-  cpuSeconds: z.number().optional(),
-  warmStart: z.literal('last').optional(),
+  budget: z.object({ time: z.number().optional(), cpuSeconds: z.number().optional(), cost: z.number().optional() }).default({}),
+  warmStart: z.union([z.literal('last'), z.object({ run: z.string() })]).optional(),
 };
 
 const features = { distance: numeric(), carrier: categorical() };
@@ -19,7 +19,7 @@ async function parts() {
 /** One trainer, stopped early where it is asked for. */
 export const tunedTrees = definePipeline(
   { params: z.object({ ...Settings, scheduler: z.enum(['none', 'asha', 'median']).default('none'), low: z.number().default(2) }) },
-  async ({ scheduler, low, cpuSeconds, warmStart, ...settings }) => {
+  async ({ scheduler, low, budget: { time, cpuSeconds, cost }, warmStart, ...settings }) => {
     const { train, validation } = await parts();
     return tune(gbdt({ trees: 16, minDataInLeaf: 5 }), {
       train,
@@ -29,7 +29,11 @@ export const tunedTrees = definePipeline(
       metric: 'logLoss',
       space: { leaves: int(low, 32, { log: true }), learningRate: logUniform(0.01, 0.5), l2: uniform(0, 5) },
       ...(scheduler === 'none' ? {} : { scheduler }),
-      ...(cpuSeconds === undefined ? {} : { budget: { cpuSeconds } }),
+      budget: {
+        ...(time === undefined ? {} : { time }),
+        ...(cpuSeconds === undefined ? {} : { cpuSeconds }),
+        ...(cost === undefined ? {} : { cost }),
+      },
       ...(warmStart === undefined ? {} : { warmStart }),
       ...settings,
     });
@@ -37,7 +41,7 @@ export const tunedTrees = definePipeline(
 );
 
 /** Several trainers and recipes, with what belongs to each. */
-export const tunedChoice = definePipeline({ params: z.object(Settings) }, async ({ cpuSeconds: _cpu, warmStart: _warm, ...settings }) => {
+export const tunedChoice = definePipeline({ params: z.object(Settings) }, async ({ budget: _budget, warmStart: _warm, ...settings }) => {
   const { train, validation } = await parts();
   return tune(
     { trees: gbdt({ trees: 10, minDataInLeaf: 5 }), line: linear() },
