@@ -2,9 +2,10 @@
 import { chmod, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
+import { fileURLToPath, pathToFileURL } from 'node:url';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { runCommandLine } from '../../cli/program.ts';
-import { between, expectations, inSet } from '../../contracts/expectations.ts';
+import { between, expectations, ExpectationsSchema, inSet } from '../../contracts/expectations.ts';
 import { SplitOptionsSchema } from '../../contracts/split.ts';
 import { type IngestedDataset, ingestSource } from '../../data/ingest.ts';
 import { splitDataset } from '../../data/split.ts';
@@ -167,5 +168,39 @@ describe('millrace datasets sample and sql', () => {
     const answer = await millrace('datasets', 'sql', 'shops@2', "SELECT count(*) AS n, max(sales) AS most FROM dataset WHERE region = 'north'", '--csv');
     expect(answer).toMatchObject({ code: 0, out: 'n,most\n100,100\n' });
     expect(await millrace('datasets', 'sql', id, 'SELECT * FROM dateset')).toMatchObject({ code: 2, out: '' });
+  });
+});
+
+describe('millrace datasets suggest', () => {
+  it('writes expectations that are a module, hold on their own rows, and find rows of another kind', async () => {
+    const shops = await ingested();
+    const id = await recorded(shops, 'ingest');
+    const out = join(folder, 'expectations.ts');
+    expect(await millrace('datasets', 'suggest', id, '--out', out)).toMatchObject({
+      code: 0,
+      out: expect.stringMatching(/expectations\.ts has \d+ expectations of shops/) as string,
+    });
+    const text = await readFile(out, 'utf8');
+    expect(text).not.toContain(SECRET);
+    // in a project the package is there; here its builders stand in the same place
+    await writeFile(out, text.replace("'millrace'", JSON.stringify(fileURLToPath(new URL('../../workflows/index.ts', import.meta.url)))));
+    const module = (await import(pathToFileURL(out).href)) as Readonly<Record<string, unknown>>;
+    const suggested = ExpectationsSchema.parse(Object.values(module)[0]);
+    const check = async (of: IngestedDataset) =>
+      (await validateDataset({ manifest: of.manifest, id: of.ref.id, expectations: suggested, artifacts })).validation;
+    expect((await check(shops)).results.filter(({ success }) => !success)).toEqual([]);
+    await writeFile(join(folder, 'shops.csv'), 'id,region,sales,owner\n1,south,-5000000,');
+    const others = await ingestSource({ source: { format: 'csv', path: 'shops.csv' }, name: 'shops', artifacts, projectFolder: folder });
+    expect((await check(others)).results.filter(({ success }) => !success).map(({ column }) => column)).toEqual(expect.arrayContaining(['region', 'sales']));
+  });
+
+  it('keeps a file that is there, unless told to write over it', async () => {
+    const id = await recorded(await ingested(), 'ingest');
+    const out = join(folder, 'mine.ts');
+    await writeFile(out, 'mine');
+    expect(await millrace('datasets', 'suggest', id, '--out', out)).toMatchObject({ code: 1, err: expect.stringContaining('is there already') as string });
+    expect(await readFile(out, 'utf8')).toBe('mine');
+    expect((await millrace('datasets', 'suggest', id, '--out', out, '--force')).code).toBe(0);
+    expect(await readFile(out, 'utf8')).toContain('Suggested by');
   });
 });
