@@ -1,6 +1,7 @@
 import type { Guards, GuardVerdict } from '../contracts/guards.ts';
 import type { ServedVersion, ServingStats } from '../contracts/routes.ts';
 import { createBlockGatherer, createGuardFamily, type OutcomeBlock, outcomeGuards } from '../ml/sequential/guard-family.ts';
+import type { ValueSums } from '../ml/sequential/means.ts';
 import type { ServingStatsStore } from '../store/serving-stats.ts';
 
 export interface GuardWatchInput {
@@ -22,6 +23,30 @@ export interface GuardWatch {
 /** Servers send figures again for so long when the store was down; what comes later is not looked at any more. */
 const LATE_MS = 60_000;
 
+/** Values of each version that minutes are taken together for. */
+const LEAST_VALUES = 2;
+const NONE: ValueSums = { n: 0, sum: 0, sumSquares: 0, min: 0, max: 0 };
+
+const sumOf = (a: ValueSums, b: ValueSums): ValueSums =>
+  a.n === 0
+    ? b
+    : b.n === 0
+      ? a
+      : { n: a.n + b.n, sum: a.sum + b.sum, sumSquares: a.sumSquares + b.sumSquares, min: Math.min(a.min, b.min), max: Math.max(a.max, b.max) };
+
+/** Minutes in a row as one, until there are values of both versions. */
+function together(minutes: readonly OutcomeBlock[]): OutcomeBlock[] {
+  const blocks: OutcomeBlock[] = [];
+  let open: OutcomeBlock | undefined;
+  for (const minute of minutes) {
+    open = { atSeconds: minute.atSeconds, tried: sumOf(open?.tried ?? NONE, minute.tried), ruling: sumOf(open?.ruling ?? NONE, minute.ruling) };
+    if (Math.min(open.tried.n, open.ruling.n) < LEAST_VALUES) continue;
+    blocks.push(open);
+    open = undefined;
+  }
+  return blocks;
+}
+
 type Interval = Required<ServingStats>;
 
 /** Watches a challenger beside its champion. Another watch with the same input, on another worker, finds the same. */
@@ -39,12 +64,12 @@ export function createGuardWatch(stats: Pick<ServingStatsStore, 'intervals' | 'o
   const secondsAt = (at: string): number => (Date.parse(at) - sinceMs) / 1000;
 
   async function readFigures(): Promise<void> {
-    const together = new Map<string, Interval[]>();
+    const sent = new Map<string, Interval[]>();
     for (const interval of await stats.intervals({ endpoint, from: new Date(readFromMs).toISOString() })) {
       const key = `${interval.from} ${interval.server}`;
-      if (!taken.has(key)) together.set(key, [...(together.get(key) ?? []), interval]);
+      if (!taken.has(key)) sent.set(key, [...(sent.get(key) ?? []), interval]);
     }
-    for (const [key, intervals] of together) {
+    for (const [key, intervals] of sent) {
       taken.add(key);
       const [{ server, from }] = intervals as [Interval, ...Interval[]];
       readFromMs = Math.max(readFromMs, Date.parse(from) - LATE_MS);
@@ -59,21 +84,20 @@ export function createGuardWatch(stats: Pick<ServingStatsStore, 'intervals' | 'o
     for (const key of taken) if (Date.parse(key.slice(0, key.indexOf(' '))) < readFromMs) taken.delete(key);
   }
 
-  /** Minutes in which both versions' predictions became known, by guard. Minutes of too few are taken together. */
+  /** Minutes of predictions of which something became known, by guard. */
   async function readOutcomes(): Promise<ReadonlyMap<string, readonly OutcomeBlock[]>> {
     const from = new Date(Math.floor(sinceMs / 60_000) * 60_000).toISOString();
     const sums = await stats.outcomes({ endpoint, metrics: [...new Set(judged.map(({ metric }) => metric))], from });
     return new Map(
       judged.map(({ name, metric }) => {
-        const none = { n: 0, sum: 0, sumSquares: 0, min: 0, max: 0 };
         const minutes = new Map<string, OutcomeBlock>();
         for (const sum of sums) {
           if (sum.metric !== metric) continue;
           const side = is(sum, challenger) ? 'tried' : is(sum, champion) ? 'ruling' : undefined;
           if (side === undefined) continue;
-          minutes.set(sum.from, { atSeconds: Math.max(0, secondsAt(sum.from)), tried: none, ruling: none, ...minutes.get(sum.from), [side]: sum });
+          minutes.set(sum.from, { atSeconds: Math.max(0, secondsAt(sum.from)), tried: NONE, ruling: NONE, ...minutes.get(sum.from), [side]: sum });
         }
-        return [name, [...minutes.values()]];
+        return [name, together([...minutes.values()])];
       }),
     );
   }

@@ -47,9 +47,9 @@ export function createEProcess(weights: readonly number[], atOnce = 0.6): EProce
       kept -= released;
       let sum = kept;
       for (const [i, share] of prior.entries()) {
-        const next = ((wealth[i] as number) + released * share) * Math.exp(Math.min(200, logFactor(i)));
-        wealth[i] = Math.min(ENOUGH, next);
-        sum += wealth[i] as number;
+        const next = Math.min(ENOUGH, ((wealth[i] ?? 0) + released * share) * Math.exp(Math.min(200, logFactor(i))));
+        wealth[i] = next;
+        sum += next;
       }
       evidence = sum;
       greatest = Math.max(greatest, sum);
