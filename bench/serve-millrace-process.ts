@@ -15,7 +15,7 @@ const server = createPredictionServer({
   serverVersion: '0.0.0',
   routes: { listRoutes: () => Promise.resolve([route]) },
   registry: { heartbeat: () => Promise.resolve(), leave: () => Promise.resolve() },
-  stats: { add: () => Promise.resolve() },
+  stats: { add: () => Promise.resolve(), addBreak: () => Promise.resolve() },
   artifacts: createArtifacts({ root: join(home, 'artifacts') }),
   log: (level, message, details) => {
     if (level !== 'info') process.stderr.write(`${level}: ${message} ${JSON.stringify(details)}\n`);

@@ -13,7 +13,8 @@
  * 8. Endpoints in a rollout stay in memory.
  */
 import { type ErrorReport, MillraceError } from '../contracts/errors.ts';
-import type { Route, ServedVersion, StickyKey } from '../contracts/routes.ts';
+import type { ChallengerBreak, Route, ServedVersion, StickyKey } from '../contracts/routes.ts';
+import { type ChallengerBreaker, createChallengerBreaker } from './challenger-breaker.ts';
 import { createLoadQueue } from './load-queue.ts';
 import type { LoadedPredictor } from './loaded-predictor.ts';
 import type { Heartbeat, RouteFailure, ServingLog } from './ports.ts';
@@ -30,9 +31,19 @@ export interface ServingVersion {
   readonly figures: VersionFigures;
   /** Whether its predictions are logged. */
   readonly log: boolean;
-  /** Requests that the endpoint is answering, whoever does. */
-  readonly load: { inFlight: number };
+  readonly load: EndpointLoad;
 }
+
+/** What all versions of an endpoint share. */
+export interface EndpointLoad {
+  /** Requests that the endpoint is answering, whoever does. */
+  inFlight: number;
+  /** While a challenger has a share of the traffic: takes it back when the challenger's requests fail. */
+  breaker: ChallengerBreaker | undefined;
+}
+
+/** A note of a breaker, before the server signs it. */
+export type Break = Omit<ChallengerBreak, 'server'>;
 
 export interface EndpointTable {
   /**
@@ -42,11 +53,13 @@ export interface EndpointTable {
   /** Takes the routes that were in service before this process started: they are loaded as far as memory goes, the others when asked for. */
   restore(routes: readonly KeptRoute[]): Promise<void>;
   /** Brings an endpoint's models back into memory: `done` settles when they are there, or could not be; undefined when nothing has to be waited for. */
-  wake(endpoint: string): { readonly done: Promise<void>; readonly load: ServingVersion['load'] } | undefined;
+  wake(endpoint: string): { readonly done: Promise<void>; readonly load: EndpointLoad } | undefined;
   /** `key`: what the client's requests stick by. @throws MillraceError ENDPOINT_NOT_FOUND, ENDPOINT_NOT_READY, or NOT_FOUND for a version that is not in service. */
   pick(endpoint: string, requestId: string, version?: number, key?: string): ServingVersion;
   /** The version that is to see a request which the champion answered; undefined when there is none. */
   shadowOf(version: ServingVersion, requestId: string): ServingVersion | undefined;
+  /** Weighs challengers by what was counted of their requests; those that were taken out of traffic, each once. */
+  takeBreaks(): readonly Break[];
   /** What a client's requests stick by in a test of versions; undefined when they go by their id. */
   stickyBy(endpoint: string): StickyKey | undefined;
   /** A predictor ended its process or hung: until then it gets no traffic here, and the routes that name it are not held. */
@@ -82,7 +95,7 @@ export interface EndpointTableDeps {
 
 interface Endpoint {
   readonly name: string;
-  readonly load: { inFlight: number };
+  readonly load: EndpointLoad;
   wanted: Route;
   /** The route whose versions were all checked here; undefined while another one answers in its place. */
   applied: Route | undefined;
@@ -109,6 +122,7 @@ interface Endpoint {
   gone: boolean;
   /** Grows with each request of any endpoint. */
   usedAt: number;
+  breakTold: boolean;
 }
 
 interface Loaded {
@@ -213,6 +227,7 @@ export function createEndpointTable(deps: EndpointTableDeps): EndpointTable {
 
   function swap(endpoint: Endpoint, route: Route, champion: ServingVersion, challenger: ServingVersion | undefined, standby: readonly ServingVersion[]): void {
     const old = versionsIn(endpoint);
+    const before = endpoint.challenger;
     endpoint.champion = champion;
     endpoint.challenger = challenger;
     endpoint.standby = standby;
@@ -220,7 +235,18 @@ export function createEndpointTable(deps: EndpointTableDeps): EndpointTable {
     endpoint.challengerMode = route.challenger?.mode ?? 'share';
     endpoint.stickyBy = route.challenger?.stickyBy;
     endpoint.leaseUntilMs = leaseEnd(route);
+    setBreaker(endpoint, before);
     for (const version of old) release(version.served);
+  }
+
+  /** One breaker a rollout: steps of the same challenger's share keep it. */
+  function setBreaker(endpoint: Endpoint, before: ServingVersion | undefined): void {
+    const { challenger, load } = endpoint;
+    if (challenger === undefined || endpoint.challengerMode === 'shadow') load.breaker = undefined;
+    else if (load.breaker === undefined || before === undefined || loadKey(before.served) !== loadKey(challenger.served)) {
+      load.breaker = createChallengerBreaker(now());
+      endpoint.breakTold = false;
+    }
   }
 
   function fail(endpoint: Endpoint, route: Route, error: unknown): void {
@@ -256,8 +282,7 @@ export function createEndpointTable(deps: EndpointTableDeps): EndpointTable {
         if (idle && (oldest === undefined || endpoint.usedAt < oldest.usedAt)) oldest = endpoint;
       }
       if (oldest === undefined) return;
-      for (const version of versionsIn(oldest)) release(version.served);
-      oldest.champion = undefined;
+      takeOut(oldest);
     }
   }
 
@@ -352,7 +377,8 @@ export function createEndpointTable(deps: EndpointTableDeps): EndpointTable {
     if (endpoint === undefined) {
       endpoint = {
         name: route.endpoint,
-        load: { inFlight: 0 },
+        load: { inFlight: 0, breaker: undefined },
+        breakTold: false,
         wanted: route,
         applied: undefined,
         kept: undefined,
@@ -398,6 +424,7 @@ export function createEndpointTable(deps: EndpointTableDeps): EndpointTable {
     endpoint.champion = undefined;
     endpoint.challenger = undefined;
     endpoint.standby = [];
+    endpoint.load.breaker = undefined;
   }
 
   function remove(endpoint: Endpoint): void {
@@ -473,6 +500,7 @@ export function createEndpointTable(deps: EndpointTableDeps): EndpointTable {
         });
       }
       if (challenger === undefined || endpoint.challengerShare === 0 || endpoint.challengerMode === 'shadow' || now() >= endpoint.leaseUntilMs) return champion;
+      if (endpoint.load.breaker?.broken !== undefined) return champion;
       const bucket = endpoint.stickyBy === undefined || key === undefined ? trafficBucket(requestId) : keyBucket(name, key);
       return bucket < endpoint.challengerShare ? challenger : champion;
     },
@@ -480,6 +508,19 @@ export function createEndpointTable(deps: EndpointTableDeps): EndpointTable {
       const endpoint = endpoints.get(name);
       if (challenger || endpoint?.challenger === undefined || endpoint.challengerMode !== 'shadow' || now() >= endpoint.leaseUntilMs) return undefined;
       return trafficBucket(requestId) < endpoint.challengerShare ? endpoint.challenger : undefined;
+    },
+    takeBreaks() {
+      const breaks: Break[] = [];
+      for (const endpoint of endpoints.values()) {
+        const { challenger, load, wanted } = endpoint;
+        if (challenger === undefined || load.breaker?.look(now()) !== true || load.breaker.broken === undefined || endpoint.breakTold) continue;
+        endpoint.breakTold = true;
+        const { reason, figures } = load.breaker.broken;
+        const { model, version } = challenger.served;
+        deps.log('warn', 'a challenger gets no more traffic here', { endpoint: endpoint.name, version, reason, ...figures });
+        breaks.push({ endpoint: endpoint.name, model, version, epoch: wanted.epoch, at: new Date(now()).toISOString(), reason, figures });
+      }
+      return breaks;
     },
     stickyBy: (name) => endpoints.get(name)?.stickyBy,
     quarantine(predictor, untilMs, reason) {

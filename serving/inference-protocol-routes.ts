@@ -6,7 +6,7 @@ import type { ServingVersion } from './endpoint-table.ts';
 import { markReply } from './http-errors.ts';
 import { COLUMN_DATATYPES, readInferRows } from './infer-inputs.ts';
 import { completeRows, failPrediction, keyOf, type PredictionRoutesDeps, whenAwake } from './predict-route.ts';
-import type { Prediction } from './prediction.ts';
+import { countAnswered, type Prediction } from './prediction.ts';
 import { isRequestId } from './request-id.ts';
 import { type OutputTensor, parseInferRequest, writeInferResponse } from './tensors.ts';
 
@@ -184,7 +184,7 @@ export function addInferenceProtocolRoutes(app: FastifyInstance, deps: Inference
             if (headerBytes === undefined) void reply.header('content-type', 'application/json; charset=utf-8');
             else void reply.header('content-type', 'application/octet-stream').header('inference-header-content-length', String(headerBytes));
             void reply.send(body);
-            chosen.figures.count(200, count, performance.now() - startedMs);
+            countAnswered(chosen, 200, count, startedMs);
             const shadow = given.packed || wanted !== undefined ? undefined : deps.table.shadowOf(chosen, requestId);
             if (shadow === undefined) return;
             const mirrored = Array.from({ length: rows }, (_, row) => given.valuesOf(row));

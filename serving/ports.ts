@@ -4,7 +4,7 @@
  */
 import type { ErrorReport } from '../contracts/errors.ts';
 import type { OnlineRow } from '../contracts/feature-lookup.ts';
-import type { Route, ServingStats } from '../contracts/routes.ts';
+import type { ChallengerBreak, Route, ServingStats } from '../contracts/routes.ts';
 
 export interface RouteSource {
   /** All routes. A rejection means that nobody knows: the last known ones stay. */
@@ -39,6 +39,8 @@ export interface ServerRegistry {
 export interface StatsSink {
   /** Records intervals; the same server, endpoint, version and `from` may be sent again, and then counts once. */
   add(stats: readonly ServingStats[]): Promise<void>;
+  /** Notes that this server took a challenger's traffic back by itself; the same note may be sent again. */
+  addBreak(broken: ChallengerBreak): Promise<void>;
 }
 
 export interface ArtifactBytes {
@@ -50,6 +52,12 @@ export interface ArtifactBytes {
 export interface FeatureSource {
   /** `materialized`: whether there are values of this definition at all. Unknown entities are not in `rows`. */
   lookup(view: string, definition: string, keys: readonly string[]): Promise<{ readonly materialized: boolean; readonly rows: ReadonlyMap<string, OnlineRow> }>;
+}
+
+/** What became of feedback. A rejection means that nobody knows now. */
+export interface FeedbackSource {
+  summary(endpoint: string): Promise<object>;
+  ofRequest(endpoint: string, requestId: string): Promise<readonly object[]>;
 }
 
 export type ServingLog = (level: 'info' | 'warn' | 'error', message: string, details?: Readonly<Record<string, unknown>>) => void;

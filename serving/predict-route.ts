@@ -6,7 +6,7 @@ import type { EndpointTable, ServingVersion } from './endpoint-table.ts';
 import { markReply, sendError, toMillraceError } from './http-errors.ts';
 import type { LoadedPredictor } from './loaded-predictor.ts';
 import type { OnlineFeatures } from './online-features.ts';
-import { type Predictor, timedOut } from './prediction.ts';
+import { countAnswered, type Predictor, timedOut } from './prediction.ts';
 import { isPlainObjectText } from './prediction-log.ts';
 import type { ServingFigures } from './serving-figures.ts';
 import type { Shadow } from './shadow.ts';
@@ -38,7 +38,7 @@ export function failPrediction(
   if (reply.sent) return;
   sendError(request, reply, error, version);
   if (version === undefined) deps.figures.countUnserved(reply.statusCode);
-  else version.figures.count(reply.statusCode, rows, performance.now() - startedMs);
+  else countAnswered(version, reply.statusCode, rows, startedMs);
 }
 
 /** Goes on at once when the endpoint's model is in memory, else when it was brought there. */
@@ -210,7 +210,7 @@ export function addPredictRoute(app: FastifyInstance, deps: PredictionRoutesDeps
               .send(
                 `{"requestId":"${requestId}","model":${JSON.stringify(chosen.served.model)},"version":${chosen.served.version},"predictions":[${answers}]}`,
               );
-            chosen.figures.count(200, count, performance.now() - startedMs);
+            countAnswered(chosen, 200, count, startedMs);
             const shadow = deps.table.shadowOf(chosen, requestId);
             if (shadow !== undefined) deps.shadow.mirror({ requestId, champion: chosen, shadow, rows, prediction });
           },

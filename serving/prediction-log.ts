@@ -21,6 +21,8 @@ export interface PredictionEntry {
   /** The output's values as JSON, joined by commas. */
   readonly output: string;
   readonly decision?: Decision | undefined;
+  /** It was computed beside the champion, and answers nobody. */
+  readonly shadow?: boolean | undefined;
   /** Keyed hash of the key by which a test of versions sticks. */
   readonly key?: string | undefined;
   readonly latencyMs: number;
@@ -113,11 +115,11 @@ export function createPredictionLog(segments: SegmentLog, reviews: SegmentLog, n
   return {
     record(version, entry) {
       const latency = Math.round(entry.latencyMs * 1_000) / 1_000;
-      const { decision, key } = entry;
-      const more = `${decision === undefined ? '' : decisionText(decision)}${key === undefined ? '' : `,"key":"${key}"`}`;
+      const { decision, key, shadow } = entry;
+      const more = `${shadow === true ? ',"shadow":true' : ''}${decision === undefined ? '' : decisionText(decision)}${key === undefined ? '' : `,"key":"${key}"`}`;
       const line = `{"requestId":"${entry.requestId}","row":${entry.row},"at":"${timeText()}${headOf(version)}${inputsText(version, entry)},"output":[${entry.output}]${more},"latencyMs":${latency}}\n`;
       segments.append(version.endpoint, line);
-      if (decision?.review !== undefined) reviews.append(version.endpoint, line);
+      if (decision?.review !== undefined && shadow !== true) reviews.append(version.endpoint, line);
     },
   };
 }

@@ -2,7 +2,7 @@ import { MillraceError, type Problem } from '../contracts/errors.ts';
 import { answeredClass, jsonNumber } from './answer-text.ts';
 import type { Decision } from '../data/decisions.ts';
 import type { WriteRow } from './batcher.ts';
-import type { ServingVersion } from './endpoint-table.ts';
+import type { EndpointLoad, ServingVersion } from './endpoint-table.ts';
 import type { ModelOutput } from './model-runner.ts';
 import type { LoggedRow, PredictionLog } from './prediction-log.ts';
 
@@ -62,7 +62,7 @@ export interface Predictor {
    * That function says whether the request's time was not over yet; `late` is called once when it is.
    * @throws as `predict` does at once
    */
-  enter(request: { readonly rows: number; readonly load: ServingVersion['load'] | undefined; readonly startedMs: number }, late: () => void): () => boolean;
+  enter(request: { readonly rows: number; readonly load: EndpointLoad | undefined; readonly startedMs: number }, late: () => void): () => boolean;
   readonly inFlight: number;
   /** Ends the watch over time limits. */
   close(): void;
@@ -75,6 +75,12 @@ const SWEEP_EVERY_MS = 100;
 interface Waiting {
   readonly startedMs: number;
   readonly late: () => void;
+}
+
+/** Counts a request that a version answered or failed. */
+export function countAnswered(version: ServingVersion, code: number, rows: number, startedMs: number): void {
+  version.figures.count(code, rows, performance.now() - startedMs);
+  version.load.breaker?.count(version.challenger, code >= 500);
 }
 
 export const timedOut = (): MillraceError => new MillraceError('TIMED_OUT');
@@ -90,7 +96,7 @@ export function createPredictor(deps: {
   const waiting = new Set<Waiting>();
   let inFlight = 0;
 
-  function admit(rows: number, load: ServingVersion['load'] | undefined): void {
+  function admit(rows: number, load: EndpointLoad | undefined): void {
     if (rows === 0)
       throw new MillraceError('INVALID_REQUEST', 'The request has no rows.', {
         problems: [{ path: 'rows', message: 'must have at least one row', found: '0' }],
@@ -105,7 +111,7 @@ export function createPredictor(deps: {
   }
 
   /** Counts a request until what it gives is called, which says whether the request's time was not over yet. */
-  function track(load: ServingVersion['load'] | undefined, startedMs: number, late: () => void): () => boolean {
+  function track(load: EndpointLoad | undefined, startedMs: number, late: () => void): () => boolean {
     const entry: Waiting = { startedMs, late };
     waiting.add(entry);
     inFlight += 1;

@@ -6,7 +6,7 @@
  * 2. Of each kind of call one is under way at most, and none is waited for longer than its time.
  * 3. Figures that could not be sent are sent again with the next ones, up to a bound; then the oldest go.
  */
-import type { Route, ServingStats } from '../contracts/routes.ts';
+import type { ChallengerBreak, Route, ServingStats } from '../contracts/routes.ts';
 import type { EndpointTable } from './endpoint-table.ts';
 import type { RouteSource, ServerRegistry, ServingLog, StatsSink } from './ports.ts';
 import type { ServingFigures } from './serving-figures.ts';
@@ -58,6 +58,7 @@ export function createStoreLink(deps: StoreLinkDeps): StoreLink {
   const underWay = new Map<string, Promise<boolean>>();
   const down = new Set<string>();
   let unsent: ServingStats[] = [];
+  let untold: ChallengerBreak[] = [];
   let listener: { close(): Promise<void> } | undefined;
   let timer: NodeJS.Timeout | undefined;
   let stopped = false;
@@ -112,6 +113,18 @@ export function createStoreLink(deps: StoreLinkDeps): StoreLink {
     if (!(await once('stats', () => deps.stats.add(batch)))) unsent = [...batch, ...unsent];
   }
 
+  /** Tells the store of challengers that got no more traffic here: the endpoint's workflow takes them back everywhere. */
+  async function sendBreaks(): Promise<void> {
+    untold.push(...deps.table.takeBreaks().map((broken) => ({ server: deps.serverId, ...broken })));
+    if (untold.length === 0 || underWay.has('breaks')) return;
+    const batch = untold;
+    untold = [];
+    const told = await once('breaks', async () => {
+      for (const broken of batch) await deps.stats.addBreak(broken);
+    });
+    if (!told) untold = [...batch, ...untold].slice(-MAX_UNSENT);
+  }
+
   function routesChanged(): void {
     // A listing under way may have been read before the change: another follows it.
     void (underWay.get('routes')?.then(refresh) ?? refresh());
@@ -126,6 +139,7 @@ export function createStoreLink(deps: StoreLinkDeps): StoreLink {
         void refresh();
         void heartbeat();
         void sendStats();
+        void sendBreaks();
       }, everyMs);
     },
     announce() {

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import onnxProto from 'onnx-proto';
 import type { FeatureLookup } from '../../contracts/feature-lookup.ts';
-import type { Route, ServedVersion, ServingStats } from '../../contracts/routes.ts';
+import type { ChallengerBreak, Route, ServedVersion, ServingStats } from '../../contracts/routes.ts';
 import type { RowTransform } from '../../contracts/row-transforms.ts';
 import type { Predictor, Signature } from '../../contracts/signature.ts';
 import { floatTensor, ONNX_TYPE, stringsAttribute, floatsAttribute, floatAttribute, valueInfo, intAttribute } from '../../ml/onnx/graph-builder.ts';
@@ -132,6 +132,7 @@ export interface TestStore {
   changed: () => void;
   readonly heartbeats: Heartbeat[];
   readonly stats: ServingStats[];
+  readonly breaks: ChallengerBreak[];
   readonly left: string[];
 }
 
@@ -163,6 +164,7 @@ export async function openServingBench(): Promise<ServingBench> {
     },
     heartbeats: [],
     stats: [],
+    breaks: [],
     left: [],
   };
   const answer = async <T>(value: () => T): Promise<T> => {
@@ -197,7 +199,7 @@ export async function openServingBench(): Promise<ServingBench> {
           },
         },
         registry: { heartbeat: (heartbeat) => answer(() => void store.heartbeats.push(heartbeat)), leave: (id) => answer(() => void store.left.push(id)) },
-        stats: { add: (stats) => answer(() => void store.stats.push(...stats)) },
+        stats: { add: (stats) => answer(() => void store.stats.push(...stats)), addBreak: (broken) => answer(() => void store.breaks.push(broken)) },
         artifacts,
         log,
         pollEveryMs: 100,
