@@ -42,6 +42,8 @@ const ROOTS = [
   },
   // What online features are computed from, and what they may go back to.
   { keeps: 'itself', query: sql`select snapshot as t from feature_sets where status in ('writing', 'published')` },
+  // What is served from Postgres, and what it may go back to.
+  { keeps: 'itself', query: sql`select concat_ws(' ', snapshot, predictor) as t from prediction_sets where status in ('writing', 'published')` },
   // What any run has made: models that were not registered, evaluations, what steps gave back.
   { keeps: 'mentioned', query: sql`select concat_ws(' ', input::text, output::text) as t from stages` },
 ] as const;

@@ -58,6 +58,8 @@ export const UNDO_STATUSES = ['pending', 'done', 'failed'] as const;
 export type UndoStatus = (typeof UNDO_STATUSES)[number];
 export const LABEL_REQUEST_STATUSES = ['open', 'answered', 'expired', 'cancelled'] as const;
 export type LabelRequestStatus = (typeof LABEL_REQUEST_STATUSES)[number];
+export const PREDICTION_TARGETS = ['table', 'endpoint'] as const;
+export const PREDICTION_SET_STATUSES = ['writing', 'published', 'undone', 'removing', 'removed'] as const;
 export const LABEL_ITEM_STATUSES = ['open', 'settled', 'withdrawn'] as const;
 export type LabelItemStatus = (typeof LABEL_ITEM_STATUSES)[number];
 export const APPROVAL_STATUSES = ['pending', 'approved', 'rejected', 'expired'] as const;
@@ -797,6 +799,63 @@ export const versionFeatures = pgTable(
     foreignKey({ name: 'version_features_version', columns: [t.model, t.version], foreignColumns: [versions.model, versions.version] }).onDelete('cascade'),
     index('version_features_view').on(t.view),
   ],
+);
+
+/** What predictions are published to: a table, or an endpoint's answers by key. */
+export const predictionTargets = pgTable(
+  'prediction_targets',
+  {
+    kind: text({ enum: PREDICTION_TARGETS }).notNull(),
+    name: text().notNull(),
+    /** The set that is read; null when there is none. */
+    current: bigint({ mode: 'number' }),
+    /** Grows with each change of `current`. */
+    epoch: bigint({ mode: 'number' }).notNull().default(0),
+  },
+  (t) => [primaryKey({ columns: [t.kind, t.name] }), check('prediction_targets_kind', oneOf('kind', PREDICTION_TARGETS))],
+);
+
+/** Predictions of a dataset by one version, published or about to be. A table's rows lie in `prediction_sets.set_ID`. */
+export const predictionSets = pgTable(
+  'prediction_sets',
+  {
+    id: bigserial({ mode: 'number' }).primaryKey(),
+    kind: text({ enum: PREDICTION_TARGETS }).notNull(),
+    name: text().notNull(),
+    /** The dataset of predictions. */
+    snapshot: text().notNull(),
+    model: text().notNull(),
+    version: integer().notNull(),
+    predictor: text().notNull(),
+    /** Of the table, or of the key. */
+    columns: json<Column[]>().notNull(),
+    rows: bigint({ mode: 'number' }).notNull().default(0),
+    status: text({ enum: PREDICTION_SET_STATUSES }).notNull().default('writing'),
+    /** The target's epoch when it was published. */
+    epoch: bigint({ mode: 'number' }),
+    runId: text().notNull(),
+    stage: text().notNull(),
+    createdAt: createdAt(),
+    publishedAt: instant(),
+  },
+  (t) => [
+    foreignKey({ name: 'prediction_sets_target', columns: [t.kind, t.name], foreignColumns: [predictionTargets.kind, predictionTargets.name] }),
+    index('prediction_sets_of').on(t.kind, t.name, t.status),
+    check('prediction_sets_status', oneOf('status', PREDICTION_SET_STATUSES)),
+  ],
+);
+
+/** Precomputed answers. Without a reference to their set: a million rows would each be checked. */
+export const predictionAnswers = pgTable(
+  'prediction_answers',
+  {
+    set: bigint({ mode: 'number' }).notNull(),
+    /** SHA-256 of the key's text. */
+    key: text().notNull(),
+    /** JSON, as /predict answers it. */
+    answer: text().notNull(),
+  },
+  (t) => [primaryKey({ columns: [t.set, t.key] })],
 );
 
 /** How far each file of lines beside the prediction log was read. */

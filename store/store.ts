@@ -12,6 +12,7 @@ import { isSchemaCurrent, migrate } from './migrate.ts';
 import { createModelsStore, type ModelsStore } from './models.ts';
 import { createMonitoringStore, type MonitoringStore } from './monitoring.ts';
 import { createRetrainingStore, type RetrainingStore } from './retraining.ts';
+import { createPredictionSetsStore, type PredictionSetsStore } from './prediction-sets.ts';
 import { createRolloutsStore, type RolloutsStore } from './rollouts.ts';
 import { createRunsStore, type RunsStore } from './runs.ts';
 import { createServersStore, type ServersStore } from './servers.ts';
@@ -36,6 +37,7 @@ export interface Store {
   readonly monitoring: MonitoringStore;
   readonly builds: BuildsStore;
   readonly labels: LabelsStore;
+  readonly predictionSets: PredictionSetsStore;
   readonly featureViews: FeatureViewsStore;
   readonly alerts: AlertsStore;
   /** Applies missing migrations, and answers with their names. @throws SCHEMA_TOO_NEW */
@@ -85,6 +87,7 @@ export function openStore({ databaseUrl, poolSize, log }: StoreOptions): Store {
     builds: guarded('builds', createBuildsStore(database), log),
     labels: guarded('labels', createLabelsStore(database), log),
     featureViews: guarded('featureViews', createFeatureViewsStore(database), log),
+    predictionSets: guarded('predictionSets', createPredictionSetsStore(database), log),
     alerts: guarded('alerts', createAlertsStore(database), log),
     async migrate() {
       try {

@@ -4,6 +4,7 @@ import { type Database, type Executor, onlyRow, storable } from './database.ts';
 import { type DriverErrorLog, fromDriver } from './driver-errors.ts';
 import { undoFeatureSet } from './feature-views.ts';
 import { undoAliasMove, undoVersion } from './models.ts';
+import { undoPredictionSet } from './prediction-sets.ts';
 import { runs, undos } from './schema.ts';
 import type { UndoDraft } from './stages.ts';
 
@@ -56,6 +57,7 @@ export function createUndosStore({ orm }: Database, log?: DriverErrorLog) {
       }),
     features: (tx, undo) =>
       undoFeatureSet(tx, { view: field(undo, 'view', 'string'), version: field(undo, 'version', 'number'), set: field(undo, 'set', 'number') }),
+    predictions: (tx, undo) => undoPredictionSet(tx, { set: field(undo, 'set', 'number') }),
   };
 
   const mark = async (tx: Executor, seq: number, set: { status: 'done' | 'failed'; outcome?: string; error?: ErrorReport }): Promise<UndoRecord> =>

@@ -28,6 +28,7 @@ export async function reconcile(deps: ActivityDependencies): Promise<{ readonly 
   await deps.store.labels.closeEnded();
   // values that runs left behind which ended while they wrote them
   await deps.store.featureViews.sweep();
+  await deps.store.predictionSets.sweep();
   const undone: string[] = [];
   for (const runId of await deps.store.undos.owing()) {
     const run = await deps.store.runs.get(runId);
