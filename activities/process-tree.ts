@@ -100,10 +100,34 @@ export async function killTree(tree: ProcessTree): Promise<number> {
 }
 
 /** What the tree's processes use, by pid, as the kernel counts it: ticks of 10 ms, pages of 4 KiB. */
-export async function treeUsage(tree: ProcessTree): Promise<{ readonly cpuSecondsByPid: ReadonlyMap<number, number>; readonly residentMib: number }> {
+export async function treeUsage(
+  tree: ProcessTree,
+): Promise<{
+  readonly cpuSecondsByPid: ReadonlyMap<number, number>;
+  readonly residentMib: number /** What one of them has had at most. */;
+  readonly mostOfOneMib: number;
+}> {
   const found = await members(tree);
+  const peaks = await Promise.all(found.map(({ pid }) => peakMibOf(pid)));
   return {
     cpuSecondsByPid: new Map(found.map(({ pid, cpuTicks }) => [pid, cpuTicks / 100])),
     residentMib: found.reduce((sum, { residentPages }) => sum + residentPages / 256, 0),
+    mostOfOneMib: Math.max(0, ...peaks),
   };
+}
+
+async function peakMibOf(pid: number): Promise<number> {
+  const status = await readFile(`/proc/${String(pid)}/status`, 'utf8').catch(() => '');
+  return Number(/^VmHWM:\s+(\d+) kB$/m.exec(status)?.[1] ?? 0) / 1_024;
+}
+
+/** CPU seconds of this process's children that have ended, and of theirs that they waited for; 0 where there is no /proc. */
+export async function endedChildrenSeconds(): Promise<number> {
+  const stat = await readFile('/proc/self/stat', 'utf8').catch(() => '');
+  const [user = 0, system = 0] = stat
+    .slice(stat.lastIndexOf(')') + 2)
+    .split(' ')
+    .slice(13, 15)
+    .map(Number);
+  return (user + system) / 100 || 0;
 }

@@ -11,10 +11,12 @@ import { existsSync, rmSync, writeSync } from 'node:fs';
 import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { LaunchOrder, LaunchReport } from './run-program.ts';
-import { killTree, type ProcessTree, signalTree, treeUsage } from './process-tree.ts';
+import { endedChildrenSeconds, killTree, type ProcessTree, signalTree, treeUsage } from './process-tree.ts';
 
 const REPORT_DESCRIPTOR = 3;
 const USAGE_EVERY_MS = 1_000;
+/** A program's first moments are looked at more often: most that end soon end then. */
+const FIRST_LOOK_AFTER_MS = 50;
 /** The program dies with us even when we are killed ourselves. */
 const DIES_WITH_US = ['/usr/bin/setpriv', '/bin/setpriv'].find((path) => existsSync(path));
 
@@ -44,21 +46,33 @@ function start({ command, args, cwd, env, mark }: LaunchOrder): void {
   tree = { mark, ...(child.pid === undefined ? {} : { rootPid: child.pid }) };
   child.on('error', (error) => void finish({ code: null, signal: null, error: 'code' in error ? String(error.code) : 'unknown' }));
   child.on('exit', (code, signal) => void finish({ code, signal }));
-  setInterval(() => void measure(), USAGE_EVERY_MS).unref();
+  lookAgain(FIRST_LOOK_AFTER_MS);
+}
+
+function lookAgain(afterMs: number): void {
+  setTimeout(() => {
+    void measure().finally(() => {
+      lookAgain(Math.min(USAGE_EVERY_MS, 2 * afterMs));
+    });
+  }, afterMs).unref();
 }
 
 async function measure(): Promise<void> {
   if (tree === undefined || ending) return;
   const used = await treeUsage(tree);
   for (const [pid, seconds] of used.cpuSecondsByPid) cpuSecondsByPid.set(pid, seconds);
-  peakMib = Math.max(peakMib, used.residentMib);
+  peakMib = Math.max(peakMib, used.residentMib, used.mostOfOneMib);
 }
 
 async function finish(end: Pick<LaunchReport, 'code' | 'signal' | 'error'>): Promise<void> {
   if (ending) return;
   ending = true;
   const left = tree === undefined ? 0 : await killTree(tree);
-  const cpuSeconds = [...cpuSecondsByPid.values()].reduce((sum, seconds) => sum + seconds, 0);
+  // processes that left their parents are in the first sum alone, short ones in the second alone
+  const cpuSeconds = Math.max(
+    [...cpuSecondsByPid.values()].reduce((sum, seconds) => sum + seconds, 0),
+    await endedChildrenSeconds(),
+  );
   const report: LaunchReport = { ...end, left, cpuSeconds, peakMib };
   writeSync(REPORT_DESCRIPTOR, `${JSON.stringify(report)}\n`);
   process.exit(0);

@@ -26,7 +26,7 @@ export interface LaunchReport {
   readonly error?: string;
   /** Processes that it had left running; they are gone. */
   readonly left: number;
-  /** Of all its processes, as last seen: short ones may be missed. */
+  /** Of all its processes, as the kernel counts them. */
   readonly cpuSeconds: number;
   readonly peakMib: number;
 }

@@ -124,8 +124,8 @@ export async function openTraining(given?: string) {
     script: (name: string, code: string) => writeFile(join(project, 'trainers', name), code),
     train: (
       trainer: TrainerSpec,
-      options: { readonly signal?: AbortSignal; readonly stallAfterMs?: number; readonly job?: Partial<TrainJob> } = {},
-    ): Promise<ExternallyTrained> => trainExternally(job(trainer, options.job), context(options)),
+      options: { readonly signal?: AbortSignal; readonly stallAfterMs?: number; readonly batchShare?: number; readonly job?: Partial<TrainJob> } = {},
+    ): Promise<ExternallyTrained> => trainExternally(job(trainer, options.job), context(options), options.batchShare),
     /** Files of attempts that are not gone. */
     leftFiles: async () => readdir(join(home, 'programs')).catch(() => []),
   };

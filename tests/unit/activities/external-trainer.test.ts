@@ -13,6 +13,8 @@ beforeAll(async () => {
   for (const [name, bytes] of Object.entries({
     made: sigmoidOfFirst(4),
     broken: sigmoidOfFirst(4).slice(0, 90),
+    // the logarithm of what is below 0
+    diverged: sigmoidOfFirst(4, 'Log'),
   }))
     await writeFile(join(training.project, 'trainers', `${name}.onnx`), bytes);
 });
@@ -142,6 +144,7 @@ sys.exit(3)`);
   it.each([
     ['exits with 0 and no model', 'print("all done")', 'MODEL_INVALID', /no model\.onnx/],
     ['writes half of an ONNX file', 'give("broken"); print("all done")', 'MODEL_INVALID', /not an ONNX file|no graph/],
+    ['gives a model that answers NaN', 'tell(metrics={"loss": None}); print("all done"); give("diverged")', 'MODEL_INVALID', /not finite/],
     ['throws', 'print("all done"); raise ValueError("the reason")', 'TRAINER_FAILED', /exit code 1/],
     ['ends itself by a signal', 'print("all done", flush=True); os.kill(os.getpid(), signal.SIGSEGV)', 'TRAINER_FAILED', /SIGSEGV/],
     ['is killed', 'print("all done", flush=True); os.kill(os.getpid(), signal.SIGKILL)', 'TRAINER_KILLED', /SIGKILL/],
@@ -153,6 +156,23 @@ sys.exit(3)`);
     expect(error.message).toMatch(message);
     expect(error.problems.some((problem) => problem.path === 'log' && problem.message === 'all done')).toBe(true);
     expect(await training.leftFiles()).toEqual([]);
+  });
+
+  it('is told how much smaller its batches must be, and what it used is charged to its stage', async () => {
+    const trainer = await scripted(`
+until = time.time() + 0.4
+while time.time() < until: pass
+kept = bytearray(150 * 2 ** 20)
+print(task["batchShare"], flush=True)
+subprocess.run([sys.executable, "-c", "import time; until = time.time() + 0.3\\nwhile time.time() < until: pass"])
+give()`);
+    const before = training.used.length;
+    const { log } = await training.train(trainer, { batchShare: 0.25 });
+    expect((await training.artifacts.getBytes(log.sha256)).toString()).toBe('0.25\n');
+    expect(training.used).toHaveLength(before + 1);
+    // shorter than a look at its processes: the kernel's count of those that have ended is there all the same
+    expect(training.used.at(-1)?.cpuSeconds).toBeGreaterThan(0.3);
+    expect(training.used.at(-1)?.peakMib).toBeGreaterThan(100);
   });
 
   it('that prints a gigabyte fills neither memory nor disk, and its last lines are kept', async () => {
