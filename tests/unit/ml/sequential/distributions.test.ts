@@ -30,7 +30,15 @@ describe('a test of distance', () => {
 
   it('finds what is further away, the sooner the further', () => {
     expect(found(() => testDistance(0.1), moved, flat, 40)).toBe(1);
-    expect(found(() => testDistance(0.5), () => 3, flat, 40, 30)).toBe(1);
+    expect(
+      found(
+        () => testDistance(0.5),
+        () => 3,
+        flat,
+        40,
+        30,
+      ),
+    ).toBe(1);
   });
 
   it('counts rows of one request that are all alike for no more than they are', () => {

@@ -96,7 +96,13 @@ describe('the guards of a rollout', () => {
   });
 
   it('hold labels and outcomes against the champion, in the sense in which each is better', () => {
-    const guards = GuardsSchema.parse({ quality: { metric: 'logLoss' }, business: [{ metric: 'revenue', notWorse: 1 }, { metric: 'refunds', better: 'lower' }] });
+    const guards = GuardsSchema.parse({
+      quality: { metric: 'logLoss' },
+      business: [
+        { metric: 'revenue', notWorse: 1 },
+        { metric: 'refunds', better: 'lower' },
+      ],
+    });
     expect(outcomeGuards(guards)).toEqual([
       { name: 'quality.logLoss', metric: 'logLoss', better: 'lower', margin: 0 },
       { name: 'business.revenue', metric: 'revenue', better: 'higher', margin: 1 },
