@@ -10,6 +10,7 @@ import type { Review } from '../contracts/stages.ts';
 import { type UncertainOptions, uncertainPredictions } from '../data/uncertain-predictions.ts';
 import type { ActivityDependencies } from './dependencies.ts';
 import { toActivityFailure } from './failure.ts';
+import { shownInputs } from './shown-inputs.ts';
 import type { MonitorActivities, MonitorWindowInput, MonitorWindowResult } from './types.ts';
 
 /** The prediction log is flushed at least twice in this time. */
@@ -86,8 +87,6 @@ function watchedColumns({ signature: { graph, columns, transforms } }: Predictor
   return [...new Set([...graph.numbers, ...graph.strings, ...raw])];
 }
 
-const MOST_SHOWN_CHARACTERS = 20_000;
-
 /** Puts the least sure predictions of the window into the queue; the same ones again change nothing. */
 async function flagForReview(
   deps: ActivityDependencies,
@@ -100,18 +99,13 @@ async function flagForReview(
   const found = await uncertainPredictions({ ...window, between, atMost, signal: Context.current().cancellationSignal });
   if (found.length === 0) return;
   await deps.store.labels.openQueue({ name: queue, question: `${task.target}?`, classes: task.classes });
-  const shown = (value: unknown): string | number | boolean | null => {
-    if (value === null || value === undefined) return null;
-    if (typeof value === 'number' || typeof value === 'boolean') return value;
-    return (typeof value === 'string' ? value : JSON.stringify(value)).slice(0, MOST_SHOWN_CHARACTERS);
-  };
   await deps.store.labels.enqueue(
     queue,
     found.map(({ requestId, row, inputs, uncertainty }) => ({
       endpoint,
       requestId,
       row,
-      shown: Object.fromEntries(Object.entries(inputs).map(([name, value]) => [name, shown(value)])),
+      shown: shownInputs(inputs),
       priority: uncertainty,
     })),
   );

@@ -128,7 +128,10 @@ export interface MillraceConfig {
   readonly alerts: { readonly channels: readonly AlertChannel[] };
   /** What an hour costs; no currency: costs are not kept. */
   readonly rates: Rates;
-  readonly retention: { readonly datasets: { readonly keepLast: number; readonly olderThan: string } };
+  readonly retention: {
+    readonly datasets: { readonly keepLast: number; readonly olderThan: string };
+    readonly predictions: { readonly keepMs: number | undefined };
+  };
   /** The pool that this worker process serves, when it is one. */
   readonly pool: string | undefined;
 }
@@ -193,6 +196,7 @@ const EnvironmentSchema = z.object({
     .optional(),
 });
 
+const age = z.string().regex(/^\d+(?:\.\d+)? ?(?:h|hours?|d|days?)$/, 'must be hours or days, like 90 days');
 const poolName = z.string().regex(/^[a-z][a-z0-9-]{0,62}$/, 'must be lower case letters, digits and hyphens, starting with a letter');
 const SettingsSchema = z.strictObject({
   pipelines: z.string().min(1).optional(),
@@ -209,12 +213,10 @@ const SettingsSchema = z.strictObject({
       datasets: z
         .strictObject({
           keepLast: z.int().min(1).optional(),
-          olderThan: z
-            .string()
-            .regex(/^\d+(?:\.\d+)? ?(?:h|hours?|d|days?)$/, 'must be hours or days, like 90 days')
-            .optional(),
+          olderThan: age.optional(),
         })
         .optional(),
+      predictions: z.strictObject({ keep: age }).optional(),
     })
     .optional(),
   rates: z
@@ -314,6 +316,9 @@ function poolsFrom(
   }
   return pools;
 }
+
+/** An age as `age` takes it. */
+const ageMs = (text: string): number => Number.parseFloat(text) * (/d/.test(text) ? 24 : 1) * 3_600_000;
 
 function ratesFrom(given: z.infer<typeof SettingsSchema>['rates']): Rates {
   const pools = Object.entries(given?.pools ?? {}).map(([name, { cpuHour, gpuHour }]) => [
@@ -432,6 +437,7 @@ export function loadConfig(options: LoadConfigOptions = {}): MillraceConfig {
     rates: ratesFrom(settings.rates),
     retention: Object.freeze({
       datasets: Object.freeze({ keepLast: settings.retention?.datasets?.keepLast ?? 3, olderThan: settings.retention?.datasets?.olderThan ?? '90 days' }),
+      predictions: Object.freeze({ keepMs: settings.retention?.predictions === undefined ? undefined : ageMs(settings.retention.predictions.keep) }),
     }),
     pool: values.MILLRACE_POOL,
   });

@@ -20,13 +20,19 @@ export interface ProjectSettings {
   readonly artifacts?: string;
   /** Where people are told that something waits for them. Default: nowhere. */
   readonly alerts?: { readonly channels: readonly AlertChannelSettings[] };
-  /** What `millrace datasets gc` takes when it is told nothing else. */
+  /** How long things are kept. */
   readonly retention?: {
+    /** What `millrace datasets gc` takes when it is told nothing else. */
     readonly datasets?: {
       /** The newest of each name that stay. Default 3. */
       readonly keepLast?: number;
       /** Older ones go when they were not used for so long: `90 days`. Default 90 days. */
       readonly olderThan?: string;
+    };
+    /** Logged predictions, and the labels and outcomes that came for them. Default: they stay. */
+    readonly predictions?: {
+      /** Older ones are removed by themselves: `90 days`. */
+      readonly keep: string;
     };
   };
   /** What an hour costs. With them every stage records its cost. */

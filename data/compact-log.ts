@@ -26,6 +26,8 @@ export interface CompactOptions {
   readonly settledMs?: number;
   /** How long lines stay after their Parquet file appeared. Default 10 minutes. */
   readonly graceMs?: number;
+  /** Whether everybody who reads a segment's lines as they come (`feedback/ENDPOINT/SEGMENT`) has read so many bytes. Default: nobody does. */
+  readonly isRead?: (file: string, sizeBytes: number) => Promise<boolean>;
   readonly duckDb?: DuckDbOptions;
   readonly signal?: AbortSignal;
   readonly log?: (level: 'info' | 'warn', message: string, details?: Readonly<Record<string, unknown>>) => void;
@@ -61,7 +63,7 @@ export async function compactLogs(options: CompactOptions): Promise<Compacted> {
       await clearAbandoned(at, options.now?.() ?? Date.now());
       for (const segment of await listSegments(at)) {
         options.signal?.throwIfAborted();
-        const did = await compactSegment(at, segment, relationOf, options);
+        const did = await compactSegment(at, `${folder}/${endpoint}/${segment.name}`, segment, relationOf, options);
         if (did !== undefined) total[did] += 1;
       }
     }
@@ -95,7 +97,13 @@ function hourOf(name: string): number | undefined {
 
 type RelationOf = (typeof LOGS)[number]['relationOf'];
 
-async function compactSegment(folder: string, segment: SegmentFiles, relationOf: RelationOf, options: CompactOptions): Promise<keyof Compacted | undefined> {
+async function compactSegment(
+  folder: string,
+  file: string,
+  segment: SegmentFiles,
+  relationOf: RelationOf,
+  options: CompactOptions,
+): Promise<keyof Compacted | undefined> {
   const nowMs = options.now?.() ?? Date.now();
   const settledMs = options.settledMs ?? 5 * MINUTE_MS;
   const graceMs = options.graceMs ?? 10 * MINUTE_MS;
@@ -114,7 +122,7 @@ async function compactSegment(folder: string, segment: SegmentFiles, relationOf:
   if (lines === undefined || newest?.holdsBytes === lines.sizeBytes) {
     if (newest === undefined || nowMs - newest.madeMs < graceMs) return undefined;
     for (const { path } of older) await rm(path, { force: true });
-    if (lines === undefined) return undefined;
+    if (lines === undefined || (await options.isRead?.(file, lines.sizeBytes)) === false) return undefined;
     await rm(lines.path, { force: true });
     return 'replaced';
   }

@@ -37,7 +37,6 @@ const RULE = 'millrace_rule_';
 
 /** Columns that stand for what was predicted, in the order in which `fill` writes them. */
 function predictedColumns({ task }: Pick<Signature, 'task'>, used: ReadonlySet<string>): readonly Column[] {
-  if (task.kind === 'regression') return [{ name: PREDICTED.value, type: 'number' }];
   if (task.kind === 'raw') {
     const prefix = `${PREDICTED.output}.`;
     const places = [...used].flatMap((name) =>
@@ -45,6 +44,7 @@ function predictedColumns({ task }: Pick<Signature, 'task'>, used: ReadonlySet<s
     );
     return Array.from({ length: places.length === 0 ? 0 : Math.max(...places) + 1 }, (_, index) => ({ name: outputColumn(index), type: 'number' }));
   }
+  if (!('classes' in task)) return [{ name: PREDICTED.value, type: 'number' }];
   return [
     { name: PREDICTED.label, type: 'string' },
     { name: PREDICTED.probability, type: 'number' },
@@ -84,6 +84,13 @@ export function compileDecisions(decisions: Decisions, signature: Pick<Signature
   const own = predictedColumns(signature, used);
   const columns: readonly Column[] = [...signature.columns, ...own];
   const program = compileRules(rules, columns, hashKey);
+  const reviewed = rules.findIndex(({ review }) => review !== undefined);
+  if (reviewed >= 0 && !('classes' in signature.task))
+    throw new MillraceError('INVALID_PARAMETERS', 'Only predictions of classes can be reviewed.', {
+      problems: [
+        { path: `decide.rules[${reviewed}].review`, message: 'The model predicts no classes, which people could choose from.', found: signature.task.kind },
+      ],
+    });
   const inputs = signature.columns.flatMap(({ name, type }, slot) => (used.has(name) ? [{ name, type, slot }] : []));
   const slots = new Array<RowValue>(program.slotCount).fill(null);
   const first = signature.columns.length;
@@ -96,7 +103,7 @@ export function compileDecisions(decisions: Decisions, signature: Pick<Signature
       const value = output[from + index];
       return value === undefined || !Number.isFinite(value) ? null : value;
     };
-    if (task.kind === 'regression' || task.kind === 'raw') {
+    if (!('classes' in task)) {
       for (let k = 0; k < own.length; k += 1) slots[first + k] = at(k);
       return;
     }

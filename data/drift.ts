@@ -8,7 +8,7 @@ import { type DuckDb, type DuckDbOptions, toCount, withDuckDb } from './duckdb.t
 import { predictionRelation } from './log-relations.ts';
 import type { LogSegment } from './prediction-segments.ts';
 import { TOP_VALUE_CHARACTERS } from './profile.ts';
-import { identifier, listLiteral, numberLiteral, parquetRelation, textLiteral } from './sql-text.ts';
+import { identifier, numberLiteral, parquetRelation, textLiteral } from './sql-text.ts';
 
 /** Recent rows: segments of the prediction log (columns under `inputs`), or snapshot files. */
 export type RecentRows =

@@ -19,7 +19,7 @@ import { markReply, sendError, toMillraceError } from './http-errors.ts';
 import { addInferenceProtocolRoutes } from './inference-protocol-routes.ts';
 import { loadPredictor } from './loaded-predictor.ts';
 import type { RunnerOptions } from './model-runner.ts';
-import type { ArtifactBytes, FeatureSource, RouteSource, ServerRegistry, ServingLog, StatsSink } from './ports.ts';
+import type { ArtifactBytes, FeatureSource, FeedbackSource, RouteSource, ServerRegistry, ServingLog, StatsSink } from './ports.ts';
 import { createOnlineFeatures } from './online-features.ts';
 import { addPredictRoute } from './predict-route.ts';
 import { createPredictor, DEFAULT_LIMITS, type ServingLimits } from './prediction.ts';
@@ -48,6 +48,8 @@ export interface PredictionServerDeps {
   readonly artifacts: ArtifactBytes;
   /** Where features are looked up that requests leave out. Left out: requests have to bring them. */
   readonly features?: FeatureSource | undefined;
+  /** Where it is told what became of feedback. Left out: nowhere. */
+  readonly feedback?: FeedbackSource | undefined;
   readonly log: ServingLog;
   /** The key of hashed columns, when a served signature hashes. */
   readonly hashKey?: string | undefined;
@@ -216,7 +218,7 @@ export function createPredictionServer(deps: PredictionServerDeps): PredictionSe
     isReady: () => started && stopping === undefined,
     serverVersion: deps.serverVersion,
   });
-  addFeedbackRoute(app, { table, segments: feedback });
+  addFeedbackRoute(app, { table, segments: feedback, source: deps.feedback });
 
   app.get('/metrics', (request, reply) => {
     const gauges: Gauge[] = [

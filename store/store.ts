@@ -6,13 +6,14 @@ import { createDatasetsStore, type DatasetsStore } from './datasets.ts';
 import { type DriverErrorLog, fromDriver, guarded } from './driver-errors.ts';
 import { createEndpointsStore, type EndpointsStore } from './endpoints.ts';
 import { createFeatureViewsStore, type FeatureViewsStore } from './feature-views.ts';
+import { createFeedbackStore, type FeedbackStore } from './feedback.ts';
 import { createLabelsStore, type LabelsStore } from './labels.ts';
 import { createMetricsStore, type MetricsStore } from './metrics.ts';
 import { isSchemaCurrent, migrate } from './migrate.ts';
 import { createModelsStore, type ModelsStore } from './models.ts';
 import { createMonitoringStore, type MonitoringStore } from './monitoring.ts';
-import { createRetrainingStore, type RetrainingStore } from './retraining.ts';
 import { createPredictionSetsStore, type PredictionSetsStore } from './prediction-sets.ts';
+import { createRetrainingStore, type RetrainingStore } from './retraining.ts';
 import { createRolloutsStore, type RolloutsStore } from './rollouts.ts';
 import { createRunsStore, type RunsStore } from './runs.ts';
 import { createServersStore, type ServersStore } from './servers.ts';
@@ -36,9 +37,10 @@ export interface Store {
   readonly retraining: RetrainingStore;
   readonly monitoring: MonitoringStore;
   readonly builds: BuildsStore;
-  readonly labels: LabelsStore;
   readonly predictionSets: PredictionSetsStore;
+  readonly labels: LabelsStore;
   readonly featureViews: FeatureViewsStore;
+  readonly feedback: FeedbackStore;
   readonly alerts: AlertsStore;
   /** Applies missing migrations, and answers with their names. @throws SCHEMA_TOO_NEW */
   readonly migrate: () => Promise<readonly string[]>;
@@ -85,9 +87,10 @@ export function openStore({ databaseUrl, poolSize, log }: StoreOptions): Store {
     retraining: guarded('retraining', createRetrainingStore(database), log),
     monitoring: guarded('monitoring', createMonitoringStore(database), log),
     builds: guarded('builds', createBuildsStore(database), log),
+    predictionSets: guarded('predictionSets', createPredictionSetsStore(database), log),
     labels: guarded('labels', createLabelsStore(database), log),
     featureViews: guarded('featureViews', createFeatureViewsStore(database), log),
-    predictionSets: guarded('predictionSets', createPredictionSetsStore(database), log),
+    feedback: guarded('feedback', createFeedbackStore(database), log),
     alerts: guarded('alerts', createAlertsStore(database), log),
     async migrate() {
       try {

@@ -8,9 +8,10 @@ import { deliverDue, spreadAlerts } from './alert-delivery.ts';
 import { proveStart, setCurrentBuild } from './deployment.ts';
 import { createBuildWorker, ensureControllers } from './hosting.ts';
 import { feedBack, tellAnswered } from './label-answers.ts';
+import { every } from './every.ts';
 import { buildProject } from './project-build.ts';
 import { reconcile } from './reconciler.ts';
-import { runWorkerProcess, type WorkerProcess } from './worker-process.ts';
+import { runWorkerProcess } from './worker-process.ts';
 
 /**
  * The process that hosts the workflows.
@@ -109,15 +110,6 @@ await runWorkerProcess('orchestrator', async (context) => {
   for (const { worker } of hosted.values()) if (worker.getState() === 'RUNNING') worker.shutdown();
   await Promise.all([...background, ...[...hosted.values()].map((h) => h.running)]);
 });
-
-async function every(intervalMs: number, stopped: AbortSignal, log: WorkerProcess['log'], work: () => Promise<void>): Promise<void> {
-  while (!stopped.aborted) {
-    await work().catch((error: unknown) => {
-      log('warn', 'a background task failed; it is tried again', { error: error instanceof Error ? error.message : String(error) });
-    });
-    await sleep(intervalMs, undefined, { signal: stopped }).catch(() => undefined); // only the stop ends it early
-  }
-}
 
 /** Calls `work` once for edits that come together, never twice at a time. */
 async function onChange(folder: string, stopped: AbortSignal, work: () => Promise<void>): Promise<void> {

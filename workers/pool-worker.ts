@@ -3,6 +3,7 @@ import { announceReady } from '../config/ready.ts';
 import { detectGpus } from '../stack/gpus.ts';
 import { createDeviceLeases } from './device-leases.ts';
 import { createPoolWorker, createServiceWorker } from './hosting.ts';
+import { keepPredictionRecords } from './prediction-records.ts';
 import { runWorkerProcess } from './worker-process.ts';
 
 /** The process of one pool's worker. */
@@ -21,7 +22,10 @@ export function runPoolWorker(defaultPool: string): Promise<void> {
     };
     context.stopped.addEventListener('abort', stop);
     if (context.stopped.aborted) stop();
+    // beside the work of the pool that every stack has
+    const records = pool === 'cpu' ? keepPredictionRecords(context.deps, context.stopped, context.log) : undefined;
     announceReady({ name: `${pool}-worker`, pool, slots });
     await running;
+    await records;
   });
 }
