@@ -1,5 +1,6 @@
 /**
- * One cross-validation for the benchmark `fraud`, in a process of its own: `fraud-child FOLDER ROWS COLUMNS FOLDS PARAMETERS`.
+ * One cross-validation for the benchmark `fraud`, in a process of its own: `fraud-child FOLDER ROWS COLUMNS FOLDS PARAMETERS [FILE]`
+ * (file of the folds without its ending: `folds`).
  * Prints one line of JSON: seconds, averagePrecision (mean over the folds), peakMib.
  */
 import { readFileSync } from 'node:fs';
@@ -9,7 +10,7 @@ import { GbdtParametersSchema } from '../ml/gbdt/parameters.ts';
 import { createJudge } from '../ml/metrics.ts';
 import { selectRows } from '../ml/train-predictor.ts';
 
-const [folder = '', rowsText, columnsText, foldsText, parametersText = '{}'] = process.argv.slice(2);
+const [folder = '', rowsText, columnsText, foldsText, parametersText = '{}', foldsFile = 'folds'] = process.argv.slice(2);
 const [rows, columns, folds] = [Number(rowsText), Number(columnsText), Number(foldsText)];
 const floats = (name: string): Float32Array => {
   const bytes = readFileSync(join(folder, name));
@@ -19,7 +20,7 @@ const shared = new Float32Array(new SharedArrayBuffer(rows * columns * 4));
 shared.set(floats('columns.f32'));
 const x = { kind: 'dense', rows, columns, data: shared } as const;
 const labels = readFileSync(join(folder, 'labels.u8'));
-const foldOf = readFileSync(join(folder, 'folds.u8'));
+const foldOf = readFileSync(join(folder, `${foldsFile}.u8`));
 const parameters = GbdtParametersSchema.parse(JSON.parse(parametersText));
 
 const started = performance.now();

@@ -11,9 +11,11 @@ const BENCHMARKS: Readonly<Record<string, () => Promise<{ readonly benchmark: Be
   'point-in-time': () => import('./point-in-time.ts'),
   'train-gbdt': () => import('./train-gbdt.ts'),
   tune: () => import('./tune.ts'),
+  fraud: () => import('./fraud.ts'),
   'train-text': () => import('./train-text.ts'),
   'python-overhead': () => import('./python-overhead.ts'),
   serve: () => import('./serve.ts'),
+  'batch-predict': () => import('./batch-predict.ts'),
   quickstart: () => import('./quickstart.ts'),
 };
 
