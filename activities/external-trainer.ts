@@ -163,6 +163,7 @@ export async function trainExternally(job: TrainJob, context: Context, batchShar
         OPENBLAS_NUM_THREADS: threads,
         MKL_NUM_THREADS: threads,
         CUDA_VISIBLE_DEVICES: device === null ? '' : String(device.index),
+        CUDA_DEVICE_ORDER: 'PCI_BUS_ID',
         [TASK_VARIABLE]: taskFile,
         MLFLOW_TRACKING_URI: deps.config.urls.api,
         MLFLOW_RUN_ID: context.call.runId,

@@ -2,6 +2,8 @@
 export interface DeviceLease {
   /** As `CUDA_VISIBLE_DEVICES` of the worker counts: what a child process is given. */
   readonly index: number;
+  /** Place of the device among those that this process sees: what a library inside it is given. */
+  readonly ordinal: number;
   readonly name: string;
   /** What was seen of the device while it was held. Undefined where `nvidia-smi` does not answer. */
   readonly figures: () => DeviceFigures | undefined;

@@ -12,6 +12,16 @@ export interface Gpu {
   readonly uuid?: string;
 }
 
+/**
+ * Where CUDA finds the device in a process of this environment: its place among those that `CUDA_VISIBLE_DEVICES` names, or
+ * its number where all are seen. Holds where `CUDA_DEVICE_ORDER` is `PCI_BUS_ID`, as `nvidia-smi` counts.
+ */
+export function cudaOrdinal({ index, uuid }: Gpu, env: NodeJS.ProcessEnv = process.env): number {
+  const named = env['CUDA_VISIBLE_DEVICES']?.split(',').map((one) => one.trim());
+  const place = named?.findIndex((one) => one === String(index) || (one !== '' && uuid?.startsWith(one) === true)) ?? -1;
+  return place === -1 ? index : place;
+}
+
 /** The devices in what `nvidia-smi --query-gpu=index,name,memory.total,uuid --format=csv,noheader,nounits` prints. */
 export function parseNvidiaSmi(output: string): readonly Gpu[] {
   return output

@@ -16,7 +16,7 @@ import { mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promise
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { DeviceFigures, DeviceLease, DeviceLeases } from '../contracts/devices.ts';
-import type { Gpu } from '../stack/gpus.ts';
+import { cudaOrdinal, type Gpu } from '../stack/gpus.ts';
 
 export interface DeviceLeasesOptions {
   readonly devices: readonly Gpu[];
@@ -44,6 +44,7 @@ export function createDeviceLeases({ devices, slots, folder, retryMs = 1_000, sa
       let held = true;
       return {
         index: device.index,
+        ordinal: cudaOrdinal(device),
         name: device.name,
         figures: watch.figures,
         shown: watch.shown,

@@ -1,5 +1,6 @@
 /** PyTorch's example of docs/training.md. A file of its own, since its packages take minutes to fetch where they are not in the cache. */
 import { beforeAll, describe, expect, it } from 'vitest';
+import { detectGpus } from '../../stack/gpus.ts';
 import { python } from '../../workflows/trainers.ts';
 import { guideProject } from '../support/guide-project.ts';
 import { openTraining } from '../support/external-training.ts';
@@ -24,6 +25,14 @@ describe('PyTorch', () => {
     expect(training.checkpoint()?.step).toBe(6);
     const { trained } = await training.train(trainer(8));
     expect(trained.history.map(({ step }) => step)).toEqual([7, 8]);
+  });
+
+  const [gpu] = detectGpus();
+  it.skipIf(gpu === undefined)('learns on the device that its stage holds [needs GPU]', async () => {
+    training.forgetCheckpoint();
+    const device = { index: gpu?.index ?? 0, ordinal: 0, name: gpu?.name ?? '', figures: () => undefined, shown: () => '', release: () => Promise.resolve() };
+    const { trained } = await training.train(trainer(6), { device });
+    expect(trained.validation?.metrics['auc']).toBeGreaterThan(0.85);
   });
 
   it('learns numbers', async () => {

@@ -8,6 +8,7 @@ import { afterAll } from 'vitest';
 import { type ExternallyTrained, trainExternally } from '../../activities/external-trainer.ts';
 import type { TrainJob } from '../../activities/compute-job.ts';
 import type { ActivityDependencies } from '../../activities/dependencies.ts';
+import type { DeviceLease } from '../../contracts/devices.ts';
 import type { StageCall, TrainerSpec } from '../../contracts/stages.ts';
 import { categorical, numeric } from '../../contracts/features.ts';
 import { MillraceError } from '../../contracts/errors.ts';
@@ -81,12 +82,12 @@ export async function openTraining(given?: string) {
     artifacts,
     log: (level: string, message: string, details?: unknown) => logged.push(`${level} ${message} ${JSON.stringify(details)}`),
   } as unknown as ActivityDependencies;
-  const context = (options: { readonly signal?: AbortSignal; readonly stallAfterMs?: number } = {}) => ({
+  const context = (options: { readonly signal?: AbortSignal; readonly stallAfterMs?: number; readonly device?: DeviceLease } = {}) => ({
     call: call(options.stallAfterMs),
     deps,
     signal: options.signal ?? new AbortController().signal,
     progress: (fraction: number | null, message: string) => void progress.push({ fraction, message }),
-    device: null,
+    device: options.device ?? null,
     childUsed: (of: { readonly cpuSeconds: number; readonly peakMib: number }) => void used.push(of),
     resume: () => Promise.resolve(checkpoint?.state),
     commitCheckpoint: (step: number, state: Uint8Array) => {
@@ -124,7 +125,13 @@ export async function openTraining(given?: string) {
     script: (name: string, code: string) => writeFile(join(project, 'trainers', name), code),
     train: (
       trainer: TrainerSpec,
-      options: { readonly signal?: AbortSignal; readonly stallAfterMs?: number; readonly batchShare?: number; readonly job?: Partial<TrainJob> } = {},
+      options: {
+        readonly signal?: AbortSignal;
+        readonly stallAfterMs?: number;
+        readonly batchShare?: number;
+        readonly device?: DeviceLease;
+        readonly job?: Partial<TrainJob>;
+      } = {},
     ): Promise<ExternallyTrained> => trainExternally(job(trainer, options.job), context(options), options.batchShare),
     /** Files of attempts that are not gone. */
     leftFiles: async () => readdir(join(home, 'programs')).catch(() => []),

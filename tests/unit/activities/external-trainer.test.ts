@@ -175,6 +175,15 @@ give()`);
     expect(training.used.at(-1)?.peakMib).toBeGreaterThan(100);
   });
 
+  it('sees the one device that its stage holds, as the first', async () => {
+    const trainer = await scripted(`
+print(task["device"], os.environ["CUDA_VISIBLE_DEVICES"], os.environ["CUDA_DEVICE_ORDER"])
+give()`);
+    const device = { index: 3, ordinal: 1, name: 'NVIDIA A10', figures: () => undefined, shown: () => '', release: () => Promise.resolve() };
+    const { log } = await training.train(trainer, { device });
+    expect((await training.artifacts.getBytes(log.sha256)).toString()).toBe('cuda:0 3 PCI_BUS_ID\n');
+  });
+
   it('that prints a gigabyte fills neither memory nor disk, and its last lines are kept', async () => {
     const before = process.memoryUsage().rss;
     const error = await refusal(

@@ -2,7 +2,7 @@ import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { detectGpus, parseNvidiaSmi } from '../../../stack/gpus.ts';
+import { cudaOrdinal, detectGpus, parseNvidiaSmi } from '../../../stack/gpus.ts';
 
 describe('GPU detection', () => {
   it('reads the devices that nvidia-smi prints', () => {
@@ -11,6 +11,13 @@ describe('GPU detection', () => {
       { index: 1, name: 'Tesla T4', memoryMib: undefined },
     ]);
     expect(parseNvidiaSmi('No devices were found\n')).toEqual([]);
+  });
+
+  it('knows where CUDA finds a device among those that it sees', () => {
+    const gpu = { index: 3, name: 'NVIDIA A10', memoryMib: 23_028, uuid: 'GPU-3c7f' };
+    expect(cudaOrdinal(gpu, {})).toBe(3);
+    expect(cudaOrdinal(gpu, { CUDA_VISIBLE_DEVICES: '2, 3' })).toBe(1);
+    expect(cudaOrdinal(gpu, { CUDA_VISIBLE_DEVICES: 'GPU-3c,GPU-9' })).toBe(0);
   });
 
   it('asks the nvidia-smi on PATH, and sees none where CUDA is told to see none', () => {

@@ -33,6 +33,7 @@ describe('leases of devices', () => {
     const first = await here.acquire(never, ignore);
     const second = await there.acquire(never, ignore);
     expect([first.index, second.index]).toEqual([0, 1]);
+    expect([first.ordinal, second.ordinal]).toEqual([0, 1]);
     let waited = 0;
     const third = here.acquire(never, () => waited++);
     await new Promise((resolve) => setTimeout(resolve, 100));
