@@ -13,6 +13,7 @@ import { noSuchMetric } from './no-such-metric.ts';
 import { splitRungs, StoppedAtRung, withRungs } from './rung-checkpoint.ts';
 import type { BuiltEnsemble, EnsembleJob } from './ensemble-job.ts';
 import type { EvaluatedRows, EvaluateJob } from './evaluate-job.ts';
+import type { PredictedDataset, PredictJob } from './predict-job.ts';
 import type { StepContext } from './steps.ts';
 import { usersCode } from './users-code.ts';
 
@@ -40,6 +41,7 @@ function run(): Promise<unknown> {
   if (job.kind === 'train') return train(job);
   if (job.kind === 'evaluate') return evaluate(job);
   if (job.kind === 'ensemble') return ensemble(job);
+  if (job.kind === 'predict') return predict(job);
   return job.kind === 'score' ? score(job) : step(job);
 }
 
@@ -159,6 +161,19 @@ async function evaluate(task: EvaluateJob): Promise<EvaluatedRows> {
 
 /** Joins several predictors into one. */
 async function ensemble(task: EnsembleJob): Promise<BuiltEnsemble> {
+/** Scores a dataset of any size into files. */
+async function predict(task: PredictJob): Promise<PredictedDataset> {
+  const { predictRows } = await import('./predict-rows.ts');
+  return predictRows(task, {
+    progress: (fraction, message) => {
+      send({ type: 'progress', fraction, message });
+    },
+    commit: (step, state) => {
+      send({ type: 'checkpoint', step, state });
+    },
+  });
+}
+
   const { buildEnsemble } = await import('./build-ensemble.ts');
   return buildEnsemble(task, (fraction, message) => {
     send({ type: 'progress', fraction, message });

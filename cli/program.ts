@@ -5,6 +5,7 @@ import { addCardCommand } from './card-command.ts';
 import type { Program } from './command.ts';
 import { addDatasetsCommands } from './datasets-commands.ts';
 import { addEndpointsCommands } from './endpoints-commands.ts';
+import { addExportCommand } from './export-command.ts';
 import { addExpectationsCommands } from './expectations-commands.ts';
 import { addFeaturesCommands } from './features-commands.ts';
 import { tellFailure } from './failure.ts';
@@ -50,6 +51,7 @@ export function createProgram(terminal: Terminal, exit: (code: number) => void):
   addFeaturesCommands(program);
   addModelsCommands(program);
   addCardCommand(program);
+  addExportCommand(program);
   addEndpointsCommands(program);
   addPredictCommand(program);
   addLabelCommands(program);

@@ -201,10 +201,12 @@ export type StageKind =
   | 'labelFunctions'
   | 'label'
   | 'trainingSet'
-  | 'materialize';
+  | 'materialize'
+  | 'batchPredict'
+  | 'publishPredictions';
 
 /** Stages that change what the outside sees; each writes its undo in the transaction that publishes. */
-export const PUBLISHING: ReadonlySet<StageKind> = new Set(['register', 'approve', 'deploy', 'monitor', 'materialize']);
+export const PUBLISHING: ReadonlySet<StageKind> = new Set(['register', 'approve', 'deploy', 'monitor', 'materialize', 'publishPredictions']);
 
 /** What every stage activity receives. */
 export interface StageCall<Input = unknown> {

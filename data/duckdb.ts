@@ -56,6 +56,8 @@ export interface DuckDb {
   row(sql: string, values?: readonly DuckDBValue[]): Promise<SqlRow>;
   /** A large result, chunk by chunk, in order. */
   chunks(sql: string, values?: readonly DuckDBValue[]): AsyncGenerator<DuckDBDataChunk>;
+  /** A result that fits into memory, computed whole on DuckDB's threads before anything of it comes back. */
+  whole(sql: string): Promise<readonly DuckDBDataChunk[]>;
   /** DuckDB's own connection, for what the above does not say (appenders). */
   readonly connection: DuckDBConnection;
   /** A second connection for the time of some work: to append while chunks are being read. It sees no temporary tables. */
@@ -137,6 +139,11 @@ function openDatabase(instance: DuckDBInstance, connection: DuckDBConnection, { 
       if (first === undefined) throw new MillraceError('INTERNAL', 'An aggregate gave no row.');
       return first;
     },
+    whole: (sql) =>
+      watched(async () => {
+        const result = await connection.run(sql);
+        return Array.from({ length: result.chunkCount }, (_, index) => result.getChunk(index));
+      }),
     async *chunks(sql, values) {
       const result = await watched(() => connection.stream(sql, bound(values)));
       for (;;) {

@@ -42,7 +42,7 @@ export async function readColumns(paths: readonly string[], columns: readonly st
     const relation = sampled
       ? `(SELECT * FROM ${rankedRelation(files, names, seed)} WHERE ${ROW_RANK} < ${rankBound(total, seed, options.sampleRows ?? total)})`
       : parquetRelation(paths);
-    const readers = await openReaders(db, paths, wanted, rows);
+    const readers = (await openReaders(db, parquetRelation(paths), wanted, rows)).map((reader) => ({ ...reader, ...reader.begin(rows) }));
     const list = readers.map(({ sql }, index) => `${sql} AS c${index}`).join(', ');
     let read = 0;
     for await (const chunk of db.chunks(`SELECT ${list} FROM ${relation}${rows < total ? ` LIMIT ${rows}` : ''}`)) {
@@ -51,6 +51,27 @@ export async function readColumns(paths: readonly string[], columns: readonly st
     }
     return { rows, columns: new Map(readers.map((reader) => [reader.name, reader.finish()])) };
   });
+}
+
+/**
+ * Reads a relation that is too large for memory, part by part: gives what reads a part, a relation with the same columns.
+ * A part is read on DuckDB's threads, so that this thread can compute meanwhile. Texts of few values have one dictionary in all parts.
+ */
+export async function openPartReader(db: DuckDb, relation: string, columns: readonly Column[], rows: number): Promise<(part: string) => Promise<RawTable>> {
+  const readers = await openReaders(db, relation, columns, rows);
+  const list = readers.map(({ sql }, index) => `${sql} AS c${index}`).join(', ');
+  return async (part) => {
+    if (readers.length === 0) return { rows: toCount((await db.row(`SELECT count(*) AS n FROM ${part}`))['n']), columns: new Map() };
+    const chunks = await db.whole(`SELECT ${list} FROM ${part}`);
+    const partRows = chunks.reduce((sum, chunk) => sum + chunk.rowCount, 0);
+    const begun = readers.map((reader) => ({ name: reader.name, ...reader.begin(partRows) }));
+    let at = 0;
+    for (const chunk of chunks) {
+      for (const [index, reader] of begun.entries()) reader.take(chunk, index, at);
+      at += chunk.rowCount;
+    }
+    return { rows: partRows, columns: new Map(begun.map((reader) => [reader.name, reader.finish()])) };
+  };
 }
 
 async function fileRows(db: DuckDb, paths: readonly string[]): Promise<readonly { readonly path: string; readonly rows: number }[]> {
@@ -62,24 +83,25 @@ async function fileRows(db: DuckDb, paths: readonly string[]): Promise<readonly 
 interface ColumnReader {
   readonly name: string;
   readonly sql: string;
-  readonly take: (chunk: DuckDBDataChunk, index: number, at: number) => void;
-  readonly finish: () => RawColumn;
+  /** Room for so many rows. */
+  readonly begin: (rows: number) => {
+    readonly take: (chunk: DuckDBDataChunk, index: number, at: number) => void;
+    readonly finish: () => RawColumn;
+  };
 }
 
-async function openReaders(db: DuckDb, paths: readonly string[], columns: readonly Column[], rows: number): Promise<readonly ColumnReader[]> {
+async function openReaders(db: DuckDb, relation: string, columns: readonly Column[], rows: number): Promise<readonly ColumnReader[]> {
   const texts = columns.filter(({ type }) => type === 'string');
   const counts =
     texts.length === 0
       ? {}
-      : await db.row(
-          `SELECT ${texts.map(({ name }, index) => `approx_count_distinct(${identifier(name)}) AS n${index}`).join(', ')} FROM ${parquetRelation(paths)}`,
-        );
+      : await db.row(`SELECT ${texts.map(({ name }, index) => `approx_count_distinct(${identifier(name)}) AS n${index}`).join(', ')} FROM ${relation}`);
   const readers: ColumnReader[] = [];
   for (const column of columns) {
     const textIndex = texts.indexOf(column);
-    if (textIndex === -1) readers.push(numberReader(column, rows));
-    else if (toCount(counts[`n${textIndex}`]) > Math.min(ENUM_MOST_VALUES, rows / 2)) readers.push(textReader(column, rows));
-    else readers.push(await enumReader(db, paths, column, textIndex, rows));
+    if (textIndex === -1) readers.push(numberReader(column));
+    else if (toCount(counts[`n${textIndex}`]) > Math.min(ENUM_MOST_VALUES, rows / 2)) readers.push(textReader(column));
+    else readers.push(await enumReader(db, relation, column, textIndex));
   }
   return readers;
 }
@@ -97,70 +119,79 @@ function copyNumbers(chunk: DuckDBDataChunk, index: number, values: Float64Array
   });
 }
 
-function numberReader({ name, type }: Column, rows: number): ColumnReader {
-  const values = new Float64Array(rows);
+function numberReader({ name, type }: Column): ColumnReader {
   const timed = type === 'timestamp' || type === 'date';
   const sql = timed ? `floor(epoch_us(CAST(${identifier(name)} AS TIMESTAMP)) / 1000.0::DOUBLE)` : `CAST(${identifier(name)} AS DOUBLE)`;
   return {
     name,
     sql: `coalesce(${sql}, 'nan'::DOUBLE)`,
-    take: (chunk, index, at) => copyNumbers(chunk, index, values, at),
-    finish: () => (timed ? { kind: 'timestamp', values } : { kind: 'number', values }),
+    begin: (rows) => {
+      const values = new Float64Array(rows);
+      return {
+        take: (chunk, index, at) => copyNumbers(chunk, index, values, at),
+        finish: () => (timed ? { kind: 'timestamp', values } : { kind: 'number', values }),
+      };
+    },
   };
 }
 
 /** Few values: DuckDB codes them by an ENUM, whose order is that of the sorted values. */
-async function enumReader(db: DuckDb, paths: readonly string[], { name }: Column, index: number, rows: number): Promise<ColumnReader> {
+async function enumReader(db: DuckDb, relation: string, { name }: Column, index: number): Promise<ColumnReader> {
   const column = identifier(name);
   const type = `millrace_dictionary_${index}`;
   // ENUMs hold no empty dictionary: a column of nulls only has nothing to code.
-  const found = await db.rows(`SELECT DISTINCT ${column} AS v FROM ${parquetRelation(paths)} WHERE ${column} IS NOT NULL ORDER BY v`);
+  const found = await db.rows(`SELECT DISTINCT ${column} AS v FROM ${relation} WHERE ${column} IS NOT NULL ORDER BY v`);
   const dictionary = found.map(({ v }) => String(v));
-  const codes = new Int32Array(rows).fill(-1);
   if (dictionary.length > 0)
-    await db.run(`CREATE TYPE ${type} AS ENUM (SELECT DISTINCT ${column} AS v FROM ${parquetRelation(paths)} WHERE ${column} IS NOT NULL ORDER BY v)`);
+    await db.run(`CREATE TYPE ${type} AS ENUM (SELECT DISTINCT ${column} AS v FROM ${relation} WHERE ${column} IS NOT NULL ORDER BY v)`);
   return {
     name,
     sql: dictionary.length === 0 ? '-1::INTEGER' : `coalesce(CAST(enum_code(CAST(${column} AS ${type})) AS INTEGER), -1)`,
-    take: (chunk, at, row) => copyNumbers(chunk, at, codes, row),
-    finish: () => ({ kind: 'string', codes, dictionary }),
+    begin: (rows) => {
+      const codes = new Int32Array(rows).fill(-1);
+      return { take: (chunk, at, row) => copyNumbers(chunk, at, codes, row), finish: () => ({ kind: 'string', codes, dictionary }) };
+    },
   };
 }
 
 /** Many values: coded as they come, then put into order. */
-function textReader({ name }: Column, rows: number): ColumnReader {
-  const codes = new Int32Array(rows);
-  const seen = new Map<string, number>();
+function textReader({ name }: Column): ColumnReader {
   return {
     name,
     sql: identifier(name),
-    take: (chunk, index, at) => {
-      const vector = chunk.getColumnVector(index);
-      for (let row = 0; row < chunk.rowCount; row++) {
-        const value = vector.getItem(row);
-        if (typeof value !== 'string') {
-          codes[at + row] = -1;
-          continue;
-        }
-        let code = seen.get(value);
-        if (code === undefined) {
-          code = seen.size;
-          seen.set(value, code);
-        }
-        codes[at + row] = code;
-      }
-    },
-    finish: () => {
-      const order = [...seen.keys()].map((value, code) => ({ value, code })).sort((a, b) => compareText(a.value, b.value));
-      const place = new Int32Array(order.length);
-      order.forEach(({ code }, index) => {
-        place[code] = index;
-      });
-      for (let row = 0; row < rows; row++) {
-        const code = codes[row] ?? -1;
-        if (code >= 0) codes[row] = place[code] ?? -1;
-      }
-      return { kind: 'string', codes, dictionary: order.map(({ value }) => value) };
+    begin: (rows) => {
+      const codes = new Int32Array(rows);
+      const seen = new Map<string, number>();
+      return {
+        take: (chunk, index, at) => {
+          const vector = chunk.getColumnVector(index);
+          for (let row = 0; row < chunk.rowCount; row++) {
+            const value = vector.getItem(row);
+            if (typeof value !== 'string') {
+              codes[at + row] = -1;
+              continue;
+            }
+            let code = seen.get(value);
+            if (code === undefined) {
+              code = seen.size;
+              seen.set(value, code);
+            }
+            codes[at + row] = code;
+          }
+        },
+        finish: () => {
+          const order = [...seen.keys()].map((value, code) => ({ value, code })).sort((a, b) => compareText(a.value, b.value));
+          const place = new Int32Array(order.length);
+          order.forEach(({ code }, index) => {
+            place[code] = index;
+          });
+          for (let row = 0; row < rows; row++) {
+            const code = codes[row] ?? -1;
+            if (code >= 0) codes[row] = place[code] ?? -1;
+          }
+          return { kind: 'string', codes, dictionary: order.map(({ value }) => value) };
+        },
+      };
     },
   };
 }

@@ -23,6 +23,8 @@ export interface ScoreOptions {
 export interface Scorer {
   /** Runs all rows of a table, which carries the columns as they are after the row transforms. */
   score(table: RawTable, options?: ScoreOptions): Promise<Scores>;
+  /** Where the graph is run. */
+  readonly device: 'cpu' | 'gpu';
   /** Frees the session. */
   close(): Promise<void>;
 }
@@ -36,16 +38,37 @@ const MOST_PADDED_CHARACTERS = 8_000_000;
  * while it computes: use it in a worker thread.
  * @throws MODEL_INVALID when onnxruntime does not load the file, or it has no `output`.
  */
-export async function createScorer(onnx: Uint8Array | string, graph: PredictorGraph, options: { readonly threads?: number } = {}): Promise<Scorer> {
-  const session = await openSession(onnx, options.threads ?? 1);
+export async function createScorer(onnx: Uint8Array | string, graph: PredictorGraph, options: ScorerOptions = {}): Promise<Scorer> {
+  const { session, device } = await openOn(onnx, options);
   return {
     score: (table, scoreOptions = {}) => scoreTable(session, graph, table, scoreOptions),
     close: () => session.release(),
+    device,
   };
 }
 
-async function openSession(onnx: Uint8Array | string, threads: number): Promise<InferenceSession> {
-  const sessionOptions: InferenceSession.SessionOptions = { intraOpNumThreads: threads, interOpNumThreads: 1, logSeverityLevel: 3 };
+export interface ScorerOptions {
+  /** Default 1. */
+  readonly threads?: number;
+  /** Number of the GPU to run on, where onnxruntime finds the libraries of CUDA; else it is the CPU. Default null: the CPU. */
+  readonly gpu?: number | null;
+}
+
+async function openOn(
+  onnx: Uint8Array | string,
+  { threads = 1, gpu = null }: ScorerOptions,
+): Promise<{ readonly session: InferenceSession; readonly device: 'cpu' | 'gpu' }> {
+  if (gpu !== null) {
+    const session = await openSession(onnx, { intraOpNumThreads: threads, executionProviders: [{ name: 'cuda', deviceId: gpu }, 'cpu'] }).catch(
+      () => undefined,
+    );
+    if (session !== undefined) return { session, device: 'gpu' };
+  }
+  return { session: await openSession(onnx, { intraOpNumThreads: threads }), device: 'cpu' };
+}
+
+async function openSession(onnx: Uint8Array | string, options: InferenceSession.SessionOptions): Promise<InferenceSession> {
+  const sessionOptions: InferenceSession.SessionOptions = { ...options, interOpNumThreads: 1, logSeverityLevel: 3 };
   try {
     const session = await (typeof onnx === 'string' ? InferenceSession.create(onnx, sessionOptions) : InferenceSession.create(onnx, sessionOptions));
     if (session.outputNames.includes('output')) return session;

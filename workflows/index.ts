@@ -38,6 +38,7 @@ export { call, col, drop, hashed, keep, type RowTransform, rename, set } from '.
 export type { Purpose } from '../contracts/run.ts';
 export { choice, int, logUniform, type SearchSpace, uniform } from '../contracts/search-space.ts';
 export { predictions, SourceSchema } from '../contracts/source.ts';
+export { batchPredict, type BatchPredictOptions, precompute, type PrecomputeOptions, table } from './batch-predictions.ts';
 export { businessMetrics } from './business-metrics.ts';
 export { approval, type ApprovalOptions } from './approval.ts';
 export { definePipeline, type Pipeline, type PipelineOptions } from './define-pipeline.ts';

@@ -1,5 +1,6 @@
 import type { StageKind } from '../../contracts/stages.ts';
 import { approveStage } from './approve.ts';
+import { batchPredictStage } from './batch-predict.ts';
 import { cleanStage } from './clean.ts';
 import { deployStage } from './deploy.ts';
 import { ensembleStage } from './ensemble.ts';
@@ -11,6 +12,7 @@ import { labelStage } from './label.ts';
 import { labelFunctionsStage } from './label-functions.ts';
 import { materializeStage } from './materialize.ts';
 import { monitorStage } from './monitor.ts';
+import { publishPredictionsStage } from './publish-predictions.ts';
 import { registerStage } from './register.ts';
 import { selectStage } from './select.ts';
 import { splitStage } from './split.ts';
@@ -44,4 +46,6 @@ export const stages = {
   label: labelStage,
   trainingSet: trainingSetStage,
   materialize: materializeStage,
+  batchPredict: batchPredictStage,
+  publishPredictions: publishPredictionsStage,
 } as const satisfies Record<StageKind, unknown>;

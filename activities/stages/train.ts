@@ -172,6 +172,6 @@ const figure = ({ history }: TrainedPredictor): string => {
 };
 
 /** Trainings share the machine's cores with the other slots of their pool. */
-function threadsOfSlot(slots: number | 'devices' | undefined): number {
+export function threadsOfSlot(slots: number | 'devices' | undefined): number {
   return Math.max(1, Math.floor(availableParallelism() / (typeof slots === 'number' ? slots : 1)));
 }

@@ -1,0 +1,59 @@
+import { readdir } from 'node:fs/promises';
+import { resolve } from 'node:path';
+import { MillraceError } from '../contracts/errors.ts';
+import { withClients } from './clients.ts';
+import { addCommand, invocationOf, print, type Program } from './command.ts';
+import type { ExportForm } from './export-model.ts';
+
+interface Options {
+  readonly json?: boolean;
+  readonly out?: string;
+  readonly docker?: string;
+  readonly function?: string;
+}
+
+/** The one form that was asked for, and its folder. */
+function wanted({ out, docker, function: code }: Options): readonly [ExportForm, string] {
+  const given = (
+    [
+      ['folder', out],
+      ['docker', docker],
+      ['function', code],
+    ] as const
+  ).flatMap(([form, folder]) => (folder === undefined ? [] : [[form, folder] as const]));
+  const [first] = given;
+  if (first === undefined || given.length > 1)
+    throw new MillraceError('USAGE', 'Say what to write, and where.', { fix: 'Give one of --out DIR, --docker DIR and --function DIR.' });
+  return first;
+}
+
+/** `millrace models export`: a version as files that need no Millrace. */
+export function addExportCommand(program: Program): void {
+  const models = program.root.commands.find((command) => command.name() === 'models') ?? program.root;
+  addCommand(program, models, 'export <model>', 'a version as files: MODEL (the champion, or the newest), MODEL@3 or MODEL@ALIAS')
+    .option('--out <dir>', 'the ONNX file, its signature and a manifest with hashes')
+    .option('--docker <dir>', 'these with a prediction server, its package.json and a Dockerfile')
+    .option('--function <dir>', 'these with a module that has a fetch and a Lambda handler')
+    .action(async (text: string, options: Options) => {
+      const invocation = invocationOf(program, options);
+      const [form, folder] = wanted(options);
+      const out = resolve(folder);
+      const [, model = text, name] = /^(.*)@([^@]*)$/.exec(text) ?? [];
+      const { exportModel, isExport } = await import('./export-model.ts');
+      const there = await readdir(out).catch(() => []);
+      if (there.length > 0 && !isExport(out))
+        throw new MillraceError('USAGE', `${folder} is not empty, and is no earlier export.`, { fix: 'Give a new or an empty folder.' });
+      await withClients(async (clients) => {
+        const { createArtifacts } = await import('../store/artifacts.ts');
+        const version = await (await clients.store()).models.versionNamed(model, name);
+        const manifest = await exportModel(createArtifacts({ root: clients.config.artifacts.folder }), version, out, form);
+        const next = {
+          folder: 'In Node: loadModel of millrace/predict. Elsewhere: any ONNX runtime, with signature.json.',
+          docker: `Build it: docker build -t ${model.toLowerCase()} ${folder}`,
+          function: `npm install in ${folder}, then deploy index.mjs: export default { fetch }, and handler for Lambda.`,
+        };
+        const key = manifest.needsHashKey ? `\nIt hashes columns: MILLRACE_HASH_KEY has to be set where it runs (hash.key in the state folder).` : '';
+        print(invocation, { folder: out, ...manifest }, () => `${model} version ${version.version}: ${out}\n${next[form]}${key}\n`);
+      });
+    });
+}
