@@ -189,7 +189,7 @@ describe('feedback', () => {
       ],
     });
     expect(await response.json()).toMatchObject({ accepted: 4, duplicates: 1 });
-    const lines = await linesUnder<FeedbackRecord & OutcomeRecord>('feedback');
+    const lines = await linesUnder<Partial<FeedbackRecord & OutcomeRecord>>('feedback');
     expect(lines.map(({ row, label, outcome, value }) => [row, label ?? outcome, value])).toEqual([
       [0, 'on time', undefined],
       [1, 'late', undefined],
