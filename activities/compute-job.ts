@@ -26,6 +26,8 @@ export interface TrainJob {
   readonly features: Features;
   readonly target: string;
   readonly task: 'auto' | 'binary' | 'multiclass' | 'regression';
+  /** Column of the groups within which rows are ranked. */
+  readonly group?: string | null;
   readonly sampleRows: number | null;
   readonly validationRows: number | null;
   readonly seed: number;

@@ -49,7 +49,8 @@ function run(): Promise<unknown> {
 async function train(task: TrainJob): Promise<TrainedCandidate | StoppedTraining> {
   const { trainPredictor } = await import('../ml/train-predictor.ts');
   const { resume, looks } = prepareLooks(task);
-  const columns = [...featureColumns(task.features), task.target];
+  const { group } = task;
+  const columns = [...new Set([...featureColumns(task.features), task.target, ...(group ? [group] : [])])];
   send({ type: 'progress', fraction: null, message: 'reading' });
   const table = await readColumns(task.train, columns, { seed: task.seed, ...(task.sampleRows === null ? {} : { sampleRows: task.sampleRows }) });
   const validation =
@@ -71,6 +72,7 @@ async function train(task: TrainJob): Promise<TrainedCandidate | StoppedTraining
       target: task.target,
       targetType: task.targetType,
       taskKind: task.task,
+      ...(group ? { group } : {}),
       seed: task.seed,
       threads: task.threads,
       ...(resume ? { resume } : {}),

@@ -48,7 +48,7 @@ export async function evaluateRows(job: EvaluateJob, table: RawTable, progress: 
     const judge = createJudge(judged.task, y, answers, threshold);
     const metrics = finite(judge.values());
     const found: Record<string, MetricInterval> = intervals === null ? {} : metricIntervals(judged, metrics, intervals);
-    if (job.group !== null) {
+    if (job.group !== null && !(task.kind === 'regression' && task.group === job.group)) {
       const ranking = rankedGroups(judged, table, job.group);
       const figures = finite(ranking.values());
       Object.assign(metrics, figures);
@@ -62,7 +62,7 @@ export async function evaluateRows(job: EvaluateJob, table: RawTable, progress: 
     }
     const classes = 'classes' in task ? task.classes : [];
     const curves = curvesOf(judged, classes);
-    // a ranking has no figure of a slice, or of shuffled rows: those go by the task's first metric
+    // of rows that were not learnt to be ranked, a ranking has no figure of a slice or of shuffled rows: those go by the task's first metric
     const rowMetric = judge.names.includes(metric) ? metric : (judge.names[0] ?? metric);
     const sliceOptions = { metric: rowMetric, others: job.sliceMetrics, leastRows: job.leastSliceRows, intervals };
     const slices = job.slices.map((by) => sliceMetrics(judged, table, by, sliceOptions));
@@ -126,14 +126,13 @@ async function championOf(job: EvaluateJob, champion: NonNullable<EvaluateJob['c
     const options = { confidence: job.confidence, replicates: Math.max(replicates, COMPARISON_REPLICATES), seed };
     const metrics = finite(createJudge(theirs.task, theirs.y, theirs.answers, theirs.threshold).values());
     progress(null, 'comparing with the champion');
-    if (mine.task.kind !== theirs.task.kind) return { metrics, comparison: null };
     let comparison: PairedComparison | null = null;
-    if (job.group !== null) {
+    if (job.group !== null && theirs.task.kind !== 'multiclass') {
       const [own, other] = [rankedGroups(mine, table, job.group), rankedGroups(theirs, table, job.group)];
       Object.assign(metrics, finite(other.values()));
       if (own.names.includes(job.metric)) comparison = compareJudges(job.metric, own, other, [Uint32Array.from({ length: own.rows }, (_, i) => i)], options);
     }
-    comparison ??= job.metric in metrics ? compareOnRows(job.metric, mine, theirs, options) : null;
+    comparison ??= mine.task.kind === theirs.task.kind && job.metric in metrics ? compareOnRows(job.metric, mine, theirs, options) : null;
     const isKnown = comparison !== null && Object.values(comparison).every((value) => typeof value === 'string' || Number.isFinite(value));
     return { metrics, comparison: isKnown ? comparison : null };
   } finally {
@@ -162,7 +161,7 @@ async function importanceOf(job: EvaluateJob, judged: JudgedAnswers, features: R
     score,
     table: sample === null ? features : takeRows(features, sample),
     y: sample === null ? judged.y : pickRows(judged, sample).y,
-    task: judged.task,
+    task: sample === null ? judged.task : pickRows(judged, sample).task,
     threshold: judged.threshold,
     columns,
     metric: job.metric,
@@ -185,10 +184,9 @@ async function explained(
   progress: Progress,
 ): Promise<EvaluatedRows['explanations']> {
   const width = answers.length / y.length;
+  const classless = task.kind === 'regression' || task.kind === 'ranking';
   // of a class the less probable the row's own, of a number the farther off
-  const loss = Float64Array.from(y, (value, row) =>
-    task.kind === 'regression' ? Math.abs(value - (answers[row] as number)) : -(answers[row * width + value] as number),
-  );
+  const loss = Float64Array.from(y, (value, row) => (classless ? Math.abs(value - (answers[row] as number)) : -(answers[row * width + value] as number)));
   const worst = [...loss.keys()].sort((a, b) => (loss[b] as number) - (loss[a] as number) || a - b).slice(0, rows);
   const answered = task.kind === 'multiclass' ? mostProbable(answers, width) : undefined;
   const explanations = await explainRows({
@@ -219,11 +217,12 @@ function* evaluatedRows(
 ): Iterable<EvaluatedRow> {
   const width = answers.length / y.length;
   const answered = task.kind === 'multiclass' ? mostProbable(answers, width) : undefined;
+  const classless = task.kind === 'regression' || task.kind === 'ranking';
   for (let row = 0; row < y.length; row++) {
     const score = answers[row * width + (answered?.[row] ?? width - 1)] as number;
-    const prediction = task.kind === 'regression' ? score : classes[answered?.[row] ?? (score >= threshold ? 1 : 0)];
+    const prediction = classless ? score : classes[answered?.[row] ?? (score >= threshold ? 1 : 0)];
     yield {
-      target: task.kind === 'regression' ? (y[row] as number) : (classes[y[row] as number] ?? null),
+      target: classless ? (y[row] as number) : (classes[y[row] as number] ?? null),
       prediction: prediction ?? null,
       score,
       ...Object.fromEntries(columns.filter((name) => name !== target).map((name) => [name, cellOf(table.columns.get(name), row)])),

@@ -2,6 +2,7 @@ import type { RawTable } from '../contracts/columns.ts';
 import { MillraceError } from '../contracts/errors.ts';
 import type { Signature } from '../contracts/signature.ts';
 import { positiveScores } from '../ml/evaluation/intervals.ts';
+import { groupNumbers } from '../ml/group-numbers.ts';
 import { createJudge, type JudgedTask } from '../ml/metrics.ts';
 import type { Scores } from '../ml/score.ts';
 import { encodeLike } from '../ml/target.ts';
@@ -21,7 +22,7 @@ export function judgeRows({ signature, targetType, threshold: rule }: ScoreJob, 
   return { rows: y.length, threshold, metrics: createJudge(task, y, answers, threshold?.threshold ?? signature.threshold).values() };
 }
 
-/** The rows' targets as the model knows them: class indices, or values. @throws TARGET_INVALID, COLUMN_MISSING, MODEL_INVALID */
+/** The rows' targets as the model knows them: class indices, values, or how relevant each row is in its group. @throws TARGET_INVALID, COLUMN_MISSING, MODEL_INVALID */
 export function targetsOf({ task }: Signature, targetType: ScoreJob['targetType'], table: RawTable): { readonly task: JudgedTask; readonly y: Float64Array } {
   if (task.kind === 'raw')
     throw new MillraceError('MODEL_INVALID', 'A bare ONNX file has no target to be judged by.', { fix: 'Register it without evaluation.' });
@@ -35,5 +36,6 @@ export function targetsOf({ task }: Signature, targetType: ScoreJob['targetType'
       problems: [{ path: 'target', column: task.target, message: classes ? `must be one of ${classes.join(', ')}` : 'must be a number' }],
     });
   }
+  if (task.kind === 'regression' && task.group !== undefined) return { task: { kind: 'ranking', groups: groupNumbers(table, task.group, 'judged') }, y };
   return { task: task.kind === 'multiclass' ? { kind: 'multiclass', classes: task.classes.length } : { kind: task.kind }, y };
 }

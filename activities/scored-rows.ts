@@ -1,10 +1,13 @@
 import { MillraceError } from '../contracts/errors.ts';
 import type { DatasetRef } from '../contracts/references.ts';
-import { type Predictor, PredictorSchema } from '../contracts/signature.ts';
+import { type Predictor, PredictorSchema, type Signature } from '../contracts/signature.ts';
 import { datasetFiles, loadManifest, pickColumns } from '../data/dataset.ts';
 import type { ThresholdRule } from '../ml/threshold.ts';
 import { compute, type JudgedRows } from './compute-job.ts';
 import type { StageContext } from './stage-definition.ts';
+
+/** The column whose rows compete with each other, of a ranking. */
+export const groupOf = ({ task }: Signature): readonly string[] => (task.kind === 'regression' && task.group !== undefined ? [task.group] : []);
 
 export async function loadPredictor(deps: StageContext['deps'], id: string): Promise<Predictor> {
   return PredictorSchema.parse(await deps.artifacts.getJson(id));
@@ -26,7 +29,7 @@ export async function judge(
   }
   const { target } = signature.task;
   const manifest = await loadManifest(deps.artifacts, on);
-  const wanted = [...new Set([...signature.graph.numbers, ...signature.graph.dates, ...signature.graph.strings, target])];
+  const wanted = [...new Set([...signature.graph.numbers, ...signature.graph.dates, ...signature.graph.strings, target, ...groupOf(signature)])];
   pickColumns(manifest.columns, wanted);
   const files = await datasetFiles(deps.artifacts, manifest);
   return compute<JudgedRows>(

@@ -164,8 +164,8 @@ const ReportV2Schema = z.object({
   predictor: Sha256Schema,
   on: Sha256Schema,
   rows: z.number().int(),
-  task: z.enum(['binary', 'multiclass', 'regression']),
-  /** Texts of the classes; of a regression none. */
+  task: z.enum(['binary', 'multiclass', 'regression', 'ranking']),
+  /** Texts of the classes; of a regression and a ranking none. */
   classes: z.array(z.string()),
   threshold: z.number().nullable(),
   /** The metric that the champion, the slices and the importances go by. */

@@ -34,7 +34,7 @@ export const CandidateRefSchema = z.object({
   /** SHA-256 of the predictor's JSON in the artifact store. */
   predictor: Sha256Schema,
   trainer: z.string(),
-  task: z.enum(['binary', 'multiclass', 'regression', 'raw']),
+  task: z.enum(['binary', 'multiclass', 'regression', 'ranking', 'raw']),
   /** Where it was really trained. */
   device: z.enum(['cpu', 'gpu']),
   /** Training rows used; fewer than the split's when a sample was asked for. */

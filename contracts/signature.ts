@@ -23,7 +23,8 @@ export const SignatureSchema = z.object({
     /** `classes[k]` is the text of class k; for binary, class 1 is the positive one. */
     z.object({ kind: z.literal('binary'), target: z.string(), classes: z.array(z.string()).length(2) }),
     z.object({ kind: z.literal('multiclass'), target: z.string(), classes: z.array(z.string()).min(2) }),
-    z.object({ kind: z.literal('regression'), target: z.string() }),
+    /** With `group`, a ranking: `output` is a score, the higher the further up among the rows that agree in that column. */
+    z.object({ kind: z.literal('regression'), target: z.string(), group: z.string().optional() }),
     /** A bare ONNX file registered as it is: `output` is answered as it comes. */
     z.object({ kind: z.literal('raw') }),
   ]),

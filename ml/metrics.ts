@@ -1,7 +1,8 @@
 import { metricDefinition } from '../contracts/metrics.ts';
 import { binaryJudge } from './evaluation/binary.ts';
-import { descendingOrder, type Judge } from './evaluation/judge.ts';
+import { descendingOrder, type Judge, requireAnswers } from './evaluation/judge.ts';
 import { multiclassJudge } from './evaluation/multiclass.ts';
+import { rankingJudge } from './evaluation/ranking.ts';
 import { regressionJudge } from './evaluation/regression.ts';
 
 /** False for losses and errors. What is no metric of the table is taken as better when it is higher. */
@@ -9,10 +10,16 @@ export function higherIsBetter(metric: string): boolean {
   return metricDefinition(metric)?.better !== 'lower';
 }
 
-export type JudgedTask = { readonly kind: 'binary' } | { readonly kind: 'multiclass'; readonly classes: number } | { readonly kind: 'regression' };
+export type JudgedTask =
+  | { readonly kind: 'binary' }
+  | { readonly kind: 'multiclass'; readonly classes: number }
+  | { readonly kind: 'regression' }
+  /** Scores of rows that compete within their groups: for each row the number of its group. */
+  | { readonly kind: 'ranking'; readonly groups: Int32Array };
 
 /**
- * Judges answers against the targets: class indices and row-major probabilities [rows × K], or values. `threshold` (of
+ * Judges answers against the targets: class indices and row-major probabilities [rows × K], or values; of a ranking
+ * relevances and scores, where a judge's weights are of the groups. `threshold` (of
  * a binary task) default 0.5.
  * @throws SOURCE_EMPTY without rows; MODEL_INVALID where an answer is no finite number
  */
@@ -24,6 +31,9 @@ export function createJudge(task: JudgedTask, y: Float64Array, answers: Float64A
       return multiclassJudge(y, answers, task.classes);
     case 'regression':
       return regressionJudge(y, answers);
+    case 'ranking':
+      requireAnswers(y, answers, 1);
+      return rankingJudge(y, answers, task.groups);
   }
 }
 

@@ -6,8 +6,9 @@ import type { Signature } from '../contracts/signature.ts';
 import { fitFeatures } from './features/fit-features.ts';
 import { categoriesOf, type FittedFeatures } from './features/fitted-features.ts';
 import { transformFeatures, transformTrainingFeatures } from './features/transform-features.ts';
+import { groupNumbers } from './group-numbers.ts';
 import type { Matrix } from './matrix.ts';
-import { createJudge } from './metrics.ts';
+import { createJudge, type JudgedTask } from './metrics.ts';
 import { buildPredictorGraph, type PredictorGraph, type PredictorOrigin, predictorOrigin } from './predictor.ts';
 import { type EncodedTarget, encodeLike, encodeTarget, type TaskKind } from './target.ts';
 import { bestThreshold } from './threshold.ts';
@@ -34,6 +35,8 @@ export interface TrainPredictorInput extends Omit<TrainingContext, 'look' | 'fro
   readonly targetType?: ColumnType;
   /** Default auto, see `encodeTarget`. */
   readonly taskKind?: TaskKind;
+  /** Column of the groups within which rows are ranked: the target is how relevant a row is, from 0. */
+  readonly group?: string;
   /** What a binary threshold is chosen by on validation; default none: 0.5. */
   readonly thresholdFor?: 'f1' | 'accuracy' | 'none';
   /** Goes on from an earlier predictor of the same trainer and features: its fitted features and classes, and what it learnt. */
@@ -93,18 +96,21 @@ export async function trainPredictor(input: TrainPredictorInput): Promise<Traine
           ...(input.targetType === undefined ? {} : { type: input.targetType }),
         })
       : encodeAsBefore(input, input.from.task, origin, trainer.name);
+  const { group } = input;
+  const task = group === undefined ? encoded.task : ({ kind: 'ranking' } as const);
   const fitted = origin?.fitted ?? fitFeatures({ features, table: train, target: encoded, trainer: trainer.name, seed });
   const categories = categoriesOf(fitted.steps);
   const labelled: LabelledRows = {
     x: transformTrainingFeatures(fitted, train, encoded, seed),
     y: encoded.y,
     names: fitted.names,
+    ...(group === undefined ? {} : { groups: groupNumbers(train, group, 'training') }),
     ...(categories === undefined ? {} : { categories }),
     ...(encoded.classes === undefined ? {} : { classes: encoded.classes }),
   };
-  const checked = validation === undefined || validation.rows === 0 ? undefined : validationRows(fitted, validation, target, encoded, input.targetType);
+  const checked = validation === undefined || validation.rows === 0 ? undefined : validationRows(fitted, validation, target, encoded, input.targetType, group);
   const { signal, resume, onProgress, checkpoint, threads } = input;
-  const trained = await trainer.train(encoded.task, labelled, checked?.rows, {
+  const trained = await trainer.train(task, labelled, checked?.rows, {
     seed,
     threads,
     ...(origin === undefined ? {} : { from: origin.learnt }),
@@ -112,7 +118,7 @@ export async function trainPredictor(input: TrainPredictorInput): Promise<Traine
     ...(resume === undefined ? {} : { resume }),
     ...(onProgress === undefined ? {} : { onProgress }),
     ...(checkpoint === undefined ? {} : { checkpoint }),
-    ...(input.rungs === undefined || checked === undefined ? {} : { look: lookAt(input.rungs, encoded.task, checked.rows) }),
+    ...(input.rungs === undefined || checked === undefined ? {} : { look: lookAt(input.rungs, judgedTask(encoded, checked.rows), checked.rows) }),
   });
   const outputs = encoded.classes?.length ?? 1;
   const { onnx, graph } = buildPredictorGraph({
@@ -127,7 +133,7 @@ export async function trainPredictor(input: TrainPredictorInput): Promise<Traine
   return {
     onnx,
     graph,
-    task: signatureTask(encoded, target),
+    task: signatureTask(encoded, target, group),
     threshold,
     trainer: { name: trainer.name, parameters: trainer.parameters },
     importance: namedImportance(fitted.names, trained.importance),
@@ -142,7 +148,7 @@ export async function trainPredictor(input: TrainPredictorInput): Promise<Traine
             y: checked.rows.y,
             rowIndex: checked.rowIndex,
             skippedRows: checked.skippedRows,
-            metrics: metricsFor(encoded.task, checked.rows.y, predictions, threshold),
+            metrics: metricsFor(judgedTask(encoded, checked.rows), checked.rows.y, predictions, threshold),
           },
         }),
   };
@@ -205,7 +211,7 @@ function encodeAsBefore(input: TrainPredictorInput, task: Signature['task'], ori
 const FRACTION_TOLERANCE = 1e-9;
 
 /** Judges each rung once, at the first step that has come so far; of several passed in one step, each by the same figures. */
-function lookAt({ fractions, judge }: Rungs, task: EncodedTarget['task'], rows: LabelledRows): NonNullable<TrainingContext['look']> {
+function lookAt({ fractions, judge }: Rungs, task: JudgedTask, rows: LabelledRows): NonNullable<TrainingContext['look']> {
   let next = 0;
   return ({ fraction }, soFar) => {
     const first = next;
@@ -216,8 +222,11 @@ function lookAt({ fractions, judge }: Rungs, task: EncodedTarget['task'], rows: 
   };
 }
 
+/** What is judged: of rows with groups, their ranking. */
+const judgedTask = ({ task }: EncodedTarget, { groups }: LabelledRows): JudgedTask => (groups === undefined ? task : { kind: 'ranking', groups });
+
 /** All metrics that fit a task, by name. */
-export function metricsFor(task: EncodedTarget['task'], y: Float64Array, predictions: Float64Array, threshold = 0.5): Readonly<Record<string, number>> {
+export function metricsFor(task: JudgedTask, y: Float64Array, predictions: Float64Array, threshold = 0.5): Readonly<Record<string, number>> {
   return createJudge(task, y, predictions, threshold).values();
 }
 
@@ -229,7 +238,7 @@ export function targetColumn(table: RawTable, target: string) {
   });
 }
 
-export function validationRows(fitted: FittedFeatures, table: RawTable, target: string, encoded: EncodedTarget, type: ColumnType | undefined) {
+export function validationRows(fitted: FittedFeatures, table: RawTable, target: string, encoded: EncodedTarget, type: ColumnType | undefined, group?: string) {
   const y = encodeLike(targetColumn(table, target), encoded.classes, type);
   const rowIndex = Uint32Array.from(y.keys()).filter((row) => Number.isFinite(y[row]));
   if (rowIndex.length === 0) {
@@ -239,10 +248,12 @@ export function validationRows(fitted: FittedFeatures, table: RawTable, target: 
   }
   const all = transformFeatures(fitted, table);
   const complete = rowIndex.length === table.rows;
+  const groups = group === undefined ? undefined : groupNumbers(table, group, 'validation');
   const rows: LabelledRows = {
     x: complete ? all : selectRows(all, rowIndex),
     y: complete ? y : Float64Array.from(rowIndex, (row) => y[row] ?? Number.NaN),
     names: fitted.names,
+    ...(groups === undefined ? {} : { groups: complete ? groups : Int32Array.from(rowIndex, (row) => groups[row] ?? 0) }),
   };
   return { rows, rowIndex, skippedRows: table.rows - rowIndex.length };
 }
@@ -272,7 +283,8 @@ function chooseThreshold(encoded: EncodedTarget, y: Float64Array, predictions: F
   return bestThreshold(y, scores, metric).threshold;
 }
 
-export function signatureTask(encoded: EncodedTarget, target: string): TrainedPredictor['task'] {
+export function signatureTask(encoded: EncodedTarget, target: string, group?: string): TrainedPredictor['task'] {
+  if (group !== undefined) return { kind: 'regression', target, group };
   if (encoded.classes === undefined) return { kind: 'regression', target };
   return { kind: encoded.task.kind === 'binary' ? 'binary' : 'multiclass', target, classes: [...encoded.classes] };
 }

@@ -4,12 +4,19 @@ import type { Matrix } from './matrix.ts';
 /** What is learnt. `classes` counts the classes of a classification (2 for binary); regression has none. */
 export type LearningTask = { readonly kind: 'binary' } | { readonly kind: 'multiclass'; readonly classes: number } | { readonly kind: 'regression' };
 
-/** Rows with their target: a class index 0 … K-1, or the value of a regression. */
+/** Scores are learnt that put the rows of each group in order: for the trainers that can. */
+export interface RankingTask {
+  readonly kind: 'ranking';
+}
+
+/** Rows with their target: a class index 0 … K-1, the value of a regression, or how relevant the row is (≥ 0) in a ranking. */
 export interface LabelledRows {
   readonly x: Matrix;
   readonly y: Float64Array;
   /** One weight a row, ≥ 0. Default: 1 each. */
   readonly weights?: Float64Array;
+  /** Of a ranking: for each row the number of the group in which it is ranked. */
+  readonly groups?: Int32Array;
   /** For each matrix column the number of its codes, 0 … n − 1, where it holds categories without an order; 0 for numbers. */
   readonly categories?: readonly number[];
   /** Names of the matrix's columns, for importance. */
@@ -48,7 +55,7 @@ export interface TrainingContext {
 export interface OnnxFragment {
   readonly nodes: readonly onnx.INodeProto[];
   readonly initializers: readonly onnx.ITensorProto[];
-  /** FLOAT [N, K] probabilities that sum to 1 (K = 2 for binary), or FLOAT [N, 1] for regression. */
+  /** FLOAT [N, K] probabilities that sum to 1 (K = 2 for binary), or FLOAT [N, 1]: values, or the scores of a ranking. */
   readonly output: string;
   /** Least opset needed: of ai.onnx, and of ai.onnx.ml where used. */
   readonly opset: { readonly ai: number; readonly ml?: number };
@@ -66,8 +73,8 @@ export interface TrainedTrainer {
 }
 
 /** Same rows, parameters, seed and threads give the same model, whether or not it was interrupted. */
-export type Trainer<Parameters> = (
-  task: LearningTask,
+export type Trainer<Parameters, Task extends LearningTask | RankingTask = LearningTask> = (
+  task: Task,
   parameters: Parameters,
   train: LabelledRows,
   validation: LabelledRows | undefined,

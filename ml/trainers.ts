@@ -6,17 +6,22 @@ import { trainLinear } from './linear/linear.ts';
 import { LinearParametersSchema } from './linear/parameters.ts';
 import { trainMlp } from './mlp/mlp.ts';
 import { MlpParametersSchema } from './mlp/parameters.ts';
-import type { LabelledRows, LearningTask, TrainedTrainer, Trainer, TrainingContext } from './trainer.ts';
+import type { LabelledRows, LearningTask, RankingTask, TrainedTrainer, Trainer, TrainingContext } from './trainer.ts';
 
 /** A trainer whose parameters were checked. */
-type Training = (task: LearningTask, train: LabelledRows, validation: LabelledRows | undefined, context: TrainingContext) => Promise<TrainedTrainer>;
+type Training = (
+  task: LearningTask | RankingTask,
+  train: LabelledRows,
+  validation: LabelledRows | undefined,
+  context: TrainingContext,
+) => Promise<TrainedTrainer>;
 
 interface RegisteredTrainer {
   readonly parametersSchema: z.ZodType;
   bind(parameters: unknown): { readonly parameters: unknown; readonly train: Training } | { readonly issues: readonly z.core.$ZodIssue[] };
 }
 
-function register<Schema extends z.ZodType>(parametersSchema: Schema, trainer: Trainer<z.output<Schema>>): RegisteredTrainer {
+function register<Schema extends z.ZodType>(parametersSchema: Schema, trainer: Trainer<z.output<Schema>, LearningTask | RankingTask>): RegisteredTrainer {
   return {
     parametersSchema,
     bind: (given) => {
@@ -27,11 +32,21 @@ function register<Schema extends z.ZodType>(parametersSchema: Schema, trainer: T
   };
 }
 
+/** A trainer that looks at each row by itself. */
+const perRow =
+  <Parameters>(trainer: Trainer<Parameters>): Trainer<Parameters, LearningTask | RankingTask> =>
+  (task, ...rest) => {
+    if (task.kind !== 'ranking') return trainer(task, ...rest);
+    throw new MillraceError('INVALID_PARAMETERS', 'This trainer cannot rank rows within groups.', {
+      problems: [{ path: 'group', message: 'is for the trainer gbdt', fix: 'Train with gbdt(), or leave group out.' }],
+    });
+  };
+
 /** The trainers that run inside Millrace, by the name that pipelines, records and cards use. */
 export const TRAINERS = {
   gbdt: register(GbdtParametersSchema, gbdt),
-  linear: register(LinearParametersSchema, trainLinear),
-  mlp: register(MlpParametersSchema, trainMlp),
+  linear: register(LinearParametersSchema, perRow(trainLinear)),
+  mlp: register(MlpParametersSchema, perRow(trainMlp)),
 } as const satisfies Record<string, RegisteredTrainer>;
 export type TrainerName = keyof typeof TRAINERS;
 

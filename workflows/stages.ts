@@ -93,7 +93,9 @@ export interface TrainOptions extends StageOptions {
   /** Rows for early stopping and the threshold; never the test set. */
   readonly validation?: DatasetRef;
   /** Default: from the target's values. */
-  readonly task?: 'auto' | 'binary' | 'multiclass' | 'regression';
+  readonly task?: 'auto' | 'binary' | 'multiclass' | 'regression' | 'ranking';
+  /** Column of the groups within which rows are ranked, e.g. the query's: the target is then how relevant a row is, from 0. For `gbdt`. */
+  readonly group?: string;
   /** Train on this many rows, drawn at random. Default: all. */
   readonly sampleRows?: number;
   /** Score on this many validation rows while training, drawn likewise. Default: all. */
@@ -110,7 +112,7 @@ const WITHOUT_BATCHES: ReadonlySet<string> = new Set(['gbdt', 'linear']);
 
 /** Trains one candidate: features fitted on the training rows and compiled, with the model, into one ONNX graph. */
 export function train(dataset: DatasetRef, options: TrainOptions): Promise<CandidateRef> {
-  const { trainer, target, features, validation, task = 'auto', sampleRows, validationRows, seed = 0, threads, from, ...stage } = options;
+  const { trainer, target, features, validation, task = 'auto', group, sampleRows, validationRows, seed = 0, threads, from, ...stage } = options;
   const batches = stage.onOutOfMemory?.findIndex((step) => typeof step !== 'string' && step.batch !== 1) ?? -1;
   if (batches >= 0 && WITHOUT_BATCHES.has(trainer.name)) {
     throw new MillraceError('INVALID_PARAMETERS', `The trainer ${trainer.name} has no batches that could be smaller.`, {
@@ -126,6 +128,7 @@ export function train(dataset: DatasetRef, options: TrainOptions): Promise<Candi
     seed,
     ...(validation ? { validation } : {}),
     ...(sampleRows ? { sampleRows } : {}),
+    ...(group === undefined ? {} : { group }),
     ...(validationRows ? { validationRows } : {}),
     ...(threads ? { threads } : {}),
     ...(from ? { from: from.kind === 'winner' ? from.candidate.predictor : from.predictor } : {}),

@@ -29,7 +29,9 @@ export interface TuneOptions<Trainers = TrainerSpec> extends StageOptions {
   readonly target: string;
   /** A recipe, or `choice({ plain: …, withText: … })` of several. */
   readonly features: Features | BranchDimension<Features>;
-  readonly task?: 'auto' | 'binary' | 'multiclass' | 'regression';
+  readonly task?: 'auto' | 'binary' | 'multiclass' | 'regression' | 'ranking';
+  /** Column of the groups within which rows are ranked. */
+  readonly group?: string;
   /** What is made best, on the validation rows. */
   readonly metric: Metric;
   /** Parameters by their paths; of several trainers a space for each, by the trainer's name. */
@@ -77,6 +79,7 @@ export async function tune(trainer: TunedThing['trainer'], options: TuneOptions 
     target,
     features,
     task = 'auto',
+    group,
     metric,
     space,
     search,
@@ -116,6 +119,7 @@ export async function tune(trainer: TunedThing['trainer'], options: TuneOptions 
         target,
         task,
         seed,
+        ...(group === undefined ? {} : { group }),
         ...(sampleRows === undefined ? {} : { sampleRows }),
         ...(validationRows === undefined ? {} : { validationRows }),
         ...(threads === undefined ? {} : { threads }),

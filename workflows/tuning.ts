@@ -68,7 +68,8 @@ export interface TuningInput {
     readonly train: DatasetRef;
     readonly validation: DatasetRef;
     readonly target: string;
-    readonly task: 'auto' | 'binary' | 'multiclass' | 'regression';
+    readonly task: 'auto' | 'binary' | 'multiclass' | 'regression' | 'ranking';
+    readonly group?: string;
     readonly seed: number;
     readonly sampleRows?: number;
     readonly validationRows?: number;

@@ -3,13 +3,13 @@ import { MillraceError } from '../../contracts/errors.ts';
 import { type Accept, type EvaluationReport, EvaluationReportSchema, ExplainOptionsSchema, ImportanceOptionsSchema } from '../../contracts/evaluation.ts';
 import { metricDefinition } from '../../contracts/metrics.ts';
 import type { EvaluationRef } from '../../contracts/references.ts';
-import type { Predictor } from '../../contracts/signature.ts';
+import type { Predictor, Signature } from '../../contracts/signature.ts';
 import { EvaluateInputSchema, type Metric } from '../../contracts/stages.ts';
 import { datasetFiles, loadManifest, pickColumns } from '../../data/dataset.ts';
 import { DEFAULT_CONFIDENCE, verdictOf } from '../acceptance.ts';
 import { compute } from '../compute-job.ts';
 import type { EvaluatedRows, ScoredModel } from '../evaluate-job.ts';
-import { loadPredictor } from '../scored-rows.ts';
+import { groupOf, loadPredictor } from '../scored-rows.ts';
 import { defineStage, type StageContext } from '../stage-definition.ts';
 
 /** Judges the chosen candidate on the test set: metrics, slices, behaviour, acceptance rules, the champion on the same rows. */
@@ -28,7 +28,7 @@ export const evaluateStage = defineStage({
     const candidate = given.kind === 'winner' ? given.candidate : given;
     const predictor = await loadPredictor(deps, candidate.predictor);
     const { task } = predictor.signature;
-    const metric: Metric = input.metric ?? (given.kind === 'winner' ? (given.metric as Metric) : task.kind === 'regression' ? 'rmse' : 'logLoss');
+    const metric: Metric = input.metric ?? (given.kind === 'winner' ? (given.metric as Metric) : usualMetric(task));
     const champion = accept.beats ? await deps.store.models.champion(accept.beats.champion) : null;
     const isChampion = champion?.predictor === candidate.predictor;
     const opponent = champion && !isChampion ? await loadPredictor(deps, champion.predictor) : null;
@@ -71,6 +71,12 @@ export const evaluateStage = defineStage({
   },
 });
 
+/** What a model is judged by when nothing else is said. */
+function usualMetric(task: Signature['task']): Metric {
+  if (task.kind !== 'regression') return 'logLoss';
+  return task.group === undefined ? 'rmse' : 'ndcg@10';
+}
+
 type Input = (typeof EvaluateInputSchema)['_output'];
 
 /** The rows scored and judged in a computing thread. */
@@ -82,6 +88,7 @@ async function evaluated(input: Input, metric: string, predictor: Predictor, opp
     throw new MillraceError('MODEL_INVALID', 'A bare ONNX file has no target to be judged by.', { fix: 'Register it without evaluation.' });
   }
   const manifest = await loadManifest(deps.artifacts, input.on);
+  const group = input.group ?? groupOf(signature)[0];
   const slices = input.slices.map((by) => (typeof by === 'string' ? [by] : [...by]));
   const reads = (of: Predictor): readonly string[] => [...of.signature.graph.numbers, ...of.signature.graph.dates, ...of.signature.graph.strings];
   const columns = [
@@ -91,7 +98,8 @@ async function evaluated(input: Input, metric: string, predictor: Predictor, opp
       task.target,
       ...(opponent !== null && opponent.signature.task.kind !== 'raw' ? [opponent.signature.task.target] : []),
       ...slices.flat(),
-      ...(input.group === undefined ? [] : [input.group]),
+      ...(group === undefined ? [] : [group]),
+      ...(opponent === null ? [] : groupOf(opponent.signature)),
       ...input.business.flatMap((call) => call.columns),
     ]),
   ];
@@ -114,7 +122,7 @@ async function evaluated(input: Input, metric: string, predictor: Predictor, opp
       leastSliceRows: input.leastSliceRows,
       intervals: input.intervals === false ? null : input.intervals,
       confidence: input.accept.beats?.confidence ?? DEFAULT_CONFIDENCE,
-      group: input.group ?? null,
+      group: group ?? null,
       business: await Promise.all(
         input.business.map(async ({ pipeline, step, parameters, columns }) => ({
           module: await deps.builds.stepModule(call.buildId, pipeline, step),

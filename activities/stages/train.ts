@@ -1,5 +1,5 @@
 import { availableParallelism } from 'node:os';
-import { MillraceError } from '../../contracts/errors.ts';
+import { MillraceError, type Problem } from '../../contracts/errors.ts';
 import { featureColumns } from '../../contracts/features.ts';
 import type { CandidateRef } from '../../contracts/references.ts';
 import { RowTransformSchema } from '../../contracts/row-transforms.ts';
@@ -63,11 +63,16 @@ export async function trainCandidate(input: TrainInput, context: StageContext, r
     ...(validation === null ? [] : [{ manifest: validation, path: 'validation', fix: 'Give the validation part.' }]),
   ]);
   const paths = async (of: typeof manifest): Promise<string[]> => (await datasetFiles(deps.artifacts, of)).map((file) => file.path);
-  const needed = [...featureColumns(input.features), input.target];
+  checkGrouping(input);
+  const needed = [...featureColumns(input.features), input.target, ...(input.group === undefined ? [] : [input.group])];
   const missing = needed.filter((name) => !manifest.columns.some((column) => column.name === name));
   if (missing.length > 0) {
     throw new MillraceError('COLUMN_MISSING', `The training data has no column ${missing.join(', ')}.`, {
-      problems: missing.map((name) => ({ path: name === input.target ? 'target' : `features.${name}`, message: 'is not a column of the data', found: name })),
+      problems: missing.map((name) => ({
+        path: name === input.target ? 'target' : name === input.group ? 'group' : `features.${name}`,
+        message: 'is not a column of the data',
+        found: name,
+      })),
       fix: `Use one of: ${manifest.columns.map((column) => column.name).join(', ')}.`,
     });
   }
@@ -86,7 +91,9 @@ export async function trainCandidate(input: TrainInput, context: StageContext, r
     features: input.features,
     target: input.target,
     targetType: manifest.columns.find((column) => column.name === input.target)?.type ?? 'number',
-    task: input.task,
+    // relevances are numbers, whatever they look like
+    task: input.group === undefined && input.task !== 'ranking' ? input.task : 'regression',
+    group: input.group ?? null,
     sampleRows: input.sampleRows ?? null,
     validationRows: input.validationRows ?? null,
     seed: input.seed,
@@ -138,8 +145,8 @@ export async function trainCandidate(input: TrainInput, context: StageContext, r
     kind: 'candidate',
     predictor: sha256,
     trainer: input.trainer.name,
-    task: trained.task.kind,
-    device: 'cpu',
+    task: input.group === undefined ? trained.task.kind : 'ranking',
+    device,
     rows: trained.trainRows,
   };
   const sampled = trained.trainRows < input.train.rows ? ` of ${input.train.rows.toLocaleString('en')}` : '';
@@ -161,6 +168,25 @@ export async function trainCandidate(input: TrainInput, context: StageContext, r
 
 /** The trainer with batches of this share of their size. */
 function withBatchShare(trainer: TrainerSpec, share = 1): TrainerSpec {
+/** @throws INVALID_PARAMETERS where what is said of groups does not go together */
+function checkGrouping({ group, task, trainer, sampleRows, validationRows, from }: TrainInput): void {
+  const problems: Problem[] = [];
+  if (group === undefined) {
+    if (task === 'ranking')
+      problems.push({ path: 'group', message: 'a ranking needs the column whose value the rows of one group share', fix: "Name it: group: 'queryId'." });
+  } else {
+    if (task !== 'auto' && task !== 'ranking')
+      problems.push({ path: 'task', message: 'rows are ranked within groups', found: task, fix: 'Leave task or group out.' });
+    if (trainer.name !== 'gbdt')
+      problems.push({ path: 'group', message: 'is for the trainer gbdt', found: trainer.name, fix: 'Train with gbdt(), or leave it out.' });
+    for (const [path, rows] of Object.entries({ sampleRows, validationRows }))
+      if (rows !== undefined)
+        problems.push({ path, message: 'would tear groups apart', found: String(rows), fix: 'Leave it out, and split groups off instead.' });
+    if (from !== undefined) problems.push({ path: 'from', message: 'is for the trainer linear' });
+  }
+  if (problems.length > 0) throw new MillraceError('INVALID_PARAMETERS', 'The ranking cannot be trained like this.', { problems });
+}
+
   if (share === 1 || trainer.name !== 'mlp') return trainer;
   const batchSize = MlpParametersSchema.safeParse(trainer.parameters).data?.batchSize;
   return batchSize === undefined ? trainer : { ...trainer, parameters: { ...trainer.parameters, batchSize: Math.max(1, Math.round(batchSize * share)) } };

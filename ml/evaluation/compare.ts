@@ -40,7 +40,8 @@ const LEAST_REPLICATES = 200;
 
 /**
  * Whether `mine` is better than `theirs` by more than noise. AUC: DeLong's test. Accuracy: McNemar's, exact up to 1,000
- * rows on which one alone is right, with Bonett & Price's interval (2012). Any other metric: a paired bootstrap, drawn by class.
+ * rows on which one alone is right, with Bonett & Price's interval (2012). Any other metric: a paired bootstrap, drawn by class,
+ * of rankings by group.
  */
 export function compareOnRows(metric: string, mine: JudgedAnswers, theirs: JudgedAnswers, options: CompareOptions): PairedComparison {
   if (metric === 'auc' && mine.task.kind === 'binary' && theirs.task.kind === 'binary') return byDelong(mine, theirs, options);
@@ -110,6 +111,10 @@ function byMcnemar(mine: JudgedAnswers, theirs: JudgedAnswers, { confidence }: C
 
 function byBootstrap(metric: string, mine: JudgedAnswers, theirs: JudgedAnswers, options: CompareOptions): PairedComparison {
   const judgeOf = ({ task, y, answers, threshold }: JudgedAnswers): Judge => createJudge(task, y, answers, threshold);
+  if (mine.task.kind === 'ranking') {
+    const [own, other] = [judgeOf(mine), judgeOf(theirs)];
+    return compareJudges(metric, own, other, [Uint32Array.from({ length: own.rows }, (_, group) => group)], options);
+  }
   const classes = mine.task.kind === 'regression' ? undefined : mine.task.kind === 'binary' ? 2 : mine.task.classes;
   const rows = mine.y.length;
   if (rows <= MOST_ROWS) return compareJudges(metric, judgeOf(mine), judgeOf(theirs), strataOf(mine.y, classes), options);

@@ -43,6 +43,8 @@ const OTHERS = '(others)';
 /** The curves that fit the task. `classes` are the texts of the classes in their order. */
 export function curvesOf(judged: JudgedAnswers, classes: readonly string[]): Curves {
   const { task, y, answers, threshold } = judged;
+  // a ranking's scores are no estimates of the target
+  if (task.kind === 'ranking') return {};
   if (task.kind === 'regression') return { residuals: residualsOf(y, answers) };
   if (task.kind === 'multiclass') {
     const answered = mostProbable(answers, task.classes);

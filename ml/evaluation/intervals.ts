@@ -35,10 +35,11 @@ const WITHOUT_INTERVAL: ReadonlySet<string> = new Set(['maxError', 'ece', 'ks'])
  * Intervals of these metrics on the rows, by name; what has none (its value is NaN, `maxError`, `ece`, `ks`) is left out.
  * Shares of rows (accuracy, precision, recall, …) have Wilson's interval; the others the percentiles of a seeded
  * bootstrap, drawn by class. Above 5,000 rows a binary task resamples 2,000 bins of scores a class; the others draw from
- * 5,000 rows and narrow the interval by √(5,000 / rows) (Bickel, Götze & van Zwet 1997).
+ * 5,000 rows and narrow the interval by √(5,000 / rows) (Bickel, Götze & van Zwet 1997). Of a ranking whole groups are drawn.
  */
 export function metricIntervals(judged: JudgedAnswers, values: Readonly<Record<string, number>>, options: IntervalOptions): Record<string, MetricInterval> {
   const { task, y } = judged;
+  if (task.kind === 'ranking') return judgeIntervals(judgeOfAnswers(judged), values, options);
   const rows = y.length;
   const names = Object.keys(values).filter((name) => !WITHOUT_INTERVAL.has(name) && Number.isFinite(values[name]));
   const shares = names.filter((name) => metricDefinition(name)?.proportion === true);
@@ -126,7 +127,13 @@ export function pickRows(judged: JudgedAnswers, rows: ArrayLike<number>): Judged
     y[i] = judged.y[row] as number;
     answers.set(judged.answers.subarray(row * width, (row + 1) * width), i * width);
   }
-  return { ...judged, y, answers };
+  const { task } = judged;
+  return {
+    ...judged,
+    y,
+    answers,
+    task: task.kind === 'ranking' ? { kind: 'ranking', groups: Int32Array.from(rows, (row) => task.groups[row] as number) } : task,
+  };
 }
 
 /** Rows of each class in bins of nearly equal size by score; none across the threshold, and equal scores not parted where there are few. */

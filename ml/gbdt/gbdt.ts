@@ -2,8 +2,9 @@ import { createHash } from 'node:crypto';
 import { setImmediate } from 'node:timers/promises';
 import { MillraceError, type Problem } from '../../contracts/errors.ts';
 import { weighRows } from '../class-weights.ts';
+import { rankingJudge } from '../evaluation/ranking.ts';
 import type { DenseMatrix } from '../matrix.ts';
-import type { LabelledRows, LearningTask, TrainedTrainer, Trainer, TrainingContext, TrainingProgress } from '../trainer.ts';
+import type { LabelledRows, LearningTask, RankingTask, TrainedTrainer, Trainer, TrainingContext, TrainingProgress } from '../trainer.ts';
 import { BIN_SAMPLE_ROWS, BIN_SAMPLE_STREAM, findBounds, sampleRows } from './binning.ts';
 import { createCrew, type Crew } from './crew.ts';
 import { createGrower, type Grower } from './growth.ts';
@@ -12,6 +13,7 @@ import { planLayout, ROW_BLOCK, type Layout } from './layout.ts';
 import { decodeTrees, encodeTrees, gainImportance, scoreRows, toDense, toPredictions, type GbdtModel, type Tree } from './model.ts';
 import { toOnnxFragment } from './onnx.ts';
 import type { GbdtParameters } from './parameters.ts';
+import { type GroupedRows, groupRows, type RankingLayout, writeGroups } from './ranking.ts';
 import { rocAuc } from './roc-auc.ts';
 import { createSeededRandom } from './seeded-random.ts';
 import { BIN_BLOCK_ROWS, createTaskRunner, type FeatureColumns, type SplitLimits, TASK } from './tasks.ts';
@@ -28,6 +30,26 @@ const LEAST_VALUES_FOR_HELPERS = 200_000;
 
 const STATE_FORMAT = 'millrace-gbdt-2';
 
+/** A training loss so many times that of the constant answer is no longer one that is learnt. */
+const EXPLODED_LOSS = 1_000;
+
+/** Rounds that tell whether the training loss falls at all. */
+const TELLING_ROUNDS = 20;
+
+/** What the training loss must have fallen by then, as a share of that of the constant answer. */
+const STALLED_SHARE = 1e-6;
+
+/** Rounds that a failure shows. */
+const REPORTED_ROUNDS = 5;
+
+/** NDCG at this rank is told of validation rows, as evaluation tells it. */
+const WATCHED_NDCG = 'ndcg@10';
+
+/** Above this, 2^relevance would weigh one row more than all others; LightGBM's labels end there too. */
+const MOST_RELEVANCE = 31;
+
+type GbdtTask = LearningTask | RankingTask;
+
 /** What an interrupted training goes on from, besides its trees. */
 interface TrainingState {
   readonly format: string;
@@ -39,20 +61,23 @@ interface TrainingState {
 
 /**
  * Trains gradient-boosted trees on histograms (Friedman 2001; Ke et al., "LightGBM", 2017): leaf-wise trees over at
- * most 255 bins a feature, log loss or squared error. A missing value takes the side that lowers the loss most.
+ * most 255 bins a feature, log loss, squared error, or a ranking's loss over pairs of rows of one group (see ranking.ts). A
+ * missing value takes the side that lowers the loss most.
  *
  * Model, ONNX and history depend on rows, parameters and seed alone: not on the count of threads, nor on
  * interruptions. `history` has `trainLoss`, and with validation rows `validationLoss` (and `validationAuc` when
- * that is watched): mean log loss, or mean squared error. With early stopping the model ends at its best round.
+ * that is watched, of a ranking `validationNdcg`, at 10): mean log loss, or mean squared error; of a ranking the mean log loss of
+ * a pair (`pairwise`), or a group's log loss of its pairs weighed by their changes of NDCG (`lambdarank`). With early stopping the model ends at its best round.
  * A `resume` state that belongs to other data or parameters is ignored.
  *
  * Features may be dense, or sparse up to 100 million cells. Features on a SharedArrayBuffer are binned by all threads.
  *
  * @throws MillraceError TARGET_ONE_CLASS, TARGET_INVALID, FEATURES_INVALID, INVALID_PARAMETERS for input that cannot be
- * learnt, TRAINING_DIVERGED when the loss stops being finite, OUT_OF_MEMORY when training needs more than 4 GiB beside
+ * learnt, TRAINING_DIVERGED when the loss stops being finite or explodes and TRAINING_STALLED when 20 rounds do not lower
+ * it, both with the last rounds, OUT_OF_MEMORY when training needs more than 4 GiB beside
  * its input. An aborted `signal` throws its reason.
  */
-export const gbdt: Trainer<GbdtParameters> = async (task, parameters, train, validation, context) => {
+export const gbdt: Trainer<GbdtParameters, GbdtTask> = async (task, parameters, train, validation, context) => {
   const { model, history } = await trainGbdtModel(task, parameters, train, validation, context);
   return {
     predict: predictionsOf(model),
@@ -69,19 +94,21 @@ const predictionsOf =
 
 /** The bare model of `gbdt`, and its history. */
 export async function trainGbdtModel(
-  task: LearningTask,
+  task: GbdtTask,
   parameters: GbdtParameters,
   train: LabelledRows,
   validation: LabelledRows | undefined,
   context: TrainingContext,
 ): Promise<{ readonly model: GbdtModel; readonly history: readonly TrainingProgress[] }> {
   context.signal?.throwIfAborted();
-  if (parameters.classWeight !== 'none' && task.kind !== 'regression') {
+  if (parameters.classWeight !== 'none' && (task.kind === 'binary' || task.kind === 'multiclass')) {
     const weights = weighRows(task, parameters.classWeight, train, task.kind === 'binary' ? 2 : task.classes);
     return trainGbdtModel(task, { ...parameters, classWeight: 'none' }, { ...train, weights }, validation, context);
   }
   checkParameters(task, parameters, train, validation);
   checkRows(task, train, validation);
+  const grouped = task.kind === 'ranking' ? [train, ...(validation === undefined ? [] : [validation])].map(groupedRows) : [];
+  const ranking = task.kind === 'ranking' ? rankingLayout(parameters, grouped) : undefined;
   const x = toDense(train.x, MOST_DENSE_CELLS);
   const xValidation = validation === undefined ? undefined : toDense(validation.x, MOST_DENSE_CELLS);
   const { features, bounds } = findFeatureBounds(x, parameters.maxBins, context.seed, train.categories);
@@ -98,7 +125,8 @@ export async function trainGbdtModel(
     categorical,
     leaves: Math.max(2, Math.min(parameters.leaves, x.rows)),
     threads: helpers + 1,
-    classification: task.kind !== 'regression',
+    classification: task.kind === 'binary' || task.kind === 'multiclass',
+    ranking,
     weighted: train.weights !== undefined || validation?.weights !== undefined,
   });
   const memory = allocate(layout.pages);
@@ -116,6 +144,7 @@ export async function trainGbdtModel(
   });
   try {
     writeInputs(memory, layout, bounds, train, validation);
+    if (ranking !== undefined) writeGroups(memory, layout, ranking, grouped);
     const blocks = Math.ceil(layout.rows / BIN_BLOCK_ROWS) + Math.ceil(layout.validationRows / BIN_BLOCK_ROWS);
     crew.run(TASK.bin, layout.groups.length * blocks, [], !shared);
     const grower = createGrower(memory, layout, crew, parameters, limits, bounds, helpers);
@@ -126,7 +155,7 @@ export async function trainGbdtModel(
 }
 
 interface Boosting {
-  readonly task: LearningTask;
+  readonly task: GbdtTask;
   readonly parameters: GbdtParameters;
   readonly train: LabelledRows;
   readonly validation: LabelledRows | undefined;
@@ -148,15 +177,8 @@ async function boost(run: Boosting): Promise<{ readonly model: GbdtModel; readon
   const scores = new Float64Array(memory.buffer, layout.scores, outputs * allRows);
   for (let k = 0; k < outputs; k += 1) scores.fill(baseScores[k] ?? 0, k * allRows, (k + 1) * allRows);
 
-  const fingerprint = lazily(() => findFingerprint(run));
-  const state = context.resume === undefined ? undefined : readState(context.resume, fingerprint());
-  const trees: Tree[] = [...(state?.trees ?? [])];
-  const history: TrainingProgress[] = [...(state?.history ?? [])];
-  const treesAfterRound: number[] = [...(state?.treesAfterRound ?? [])];
-  for (const tree of trees) grower.replay(tree);
-
-  const trainWeight = totalWeight(train);
-  const validationWeight = validation === undefined ? 0 : totalWeight(validation);
+  const trainWeight = lossWeight(train, layout);
+  const validationWeight = validation === undefined ? 0 : lossWeight(validation, layout);
   const trainBlocks = Math.ceil(rows / ROW_BLOCK);
   const blocks = trainBlocks + Math.ceil(validationRows / ROW_BLOCK);
   const losses = new Float64Array(memory.buffer, layout.losses, blocks);
@@ -172,11 +194,22 @@ async function boost(run: Boosting): Promise<{ readonly model: GbdtModel; readon
     if (validation !== undefined) {
       metrics['validationLoss'] = validationLoss / validationWeight;
       if (parameters.metric === 'auc') metrics['validationAuc'] = rocAuc(validation.y, scores.subarray(rows, allRows), validation.weights);
+      if (validation.groups !== undefined && task.kind === 'ranking')
+        metrics['validationNdcg'] = rankingJudge(validation.y, scores.subarray(rows, allRows), validation.groups).values([WATCHED_NDCG])[WATCHED_NDCG] ?? 0;
     }
-    if (!Number.isFinite(metrics['trainLoss']))
-      throw new MillraceError('TRAINING_DIVERGED', `The loss became ${metrics['trainLoss']} after ${history.length} rounds.`);
     return metrics;
   };
+
+  const start = measure();
+  const fingerprint = lazily(() => findFingerprint(run));
+  const state = context.resume === undefined ? undefined : readState(context.resume, fingerprint());
+  const trees: Tree[] = [...(state?.trees ?? [])];
+  const history: TrainingProgress[] = [...(state?.history ?? [])];
+  const treesAfterRound: number[] = [...(state?.treesAfterRound ?? [])];
+  const startLoss = start['trainLoss'] ?? Number.NaN;
+  checkLosses(task, layout, startLoss, history, trees.length);
+  for (const tree of trees) grower.replay(tree);
+  if (trees.length > 0) measure();
 
   const selectFeatures = (tree: number): void => {
     const selected = new Uint8Array(memory.buffer, layout.selected, layout.features.length);
@@ -216,10 +249,9 @@ async function boost(run: Boosting): Promise<{ readonly model: GbdtModel; readon
   const drawn = parameters.baggingFraction < 1 || parameters.featureFraction < 1;
   const modelSoFar = (): GbdtModel => {
     const kept = parameters.earlyStoppingRounds > 0 ? (treesAfterRound[bestRound(parameters, history)] ?? 0) : trees.length;
-    return { kind: task.kind, columns: x.columns, outputs, baseScores, trees: trees.slice(0, kept) };
+    return { kind: task.kind === 'ranking' ? 'regression' : task.kind, columns: x.columns, outputs, baseScores, trees: trees.slice(0, kept) };
   };
   let exhausted = false;
-  measure();
   for (let round = history.length; round < parameters.trees && !exhausted && !shouldStop(parameters, history); round += 1) {
     await setImmediate();
     context.signal?.throwIfAborted();
@@ -238,6 +270,7 @@ async function boost(run: Boosting): Promise<{ readonly model: GbdtModel; readon
     const progress: TrainingProgress = { fraction: (round + 1) / parameters.trees, step: round + 1, metrics: measure() };
     history.push(progress);
     treesAfterRound.push(trees.length);
+    checkLosses(task, layout, startLoss, history, trees.length);
     context.onProgress?.(progress);
     context.look?.(progress, () => ({ predict: predictionsOf(modelSoFar()) }));
     await context.checkpoint?.(round + 1, () =>
@@ -247,11 +280,33 @@ async function boost(run: Boosting): Promise<{ readonly model: GbdtModel; readon
   return { model: modelSoFar(), history };
 }
 
+/**
+ * @throws MillraceError TRAINING_DIVERGED, TRAINING_STALLED. The loss of `lambdarank` weighs its pairs anew each round: it
+ * need not fall.
+ */
+function checkLosses(task: GbdtTask, { ranking }: Layout, startLoss: number, history: readonly TrainingProgress[], trees: number): void {
+  const losses = [startLoss, ...history.map(({ metrics }) => metrics['trainLoss'] ?? Number.NaN)];
+  const rounds = history.length;
+  const last = losses[rounds] ?? Number.NaN;
+  const failure = (code: 'TRAINING_DIVERGED' | 'TRAINING_STALLED', message: string): MillraceError => {
+    const reported = losses.map((loss, round) => ({ path: round === 0 ? 'start' : `round ${round}`, message: `loss ${loss}` })).slice(-REPORTED_ROUNDS);
+    return new MillraceError(code, message, { problems: reported });
+  };
+  if (!Number.isFinite(last)) throw failure('TRAINING_DIVERGED', `The loss became ${last} after ${rounds} rounds.`);
+  if (ranking?.objective === 'lambdarank') return;
+  // A class that is rare has a small loss to begin with, which one wrong answer may multiply: that alone is no divergence.
+  if (last > EXPLODED_LOSS * (task.kind === 'regression' ? startLoss : Math.max(1, startLoss)))
+    throw failure('TRAINING_DIVERGED', `The loss has exploded: after ${rounds} rounds it is far above that of a constant answer.`);
+  if (rounds === TELLING_ROUNDS && trees > 0 && losses.slice(1).every((loss) => loss >= startLoss * (1 - STALLED_SHARE)))
+    throw failure('TRAINING_STALLED', `The loss of ${rounds} rounds never fell below that of a constant answer.`);
+}
+
 /** Index of the round with the best value of the watched metric; of equal ones the first. */
 function bestRound(parameters: GbdtParameters, history: readonly TrainingProgress[]): number {
   let best = 0;
-  const value = (round: number): number =>
-    parameters.metric === 'auc' ? -(history[round]?.metrics['validationAuc'] ?? 0) : (history[round]?.metrics['validationLoss'] ?? 0);
+  const ranked = history[0]?.metrics['validationNdcg'] !== undefined && parameters.metric === 'auto';
+  const watched = parameters.metric === 'auc' ? 'validationAuc' : ranked || parameters.metric === 'ndcg' ? 'validationNdcg' : 'validationLoss';
+  const value = (round: number): number => (watched === 'validationLoss' ? (history[round]?.metrics[watched] ?? 0) : -(history[round]?.metrics[watched] ?? 0));
   for (let round = 1; round < history.length; round += 1) if (value(round) < value(best)) best = round;
   return best;
 }
@@ -260,7 +315,7 @@ function shouldStop(parameters: GbdtParameters, history: readonly TrainingProgre
   return parameters.earlyStoppingRounds > 0 && history.length > 0 && history.length - 1 - bestRound(parameters, history) >= parameters.earlyStoppingRounds;
 }
 
-function checkParameters(task: LearningTask, parameters: GbdtParameters, train: LabelledRows, validation: LabelledRows | undefined): void {
+function checkParameters(task: GbdtTask, parameters: GbdtParameters, train: LabelledRows, validation: LabelledRows | undefined): void {
   const problems: Problem[] = [];
   if (parameters.earlyStoppingRounds > 0 && (validation === undefined || validation.x.rows === 0)) {
     problems.push({
@@ -278,15 +333,26 @@ function checkParameters(task: LearningTask, parameters: GbdtParameters, train: 
     else if ((train.categories?.[column] ?? 0) > 0) problems.push({ ...problem, message: 'categories have no order', fix: 'leave it out' });
     if (task.kind === 'multiclass') problems.push({ ...problem, message: 'probabilities of several classes cannot all rise', fix: 'leave monotone out' });
   }
-  if (parameters.classWeight !== 'none' && task.kind === 'regression')
-    problems.push({ path: 'classWeight', message: 'a regression has no classes', fix: 'leave it out' });
+  if (parameters.classWeight !== 'none' && (task.kind === 'regression' || task.kind === 'ranking'))
+    problems.push({ path: 'classWeight', message: `a ${task.kind} has no classes`, fix: 'leave it out' });
+  if (parameters.objective !== 'auto' && task.kind !== 'ranking') {
+    problems.push({
+      path: 'objective',
+      message: `${parameters.objective} ranks rows within groups, and this is a ${task.kind} task`,
+      found: parameters.objective,
+      fix: "name the column of the groups: train(rows, { group: '…' })",
+    });
+  }
+  if (parameters.metric === 'ndcg' && task.kind !== 'ranking') {
+    problems.push({ path: 'metric', message: 'ndcg is for rankings', found: task.kind, fix: 'use loss' });
+  }
   if (parameters.metric === 'auc' && task.kind !== 'binary') {
-    problems.push({ path: 'metric', message: 'auc is for a target of two classes', found: task.kind, fix: 'use loss' });
+    problems.push({ path: 'metric', message: 'auc is for a target of two classes', found: task.kind, fix: task.kind === 'ranking' ? 'use ndcg' : 'use loss' });
   }
   if (problems.length > 0) throw new MillraceError('INVALID_PARAMETERS', 'The parameters of gbdt do not fit the data.', { problems });
 }
 
-function checkRows(task: LearningTask, train: LabelledRows, validation: LabelledRows | undefined): void {
+function checkRows(task: GbdtTask, train: LabelledRows, validation: LabelledRows | undefined): void {
   const features: Problem[] = [];
   const targets: Problem[] = [];
   const sets = [['train', train] as const, ...(validation === undefined ? [] : [['validation', validation] as const])];
@@ -315,10 +381,18 @@ function checkRows(task: LearningTask, train: LabelledRows, validation: Labelled
       if (bad >= 0) features.push({ path: `${name}.weights`, message: 'a weight must be a number of at least 0', found: String(set.weights[bad]), row: bad });
       else if (totalWeight(set) <= 0) features.push({ path: `${name}.weights`, message: 'all weights are 0' });
     }
-    const classes = task.kind === 'regression' ? undefined : task.kind === 'binary' ? 2 : task.classes;
-    const bad = set.y.findIndex((y) => (classes === undefined ? !Number.isFinite(y) : !(Number.isInteger(y) && y >= 0 && y < classes)));
+    if (task.kind === 'ranking') {
+      if (set.groups?.length !== set.x.rows)
+        targets.push({ path: `${name}.groups`, message: 'there must be one group a row', found: `${set.groups?.length ?? 0} for ${set.x.rows} rows` });
+      if (set.weights !== undefined) features.push({ path: `${name}.weights`, message: 'rows of a ranking have no weights', fix: 'leave them out' });
+    }
+    const classes = task.kind === 'binary' ? 2 : task.kind === 'multiclass' ? task.classes : undefined;
+    const fits = (y: number): boolean =>
+      task.kind === 'ranking' ? y >= 0 && y <= MOST_RELEVANCE : classes === undefined ? Number.isFinite(y) : Number.isInteger(y) && y >= 0 && y < classes;
+    const bad = set.y.findIndex((y) => !fits(y));
     if (bad >= 0) {
-      const wanted = classes === undefined ? 'a finite number' : `a class from 0 to ${classes - 1}`;
+      const wanted =
+        task.kind === 'ranking' ? `a relevance from 0 to ${MOST_RELEVANCE}` : classes === undefined ? 'a finite number' : `a class from 0 to ${classes - 1}`;
       targets.push({
         path: `${name}.y`,
         message: `a target must be ${wanted}`,
@@ -334,11 +408,47 @@ function checkRows(task: LearningTask, train: LabelledRows, validation: Labelled
   }
   if (targets.length > 0) throw new MillraceError('TARGET_INVALID', undefined, { problems: [...targets, ...features] });
   if (features.length > 0) throw new MillraceError('FEATURES_INVALID', undefined, { problems: features });
-  if (task.kind !== 'regression' && train.y.every((y) => y === train.y[0])) {
+  if (task.kind === 'ranking' && train.groups !== undefined && !hasPairs(train.y, train.groups)) {
+    throw new MillraceError('TARGET_INVALID', 'There is no order to learn: within each group all rows are equally relevant.', {
+      problems: [
+        {
+          path: 'train.y',
+          message: 'no group has rows of different relevance',
+          found: `${new Set(train.groups).size} groups of ${train.x.rows} rows`,
+          fix: 'look at the columns of the target and of the groups: one group is what one query shows',
+        },
+      ],
+    });
+  }
+  if ((task.kind === 'binary' || task.kind === 'multiclass') && train.y.every((y) => y === train.y[0])) {
     throw new MillraceError('TARGET_ONE_CLASS', undefined, {
       problems: [{ path: 'train.y', message: 'all training rows have the same class', found: String(train.y[0]) }],
     });
   }
+}
+
+/** Whether two rows of one group differ in relevance. */
+function hasPairs(y: Float64Array, groups: Int32Array): boolean {
+  const first = new Map<number, number>();
+  return groups.some((group, row) => {
+    const known = first.get(group);
+    if (known === undefined) first.set(group, y[row] ?? 0);
+    return known !== undefined && known !== y[row];
+  });
+}
+
+type RankedRows = GroupedRows & { readonly y: Float64Array };
+
+const groupedRows = ({ groups, y }: LabelledRows): RankedRows => ({ ...groupRows(groups ?? new Int32Array(y.length)), y });
+
+function rankingLayout({ objective, rankingDepth }: GbdtParameters, sets: readonly GroupedRows[]): RankingLayout {
+  const sizes = sets.flatMap(({ starts }) => Array.from(starts.subarray(1), (end, group) => end - (starts[group] ?? 0)));
+  return {
+    objective: objective === 'pairwise' ? 'pairwise' : 'lambdarank',
+    depth: rankingDepth,
+    groups: sizes.length,
+    largestGroup: sizes.reduce((most, size) => Math.max(most, size), 1),
+  };
 }
 
 /** For each used feature whether the output may only rise or fall in it; empty when nothing is bound. */
@@ -412,8 +522,14 @@ function totalWeight(rows: LabelledRows): number {
   return rows.weights === undefined ? rows.y.length : rows.weights.reduce((sum, weight) => sum + weight, 0);
 }
 
+/** What the sum of the losses is divided by: weight of the rows; of `lambdarank`, whose losses are of groups, their number. */
+function lossWeight(rows: LabelledRows, { ranking }: Layout): number {
+  return ranking?.objective === 'lambdarank' ? new Set(rows.groups).size : totalWeight(rows);
+}
+
 /** The constant scores of least loss: log odds, log shares of the classes, or the mean. A class without rows counts as half a row. */
-function findBaseScores(task: LearningTask, train: LabelledRows): Float32Array {
+function findBaseScores(task: GbdtTask, train: LabelledRows): Float32Array {
+  if (task.kind === 'ranking') return Float32Array.of(0);
   const total = totalWeight(train);
   const weight = (row: number): number => train.weights?.[row] ?? 1;
   if (task.kind === 'regression') {
@@ -435,13 +551,14 @@ function findFingerprint({ task, parameters, train, validation, context, bounds,
   const hash = createHash('sha256').update(
     JSON.stringify([task, parameters, context.seed, layout.rows, layout.validationRows, layout.features, layout.categorical]),
   );
-  const add = (array: Float32Array | Float64Array | undefined): void => {
+  const add = (array: Float32Array | Float64Array | Int32Array | undefined): void => {
     if (array !== undefined) hash.update(new Uint8Array(array.buffer, array.byteOffset, array.byteLength));
   };
   bounds.forEach(add);
   for (const set of [train, validation]) {
     add(set?.y);
     add(set?.weights);
+    add(set?.groups);
   }
   return hash.digest('hex');
 }

@@ -1,4 +1,5 @@
 import { MillraceError } from '../../contracts/errors.ts';
+import type { RankingLayout } from './ranking.ts';
 import { HISTOGRAM_STRIDE_BYTES, KERNEL_CONSTANTS_BYTES, MAX_GROUP_WIDTH, MAX_PAGES } from './kernels.ts';
 
 /** Rows of one task that goes through rows in their own order. */
@@ -35,6 +36,8 @@ export interface Layout {
   readonly leaves: number;
   readonly classification: boolean;
   readonly weighted: boolean;
+  /** Of a ranking. */
+  readonly ranking: RankingLayout | undefined;
   /** Int32: see crew.ts. */
   readonly control: number;
   /** Float64: arguments of the running task. */
@@ -68,6 +71,10 @@ export interface Layout {
   readonly targets: number;
   /** Float64 a row, validation rows after training rows; only when weighted. */
   readonly weights: number;
+  /** Only of a ranking: Int32, where each group's rows start in `groupedRows`, and the end of the last; Int32, the rows group by group; Float64 for each group, what its pairs are weighed by. */
+  readonly groupStarts: number;
+  readonly groupedRows: number;
+  readonly groupFactors: number;
   /** Int32: row numbers, each leaf's together. */
   readonly order: number;
   readonly orderLeft: number;
@@ -94,6 +101,7 @@ export interface LayoutNeeds {
   readonly threads: number;
   readonly classification: boolean;
   readonly weighted: boolean;
+  readonly ranking?: RankingLayout | undefined;
 }
 
 /** Int32 fields of a split: address of the feature's first bin, group width, last bin that goes left, missing bin, whether missing goes left, left and right child (a leaf as ~leaf), whether it is a split by categories; from the ninth on, a bit for each bin that goes left then. */
@@ -156,6 +164,9 @@ export function planLayout(needs: LayoutNeeds): Layout {
     scores: take(outputs * allRows * 8),
     targets: take(allRows * (needs.classification ? (outputs === 1 ? 4 : 2) : 8)),
     weights: needs.weighted ? take(allRows * 8) : 0,
+    groupStarts: needs.ranking ? take((needs.ranking.groups + 1) * 4) : 0,
+    groupedRows: needs.ranking ? take(allRows * 4) : 0,
+    groupFactors: needs.ranking ? take(needs.ranking.groups * 8) : 0,
     order: take(rows * 4),
     orderLeft: parallel ? take(rows * 4) : 0,
     orderRight: take(rows * 4),
@@ -186,6 +197,7 @@ export function planLayout(needs: LayoutNeeds): Layout {
     leaves,
     classification: needs.classification,
     weighted: needs.weighted,
+    ranking: needs.ranking,
     ...small,
     ...large,
     pages,

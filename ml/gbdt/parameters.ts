@@ -2,6 +2,13 @@ import { z } from 'zod';
 
 /** Settings of the trainer `gbdt`. Names and defaults follow LightGBM where it has the same setting. */
 export const GbdtParametersSchema = z.strictObject({
+  objective: z
+    .enum(['auto', 'lambdarank', 'pairwise'])
+    .default('auto')
+    .describe(
+      'What is minimised. `auto`: log loss, squared error, and for a ranking `lambdarank`. `lambdarank` and `pairwise` are for rankings: pairs of rows of a group, weighed by what swapping them would change of NDCG, or all alike.',
+    ),
+  rankingDepth: z.int().min(1).max(10_000).default(30).describe('Of `lambdarank`: NDCG at this rank is improved; a little more than the ranks that are shown.'),
   trees: z.int().min(1).max(10_000).default(100).describe('Boosting rounds. A multiclass model grows one tree a class in each round.'),
   leaves: z.int().min(2).max(4096).default(31).describe('Most leaves of one tree.'),
   learningRate: z
@@ -49,9 +56,11 @@ export const GbdtParametersSchema = z.strictObject({
     .default(0)
     .describe('Stop when the validation metric has not improved for so many rounds, and keep the rounds up to the best. 0: never. Needs validation rows.'),
   metric: z
-    .enum(['loss', 'auc'])
-    .default('loss')
-    .describe('What early stopping watches on the validation rows: the loss (log loss, or mean squared error), or the area under the ROC curve (binary only).'),
+    .enum(['auto', 'loss', 'auc', 'ndcg'])
+    .default('auto')
+    .describe(
+      'What early stopping watches on the validation rows: the loss (log loss, or mean squared error), the area under the ROC curve (binary only), or NDCG at 10 (rankings only). `auto`: the loss, and for a ranking NDCG.',
+    ),
 });
 
 /** Settings of the trainer `gbdt`, with every default filled in. */

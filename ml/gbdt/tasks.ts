@@ -10,6 +10,7 @@
 import { createBinFinder, writeBins } from './binning.ts';
 import { BINARY_BLOCK_ROWS, EXPONENTIAL_BLOCK_BYTES, HISTOGRAM_STRIDE_BYTES, LEAST_PROBABILITY, type Kernels } from './kernels.ts';
 import { BIN_WORDS, CANDIDATE_FIELDS, leafChunks, ROW_BLOCK, SCRATCH_ROWS, TREE_NODE_FIELDS, type Layout } from './layout.ts';
+import { bindRanking } from './ranking.ts';
 import type { SharedMemory } from './wasm-runtime.ts';
 
 export const TASK = { bin: 0, derive: 1, histogram: 2, combine: 3, scan: 4, partition: 5, gather: 6, score: 7, traverse: 8 } as const;
@@ -172,14 +173,17 @@ export function createTaskRunner(memory: SharedMemory, layout: Layout, kernels: 
     return loss;
   };
 
-  /** Task: block of rows, training rows first. Derivatives of the loss by the scores (training rows), and its sum. */
+  const deriveRanking = layout.ranking === undefined ? undefined : bindRanking(memory, layout, layout.ranking);
+
+  /** Task: block of rows, training rows first (of a ranking: of places of grouped rows). Derivatives of the loss by the scores (training rows), and its sum. */
   const derive = (index: number, thread: number): void => {
     const trainBlocks = Math.ceil(rows / ROW_BLOCK);
     const training = index < trainBlocks;
     const first = training ? index * ROW_BLOCK : rows + (index - trainBlocks) * ROW_BLOCK;
     const last = Math.min(training ? rows : allRows, first + ROW_BLOCK);
     const scratch = layout.scratch + thread * layout.scratchBytes;
-    if (!layout.classification) losses[index] = deriveRegression(first, last, training);
+    if (deriveRanking !== undefined) losses[index] = deriveRanking(first, last, training);
+    else if (!layout.classification) losses[index] = deriveRegression(first, last, training);
     else losses[index] = outputs === 1 ? deriveBinary(first, last, training, scratch) : deriveMulticlass(first, last, training, scratch);
   };
 

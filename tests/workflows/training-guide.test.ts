@@ -63,6 +63,28 @@ describe('Evaluation', () => {
   });
 });
 
+describe('Ranking', () => {
+  it('ranks the films of a distributor by scores, chosen and judged by NDCG over whole groups', async () => {
+    const { report: id, predictor } = (await env.run('rankedFilms', {})) as unknown as Readonly<Record<'report' | 'predictor', string>>;
+    const report = EvaluationReportSchema.parse(await env.deps.artifacts.getJson(id));
+    expect(report).toMatchObject({ task: 'ranking', metric: 'ndcg@10', accepted: true, classes: [], threshold: null, curves: {} });
+    expect(Object.keys(report.metrics).sort()).toEqual(['map', 'map@10', 'mrr', 'ndcg', 'ndcg@10', 'ndcg@5']);
+    const { low = 1, high = 0 } = report.intervals['ndcg@10'] ?? {};
+    expect(low).toBeLessThan(report.metrics['ndcg@10'] ?? 0);
+    expect(high).toBeGreaterThan(report.metrics['ndcg@10'] ?? 1);
+    expect(report.importance?.[0]?.column).toMatch(/^(Rotten Tomatoes Rating|IMDB Votes)$/);
+    const { signature } = PredictorSchema.parse(await env.deps.artifacts.getJson(predictor));
+    expect(signature.task).toEqual({ kind: 'regression', target: 'relevance', group: 'Distributor' });
+    expect(signature.columns.map(({ name }) => name)).not.toContain('Distributor');
+  });
+
+  it('says which column of groups is missing', async () => {
+    const report = await failureOf(await env.start('rankedFilms', { group: 'Distributer' }));
+    expect(report.code).toBe('COLUMN_MISSING');
+    expect(report.problems[0]).toMatchObject({ path: 'group', found: 'Distributer' });
+  });
+});
+
 describe('Tuning', () => {
   it('finds the best of trainers, recipes and parameters, and goes on from what an earlier run has learnt', async () => {
     const first = (await env.run('tunedFlights', { trials: 6 })) as unknown as Tuned;
