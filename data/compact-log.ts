@@ -13,7 +13,7 @@ import { open, readdir, rename, rm, stat, utimes } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type DuckDbOptions, toCount, withDuckDb } from './duckdb.ts';
 import { feedbackRelation, predictionRelation } from './log-relations.ts';
-import { listSegments, type SegmentFiles } from './prediction-segments.ts';
+import { FULL_SEGMENT_BYTES, listSegments, type SegmentFiles } from './prediction-segments.ts';
 import { textLiteral } from './sql-text.ts';
 
 export interface CompactOptions {
@@ -22,8 +22,10 @@ export interface CompactOptions {
   /** Older segments are removed. Default: none. */
   readonly keepMs?: number | undefined;
   readonly now?: () => number;
-  /** A segment's hour has to be over for so long, and its file unwritten for so long. Default 5 minutes. */
+  /** A segment's hour has to be over for so long, or the segment full, and its file unwritten for so long. Default 5 minutes. */
   readonly settledMs?: number;
+  /** What a full segment has. Default `FULL_SEGMENT_BYTES`. */
+  readonly fullBytes?: number;
   /** How long lines stay after their Parquet file appeared. Default 10 minutes. */
   readonly graceMs?: number;
   /** Whether everybody who reads a segment's lines as they come (`feedback/ENDPOINT/SEGMENT`) has read so many bytes. Default: nobody does. */
@@ -126,7 +128,8 @@ async function compactSegment(
     await rm(lines.path, { force: true });
     return 'replaced';
   }
-  if (nowMs < hour + HOUR_MS + settledMs || nowMs < lines.mtimeMs + settledMs) return undefined;
+  const over = nowMs >= hour + HOUR_MS + settledMs || lines.sizeBytes >= (options.fullBytes ?? FULL_SEGMENT_BYTES);
+  if (!over || nowMs < lines.mtimeMs + settledMs) return undefined;
   await writeParquet(folder, segment.name, lines, relationOf, options);
   return 'made';
 }

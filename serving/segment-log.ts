@@ -10,16 +10,19 @@
  */
 import { type FileHandle, mkdir, open } from 'node:fs/promises';
 import { join } from 'node:path';
+import { FULL_SEGMENT_BYTES } from '../data/prediction-segments.ts';
 import type { ServingLog } from './ports.ts';
 
 export interface SegmentLogOptions {
-  /** Files are `<folder>/<name>/<UTC hour>-<serverId>.jsonl`. */
+  /** Files are `<folder>/<name>/<UTC hour>-<serverId>.jsonl`, further ones of an hour `…-2.jsonl`, `…-3.jsonl`. */
   readonly folder: string;
   readonly serverId: string;
   /** Default 64 MiB. */
   readonly maxBufferedBytes?: number;
   /** Default 250. */
   readonly flushEveryMs?: number;
+  /** A file that has as many bytes is not written to any more: it can be compacted before its hour is over. Default 256 MiB. */
+  readonly maxFileBytes?: number;
   readonly log: ServingLog;
 }
 
@@ -50,7 +53,7 @@ interface Chunk {
 interface Stream {
   readonly name: string;
   chunks: Chunk[];
-  file: { readonly hour: string; readonly handle: FileHandle; writtenAtMs: number } | undefined;
+  file: { readonly hour: string; readonly part: number; readonly handle: FileHandle; sizeBytes: number; writtenAtMs: number } | undefined;
   torn: boolean;
 }
 
@@ -58,6 +61,7 @@ const utcHour = (ms: number): string => new Date(ms).toISOString().slice(0, 13);
 
 export function createSegmentLog(options: SegmentLogOptions): SegmentLog {
   const maxBufferedBytes = options.maxBufferedBytes ?? 64 * 1024 * 1024;
+  const maxFileBytes = options.maxFileBytes ?? FULL_SEGMENT_BYTES;
   const streams = new Map<string, Stream>();
   const spare: Buffer[] = [];
   let bufferedBytes = 0;
@@ -73,15 +77,23 @@ export function createSegmentLog(options: SegmentLogOptions): SegmentLog {
 
   async function fileOf(stream: Stream, nowMs: number): Promise<FileHandle> {
     const hour = utcHour(nowMs);
-    if (stream.file?.hour === hour) return stream.file.handle;
-    await stream.file?.handle.close();
+    const before = stream.file;
+    if (before?.hour === hour && before.sizeBytes < maxFileBytes) return before.handle;
+    await before?.handle.close();
     stream.file = undefined;
     const folder = join(options.folder, stream.name);
     await mkdir(folder, { recursive: true });
-    const handle = await open(join(folder, `${hour}-${options.serverId}.jsonl`), 'a');
-    stream.file = { hour, handle, writtenAtMs: nowMs };
-    stream.torn = false;
-    return handle;
+    for (let part = before?.hour === hour ? before.part + 1 : 1; ; part += 1) {
+      const handle = await open(join(folder, `${hour}-${options.serverId}${part === 1 ? '' : `-${part}`}.jsonl`), 'a');
+      const { size } = await handle.stat();
+      if (size >= maxFileBytes) {
+        await handle.close();
+        continue;
+      }
+      stream.file = { hour, part, handle, sizeBytes: size, writtenAtMs: nowMs };
+      stream.torn = false;
+      return handle;
+    }
   }
 
   async function writeAll(handle: FileHandle, bytes: Uint8Array): Promise<void> {
@@ -99,7 +111,10 @@ export function createSegmentLog(options: SegmentLogOptions): SegmentLog {
         stream.torn = true;
         await writeAll(handle, chunk.bytes.subarray(0, chunk.used));
         stream.torn = false;
-        if (stream.file !== undefined) stream.file.writtenAtMs = nowMs;
+        if (stream.file !== undefined) {
+          stream.file.writtenAtMs = nowMs;
+          stream.file.sizeBytes += chunk.used;
+        }
         writtenLines += chunk.lines;
         if (failing) options.log('info', 'lines can be written again', { folder: options.folder });
         failing = false;

@@ -81,6 +81,12 @@ describe('compaction of an endpoint’s logs', () => {
     expect(await compact({ now: () => NOW_MS })).toEqual({ made: 0, replaced: 0, expired: 0 });
   });
 
+  it('takes a full segment before its hour is over: its server writes another one by then', async () => {
+    await segment('predictions/flights/2026-01-01T11-a.jsonl', prediction(1), NOW_MS - 10 * 60_000);
+    expect(await compact({ now: () => NOW_MS, fullBytes: 100 })).toMatchObject({ made: 1 });
+    expect(await compact({ now: () => NOW_MS, fullBytes: 100_000 })).toMatchObject({ made: 0 });
+  });
+
   it('reads a segment once while both its files are there, and from its lines when more were written after all', async () => {
     const path = 'predictions/flights/2026-01-01T08-a.jsonl';
     await segment(path, prediction(1));
@@ -163,7 +169,7 @@ describe('compaction of an endpoint’s logs', () => {
     const program = join(home, 'compact.mts');
     await writeFile(program, code);
     let killed = 0;
-    for (let delayMs = 0; ; delayMs = 2 * delayMs + 40) {
+    for (let delayMs = 0; ; delayMs = 4 * delayMs + 40) {
       const child = fork(program, { execArgv: ['--import', 'tsx'] });
       const ended = once(child, 'exit') as Promise<[number | null]>;
       await once(child, 'message');

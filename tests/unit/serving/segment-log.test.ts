@@ -64,3 +64,22 @@ test('a folder that cannot be made drops its lines, counted and told once, and o
   expect(told.filter((level) => level === 'error')).toHaveLength(1);
   expect(await read('b')).toBe('kept\n');
 });
+
+test('a file that is full is followed by another one of the same hour, also after a pause, and no line is split', async () => {
+  const log = createSegmentLog({ folder, serverId: 'me', log: quiet, flushEveryMs: 60_000, maxFileBytes: 1_000 });
+  const lines = Array.from({ length: 30 }, (_, i) => `${i} ${'x'.repeat(95)}\n`);
+  for (const line of lines) {
+    log.append('a', line);
+    await log.flush();
+  }
+  await log.close();
+  const again = createSegmentLog({ folder, serverId: 'me', log: quiet, flushEveryMs: 60_000, maxFileBytes: 1_000 });
+  again.append('a', 'last\n');
+  await again.close();
+  const files = await readdir(join(folder, 'a'));
+  const parts = files.map((name) => Number(/-me(?:-(\d+))?\.jsonl$/.exec(name)?.[1] ?? 1));
+  expect(parts.length).toBeGreaterThanOrEqual(3);
+  const texts = await Promise.all(files.map((name) => readFile(join(folder, 'a', name), 'utf8')));
+  expect(texts.every((text) => text.endsWith('\n') && text.length < 1_100)).toBe(true);
+  expect(new Set(texts.join('').split('\n'))).toEqual(new Set([...lines, 'last\n', '\n'].map((line) => line.trimEnd())));
+});
