@@ -141,6 +141,8 @@ export async function trainCandidate(input: TrainInput, context: StageContext, r
     ),
   });
   const { sha256, sizeBytes } = await deps.artifacts.putJson(predictor);
+  // Millrace's own trainers compute on the CPU, wherever they run
+  const device = isExternal(input.trainer) && context.device !== null ? 'gpu' : 'cpu';
   const output: CandidateRef = {
     kind: 'candidate',
     predictor: sha256,
@@ -156,7 +158,7 @@ export async function trainCandidate(input: TrainInput, context: StageContext, r
     rungs: computed.rungs,
     output,
     summary: `${input.trainer.name} on ${trained.trainRows.toLocaleString('en')}${sampled} rows${figure(trained)}`,
-    device: 'cpu',
+    device,
     metrics: trained.history.flatMap(({ step, metrics }) => Object.entries(metrics).map(([key, value]) => ({ key, step, value }))),
     artifacts: [
       { sha256: stored.sha256, sizeBytes: stored.sizeBytes, kind: 'onnx' },
@@ -166,8 +168,6 @@ export async function trainCandidate(input: TrainInput, context: StageContext, r
   };
 }
 
-/** The trainer with batches of this share of their size. */
-function withBatchShare(trainer: TrainerSpec, share = 1): TrainerSpec {
 /** @throws INVALID_PARAMETERS where what is said of groups does not go together */
 function checkGrouping({ group, task, trainer, sampleRows, validationRows, from }: TrainInput): void {
   const problems: Problem[] = [];
@@ -187,6 +187,8 @@ function checkGrouping({ group, task, trainer, sampleRows, validationRows, from 
   if (problems.length > 0) throw new MillraceError('INVALID_PARAMETERS', 'The ranking cannot be trained like this.', { problems });
 }
 
+/** The trainer with batches of this share of their size. */
+function withBatchShare(trainer: TrainerSpec, share = 1): TrainerSpec {
   if (share === 1 || trainer.name !== 'mlp') return trainer;
   const batchSize = MlpParametersSchema.safeParse(trainer.parameters).data?.batchSize;
   return batchSize === undefined ? trainer : { ...trainer, parameters: { ...trainer.parameters, batchSize: Math.max(1, Math.round(batchSize * share)) } };
