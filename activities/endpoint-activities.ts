@@ -3,13 +3,15 @@ import { WorkflowNotFoundError } from '@temporalio/client';
 import { MillraceError } from '../contracts/errors.ts';
 import type { ServedVersion } from '../contracts/routes.ts';
 import type { RouteChange } from '../store/endpoints.ts';
+import type { AlertMessage } from '../contracts/alerts.ts';
+import { CHAMPION_ALIAS } from '../store/models.ts';
+import type { Store } from '../store/store.ts';
 import type { ActivityDependencies } from './dependencies.ts';
 import { toActivityFailure } from './failure.ts';
+import { judgeTest } from './judge-test.ts';
 import type { EndpointActivities, StoredEndpoint } from './types.ts';
 
 const LOOK_EVERY_MS = 250;
-/** Fewer requests than this say nothing of a challenger. */
-const LEAST_REQUESTS = 20;
 const STACK_LENGTH = 10;
 
 /** What an endpoint's workflow does in the world: publish routes under its epoch, and look how they are taken up. */
@@ -34,13 +36,14 @@ export function createEndpointActivities(deps: ActivityDependencies): EndpointAc
         store.endpoints.routeEpoch(endpoint),
         store.endpoints.routeHistory(endpoint, 1_000),
       ]);
-      return { route, epoch, ...retrace(history) };
+      const [last] = history;
+      return { route, epoch, ...retrace(history), lastBy: last?.by ?? null, lastReason: last?.reason ?? null };
     }),
-    publishRoute: guard(async ({ route, rollout }) => {
-      await store.endpoints.setRoute({ route, expectedEpoch: route.epoch - 1, rolloutId: rollout });
+    publishRoute: guard(async ({ route, rollout, reason, by }) => {
+      await store.endpoints.setRoute({ route, expectedEpoch: route.epoch - 1, rolloutId: rollout, reason, by });
     }),
-    removeRoute: guard(async ({ endpoint, epoch }) => {
-      await store.endpoints.removeRoute({ endpoint, expectedEpoch: epoch - 1, rolloutId: null });
+    removeRoute: guard(async ({ endpoint, epoch, reason, by }) => {
+      await store.endpoints.removeRoute({ endpoint, expectedEpoch: epoch - 1, rolloutId: null, reason, by });
     }),
     awaitHolders: guard(async ({ endpoint, epoch, timeoutMs }) => {
       const until = Date.now() + timeoutMs;
@@ -52,43 +55,27 @@ export function createEndpointActivities(deps: ActivityDependencies): EndpointAc
         await Context.current().sleep(LOOK_EVERY_MS);
       }
     }),
-    checkGuard: guard(async ({ endpoint, champion, challenger, since, strategy }) => {
-      if (strategy.kind !== 'canary') return { breach: null, figures: {} };
-      // intervals are whole seconds: one that began before the step counts towards it
-      const from = new Date(Math.floor(Date.parse(since) / 1000) * 1000).toISOString();
-      const read = (v: ServedVersion) => store.stats.read({ endpoint, model: v.model, version: v.version, from });
-      const [tried, ruling] = await Promise.all([read(challenger), champion ? read(champion) : null]);
-      const errorRate = tried.requests === 0 ? 0 : tried.errors / tried.requests;
-      const figures = {
-        requests: tried.requests,
-        errors: tried.errors,
-        latencyMsMean: tried.latencyMsMean,
-        championRequests: ruling?.requests ?? 0,
-        championLatencyMsMean: ruling?.latencyMsMean ?? 0,
-      };
-      if (tried.requests < LEAST_REQUESTS) return { breach: null, figures };
-      const championErrorRate = ruling && ruling.requests > 0 ? ruling.errors / ruling.requests : 0;
-      if (errorRate > strategy.maxErrorRate && errorRate > championErrorRate) {
-        return { breach: `${percent(errorRate)} of its requests failed; at most ${percent(strategy.maxErrorRate)} may`, figures };
-      }
-      const ratio = ruling && ruling.requests >= LEAST_REQUESTS && ruling.latencyMsMean > 0 ? tried.latencyMsMean / ruling.latencyMsMean : 1;
-      // below a millisecond a ratio measures the machine, not the model
-      if (ratio > strategy.maxLatencyRatio && tried.latencyMsMean > 1) {
-        return {
-          breach: `its requests took ${ratio.toFixed(1)} times the champion's time; at most ${String(strategy.maxLatencyRatio)} times is allowed`,
-          figures,
-        };
-      }
-      return { breach: null, figures };
-    }),
-    noteRollout: guard(async ({ rollout, status, note, figures }) => {
+    noteRollout: guard(async ({ rollout, status, note, at, figures, tell }) => {
       try {
-        if (status === 'running')
-          await store.rollouts.advance({ id: rollout, step: { at: new Date().toISOString(), name: note, ...(figures ? { figures } : {}) } });
-        else await store.rollouts.finish({ id: rollout, status, reason: note });
+        const alert = tell && (await alertOf(store, rollout, note, at, tell));
+        const more = alert === undefined ? {} : { alert };
+        if (status === 'running') await store.rollouts.advance({ id: rollout, step: { at, name: note, ...(figures ? { figures } : {}) }, ...more });
+        else await store.rollouts.finish({ id: rollout, status, reason: note, ...more });
       } catch (error) {
         // an outcome that stands already stays: this is a repeated attempt, or the run's undo came first
         if (!(error instanceof MillraceError && error.code === 'CONFLICT')) throw error;
+      }
+    }),
+    judgeTest: guard((input) => judgeTest(store, input)),
+    followChampion: guard(async ({ from, to, reason }) => {
+      if (from.model !== to.model) return;
+      const alias = await store.models.alias(from.model, CHAMPION_ALIAS);
+      if (alias?.version !== from.version) return;
+      try {
+        await store.models.moveAlias({ model: to.model, alias: CHAMPION_ALIAS, version: to.version, expectedEpoch: alias.epoch, reason });
+      } catch (error) {
+        // somebody moved it meanwhile: the newer move stands
+        if (!(error instanceof MillraceError && error.code === 'FENCED')) throw error;
       }
     }),
     tellRun: guard(async ({ workflowId, outcome }) => {
@@ -101,7 +88,24 @@ export function createEndpointActivities(deps: ActivityDependencies): EndpointAc
   };
 }
 
-const percent = (share: number): string => `${(share * 100).toFixed(1)} %`;
+async function alertOf(
+  store: Store,
+  rollout: string,
+  note: string,
+  since: string,
+  { endpoint, kind }: { endpoint: string; kind: 'waits' | 'taken back' },
+): Promise<AlertMessage> {
+  const { model, version } = await store.rollouts.get(rollout);
+  const which = `${model} ${String(version)} at ${endpoint}`;
+  return {
+    kind: 'rollout',
+    what: kind === 'waits' ? `The rollout of ${which} waits for a person: ${note}.` : `The rollout of ${which} was taken back: ${note}`,
+    since,
+    until: null,
+    look: `/api/v1/endpoints/${endpoint}`,
+    command: kind === 'waits' ? `millrace endpoints promote ${endpoint} --reason TEXT` : `millrace endpoints show ${endpoint} --history`,
+  };
+}
 
 /** What served before the present champion, the latest last, and which rollout brought that one; from the history, newest first. */
 function retrace(history: readonly RouteChange[]): Pick<StoredEndpoint, 'stack' | 'rollout'> {

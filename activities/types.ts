@@ -1,10 +1,11 @@
 import type { LabelValue } from '../contracts/labels.ts';
 import type { ErrorReport } from '../contracts/errors.ts';
+import type { Guards } from '../contracts/guards.ts';
 import type { ReproduceParameters, ReproductionPlan } from '../contracts/reproduction.ts';
 import type { Purpose, Trigger } from '../contracts/run.ts';
 import type { Route, ServedVersion } from '../contracts/routes.ts';
 import type { RetrainingEntry, RetrainRequest } from '../contracts/retraining.ts';
-import type { Review, RolloutOutcome, RolloutStrategy, StageCall, StageResult, TrainerSpec } from '../contracts/stages.ts';
+import type { Review, RolloutOutcome, StageCall, StageResult, TrainerSpec } from '../contracts/stages.ts';
 import type { Observation } from '../ml/search/parameters.ts';
 
 /** What workflows may call. Names are persisted in histories: a rename needs a plan. */
@@ -107,36 +108,74 @@ export interface StoredEndpoint {
   readonly rollout: string | null;
   /** Earlier champions, the latest last. */
   readonly stack: readonly ServedVersion[];
+  /** Who changed the route last, and why. */
+  readonly lastBy: string | null;
+  readonly lastReason: string | null;
 }
 
 export interface EndpointActivities {
   loadEndpoint(input: { readonly endpoint: string }): Promise<StoredEndpoint>;
   /** Fenced: refused unless `route.epoch` is greater than the stored one. */
-  publishRoute(input: { readonly route: Route; readonly rollout: string | null; readonly reason: string }): Promise<void>;
+  publishRoute(input: { readonly route: Route; readonly rollout: string | null; readonly reason: string; readonly by: string }): Promise<void>;
   /** Takes the endpoint out of service (an undone first deployment). Fenced alike. */
-  removeRoute(input: { readonly endpoint: string; readonly epoch: number; readonly reason: string }): Promise<void>;
+  removeRoute(input: { readonly endpoint: string; readonly epoch: number; readonly reason: string; readonly by: string }): Promise<void>;
   /** Waits until every live prediction server holds the epoch; false when none did in time, with what they said. */
   awaitHolders(input: {
     readonly endpoint: string;
     readonly epoch: number;
     readonly timeoutMs: number;
   }): Promise<{ readonly holding: number; readonly live: number; readonly problems: readonly string[] }>;
-  /** The guard's figures since `since`; `breach` says which rule broke. */
-  checkGuard(input: {
-    readonly endpoint: string;
-    readonly champion: ServedVersion | null;
-    readonly challenger: ServedVersion;
-    readonly since: string;
-    readonly strategy: RolloutStrategy;
-  }): Promise<{ readonly breach: string | null; readonly figures: Readonly<Record<string, number>> }>;
   noteRollout(input: {
     readonly rollout: string;
     readonly status: 'running' | 'completed' | 'rolled_back' | 'failed';
     readonly note: string;
+    /** UTC ISO: the same note of the same time is written once. */
+    readonly at: string;
     readonly figures?: Readonly<Record<string, number>>;
+    /** Whom it concerns is told over the channels of alerts: that it waits for a person, that a guard took it back. */
+    readonly tell?: { readonly endpoint: string; readonly kind: 'waits' | 'taken back' };
   }): Promise<void>;
+  /** Who is better, by a metric of labels or outcomes of the predictions made since `since`; null when neither is shown to be. */
+  judgeTest(input: {
+    readonly endpoint: string;
+    readonly champion: ServedVersion;
+    readonly challenger: ServedVersion;
+    readonly since: string;
+    readonly metric: string;
+    readonly better?: 'higher' | 'lower';
+    readonly alpha: number;
+  }): Promise<{ readonly winner: 'champion' | 'challenger' | null; readonly sentence: string; readonly figures: Readonly<Record<string, number>> }>;
+  /** The alias `champion` of the version that was taken out of service names the one that came back; when it names another one, it stays. */
+  followChampion(input: { readonly from: ServedVersion; readonly to: ServedVersion; readonly reason: string }): Promise<void>;
   /** Tells the run that waits; a run that has ended is no error. */
   tellRun(input: { readonly workflowId: string; readonly outcome: RolloutOutcome }): Promise<void>;
+}
+
+export interface WatchInput {
+  readonly endpoint: string;
+  readonly rollout: string;
+  /** Of the route whose challenger is watched, and whose lease is renewed; null of a soak, where nothing is shared. */
+  readonly epoch: number | null;
+  /** Of the rollout's first share: what servers noted by themselves counts from here on; null of a soak. */
+  readonly fromEpoch: number | null;
+  readonly champion: ServedVersion;
+  readonly challenger: ServedVersion;
+  readonly guards: Guards;
+  /** UTC ISO, when the rollout's first share began: figures count from here on. */
+  readonly since: string;
+  /** UTC ISO, when the watch is over. */
+  readonly until: string;
+}
+
+/** `fenced`: somebody else changed the route. A breach has taken the traffic back, at `epoch`; null of a soak. */
+export type WatchResult = { readonly figures: Readonly<Record<string, number>> } & (
+  | { readonly kind: 'passed' | 'fenced' }
+  | { readonly kind: 'breach'; readonly reason: string; readonly epoch: number | null }
+);
+
+export interface EndpointWatches {
+  /** Looks at the guards every second, until one breaks or the time is over; renews the challenger's lease meanwhile. */
+  watchRollout(input: WatchInput): Promise<WatchResult>;
 }
 
 export interface RetrainingActivities {

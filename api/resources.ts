@@ -198,6 +198,17 @@ export const RESOURCES: readonly Resource[] = [
       return { ...found, route, rollouts, history, monitor, windows };
     },
   }),
+  resource('/endpoints/{endpoint}/history', {
+    summary: 'What an endpoint served, newest first: which versions, at what share, from when to when, why, by whom.',
+    answers: 'page',
+    params: { endpoint: NameSchema },
+    query: { limit, after: afterNumber },
+    read: async (store, { endpoint, limit: size, after }) => {
+      if ((await store.endpoints.find(endpoint)) === null) throw new MillraceError('ENDPOINT_NOT_FOUND', `There is no endpoint ${endpoint}.`);
+      const periods = await store.endpoints.productionHistory(endpoint, { limit: size + 1, ...(after === undefined ? {} : { before: after }) });
+      return page(periods, size, (period) => period.epoch);
+    },
+  }),
   resource('/approvals', {
     summary: 'Gates, the last asked for first, each with the decisions taken at it.',
     answers: 'page',

@@ -1,5 +1,5 @@
 import { userInfo } from 'node:os';
-import type { EndpointState } from '../contracts/endpoint.ts';
+import type { EndpointState, ProductionPeriod, Promoted } from '../contracts/endpoint.ts';
 import { MillraceError } from '../contracts/errors.ts';
 import { endpointWorkflowId } from '../contracts/queues.ts';
 import type { Route, ServedVersion } from '../contracts/routes.ts';
@@ -79,6 +79,28 @@ async function change<Result>(clients: Clients, endpoint: string, update: string
   return client.workflow.getHandle(endpointWorkflowId(endpoint)).executeUpdate<Result, [object]>(update, { args: [argument] });
 }
 
+function rolloutLine({ version, step, waitingSince, until }: NonNullable<EndpointState['rollout']>): string {
+  if (waitingSince !== null) return `${served(version)}: ${step}, waits for promote or abort since ${waitingSince}`;
+  return `${served(version)}: ${step}${until === null ? '' : `, until ${until}`}`;
+}
+
+function renderHistory(history: readonly ProductionPeriod[]): string {
+  if (history.length === 0) return 'Nothing has been served yet.\n';
+  return renderTable(
+    ['from', 'until', 'champion', 'beside it', 'by', 'why'],
+    history.map(({ from, until, champion, challenger, standby, by, reason }) => [
+      from,
+      until ?? 'now',
+      served(champion) || 'nothing',
+      challenger
+        ? `${served(challenger.version)} at ${challenger.percent} %${challenger.mode === 'shadow' ? ' (mirrored)' : ''}`
+        : standby.map((v) => `${served(v)} (loaded)`).join(', '),
+      by ?? '',
+      reason ?? '',
+    ]),
+  );
+}
+
 export function addEndpointsCommands(program: Program): void {
   const endpoints = addGroup(program, 'endpoints', 'what is served, and its rollouts');
 
@@ -106,13 +128,19 @@ export function addEndpointsCommands(program: Program): void {
   });
 
   addCommand(program, endpoints, 'show <endpoint>', 'an endpoint: who answers, what is being rolled out, earlier rollouts')
-    .option('--limit <count>', 'at most so many rollouts', '10')
-    .action(async (name: string, options: Common & { limit: string }) => {
+    .option('--limit <count>', 'at most so many rollouts, or periods', '10')
+    .option('--history', 'what served from when to when, at what share, why, by whom')
+    .action(async (name: string, options: Common & { limit: string; history?: boolean }) => {
       const limit = parseCount('--limit', options.limit);
       const invocation = invocationOf(program, options);
       await withClients(async (clients) => {
         const store = await clients.store();
         await requireEndpoint(store, name);
+        if (options.history === true) {
+          const history = await store.endpoints.productionHistory(name, { limit });
+          print(invocation, { endpoint: name, history }, () => renderHistory(history));
+          return;
+        }
         const [route, rollouts, live] = await Promise.all([
           store.endpoints.route(name),
           store.rollouts.list({ endpoint: name, limit }),
@@ -127,10 +155,15 @@ export function addEndpointsCommands(program: Program): void {
               ['champion', served(route?.champion) || 'nothing is served'],
               [
                 'challenger',
-                route?.challenger ? `${served(route.challenger.version)} at ${route.challenger.percent} %, lease until ${route.challenger.leaseUntil}` : null,
+                route?.challenger
+                  ? `${served(route.challenger.version)} at ${route.challenger.percent} %${route.challenger.mode === 'shadow' ? ' (mirrored)' : ''}, lease until ${route.challenger.leaseUntil}`
+                  : null,
               ],
               ['epoch', route?.epoch],
-              ['rollout', live?.rollout ? `${served(live.rollout.version)}: ${live.rollout.step}` : null],
+              ['standby', route?.standby?.map(served).join(', ')],
+              ['rollout', live?.rollout ? rolloutLine(live.rollout) : null],
+              ['soak', live?.soak ? `late labels can take ${served(live.soak.version)} back until ${live.soak.until}` : null],
+              ['kept', live?.kept ? `${served(live.kept.version)} for an instant switch back, until ${live.kept.until}` : null],
               ['queued', live && live.queued.length > 0 ? live.queued.length : null],
               ['before', live?.stack.map(served).join(', ')],
               ...lastHour.map(
@@ -164,19 +197,31 @@ export function addEndpointsCommands(program: Program): void {
       });
     });
 
-  for (const [update, description, done] of [
-    ['promote', 'give the version that is being rolled out all traffic now', 'takes all traffic'],
-    ['abort', 'take back the rollout that is under way', 'is taken back'],
-  ] as const) {
-    addCommand(program, endpoints, `${update} <endpoint>`, description)
-      .requiredOption('--reason <text>', 'why; it stands in the record')
-      .option('--by <name>', 'who decides (default: the user of this machine)')
-      .action(async (name: string, options: ChangeOptions) => {
-        const invocation = invocationOf(program, options);
-        await withClients(async (clients) => {
-          await change(clients, name, update, { by: options.by ?? userInfo().username, reason: options.reason });
-          print(invocation, { endpoint: name, requested: update }, () => `The rollout of ${name} ${done}.\nLook: millrace endpoints show ${name}\n`);
-        });
+  addCommand(program, endpoints, 'promote <endpoint>', 'let a rollout that waits go on; one that does not wait gets all traffic now')
+    .option('--all', 'all traffic now, also where it waits')
+    .requiredOption('--reason <text>', 'why; it stands in the record')
+    .option('--by <name>', 'who decides (default: the user of this machine)')
+    .action(async (name: string, options: ChangeOptions & { all?: boolean }) => {
+      const invocation = invocationOf(program, options);
+      await withClients(async (clients) => {
+        const request = { by: options.by ?? userInfo().username, reason: options.reason, ...(options.all === true ? { all: true } : {}) };
+        const { did } = await change<Promoted>(clients, name, 'promote', request);
+        print(
+          invocation,
+          { endpoint: name, requested: 'promote', did },
+          () => `The rollout of ${name} ${did === 'resumed' ? 'goes on' : 'takes all traffic'}.\nLook: millrace endpoints show ${name}\n`,
+        );
       });
-  }
+    });
+
+  addCommand(program, endpoints, 'abort <endpoint>', 'take back the rollout that is under way')
+    .requiredOption('--reason <text>', 'why; it stands in the record')
+    .option('--by <name>', 'who decides (default: the user of this machine)')
+    .action(async (name: string, options: ChangeOptions) => {
+      const invocation = invocationOf(program, options);
+      await withClients(async (clients) => {
+        await change(clients, name, 'abort', { by: options.by ?? userInfo().username, reason: options.reason });
+        print(invocation, { endpoint: name, requested: 'abort' }, () => `The rollout of ${name} is taken back.\nLook: millrace endpoints show ${name}\n`);
+      });
+    });
 }

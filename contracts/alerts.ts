@@ -2,7 +2,7 @@ import { z } from 'zod';
 
 /** What people are told: what, since when, where to look, what to type. */
 export interface AlertMessage {
-  readonly kind: 'approval' | 'labels';
+  readonly kind: 'approval' | 'labels' | 'rollout';
   /** One sentence. */
   readonly what: string;
   /** UTC ISO. */

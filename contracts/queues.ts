@@ -2,6 +2,8 @@
 export const WORKFLOW_QUEUE = 'millrace';
 /** The engine's light work: routes, guards, ledgers, undos, cache look-ups. Served by every CPU worker, beside its pool. */
 export const SERVICE_QUEUE = 'millrace-services';
+/** What waits for long: rollouts that are watched. Served beside the engine's light work, which it must not keep from its slots. */
+export const WATCH_QUEUE = 'millrace-watches';
 export const poolQueue = (pool: string): string => `millrace-${pool}`;
 export const endpointWorkflowId = (endpoint: string): string => `endpoint/${endpoint}`;
 export const retrainingWorkflowId = (pipeline: string): string => `retraining/${pipeline}`;

@@ -7,6 +7,7 @@ import { FeaturesSchema } from './features.ts';
 import { NameSchema, Sha256Schema } from './ids.ts';
 import type { Metric } from './metrics.ts';
 import { CandidateRefSchema, DatasetRefSchema, EvaluationRefSchema, VersionRefSchema, WinnerRefSchema } from './references.ts';
+import { RolloutStrategySchema } from './rollouts.ts';
 import { RowTransformSchema } from './row-transforms.ts';
 import { SourceSchema } from './source.ts';
 import { FoldOptionsSchema, SplitOptionsSchema } from './split.ts';
@@ -63,9 +64,7 @@ export const TrainInputSchema = z.object({
   validation: DatasetRefSchema.optional(),
   trainer: TrainerSpecSchema,
   target: z.string().min(1),
-  task: z.enum(['auto', 'binary', 'multiclass', 'regression', 'ranking']).default('auto'),
-  /** Column of the groups within which rows are ranked. Makes the task a ranking. */
-  group: z.string().min(1).optional(),
+  task: z.enum(['auto', 'binary', 'multiclass', 'regression']).default('auto'),
   features: FeaturesSchema,
   /** Train on this many rows, drawn at random with the seed. Default: all. */
   sampleRows: z.number().int().min(1).optional(),
@@ -113,26 +112,12 @@ export const RegisterInputSchema = z.object({
 /** A bare ONNX file as a candidate: read from the project folder, checked, wrapped into a predictor. */
 export const ImportModelInputSchema = z.object({ path: z.string().min(1), sampleRows: z.array(z.record(z.string(), z.unknown())).max(100).default([]) });
 
-export const RolloutStrategySchema = z.discriminatedUnion('kind', [
-  z.object({ kind: z.literal('replace') }),
-  z.object({
-    kind: z.literal('canary'),
-    /** Shares of traffic in percent, rising; 100 at the end is implied. */
-    percent: z.array(z.number().gt(0).max(100)).min(1).max(20),
-    /** How long each step is watched. */
-    bakeMs: z.number().int().min(0),
-    /** Taken back when the challenger's server errors exceed this share of its requests (after 20 requests). */
-    maxErrorRate: z.number().min(0).max(1).default(0.02),
-    /** Taken back when the challenger's mean latency is more than this many times the champion's (after 20 requests). */
-    maxLatencyRatio: z.number().min(1).default(3),
-  }),
-]);
-export type RolloutStrategy = z.infer<typeof RolloutStrategySchema>;
-
 export const DeployInputSchema = z.object({
   version: VersionRefSchema,
   endpoint: NameSchema,
   rollout: RolloutStrategySchema,
+  /** When another rollout of the endpoint is under way: wait for its end, or be refused. */
+  whenBusy: z.enum(['queue', 'refuse']).default('queue'),
   /** What is done with its predictions. */
   decide: DecisionsSchema.optional(),
 });

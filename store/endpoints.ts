@@ -1,7 +1,8 @@
-import { asc, desc, eq, gt, sql } from 'drizzle-orm';
+import { and, asc, desc, eq, gt, inArray, sql } from 'drizzle-orm';
+import type { ProductionPeriod } from '../contracts/endpoint.ts';
 import { MillraceError } from '../contracts/errors.ts';
 import type { Route, ServedVersion } from '../contracts/routes.ts';
-import type { Database } from './database.ts';
+import { type Database, storable } from './database.ts';
 import { endpoints, rollouts, routeHistory, routes } from './schema.ts';
 
 /**
@@ -9,7 +10,8 @@ import { endpoints, rollouts, routeHistory, routes } from './schema.ts';
  *
  * Invariants:
  * 1. A route changes only from the epoch its writer saw to a greater one; the row of a removed route stays for its epoch.
- * 2. Each change of a route stands in the history, and is announced on `millrace_routes` when it commits.
+ * 2. Each change of a route stands in the history, and is announced on `millrace_routes` when it commits. Renewing a lease
+ *    is announced alone: the epoch is the same, and the lease only grows.
  */
 export type EndpointRecord = typeof endpoints.$inferSelect;
 export type RouteChange = typeof routeHistory.$inferSelect;
@@ -23,6 +25,9 @@ export interface SetRouteInput {
   readonly expectedEpoch: number;
   readonly rolloutId: string | null;
   readonly runId?: string;
+  /** Why, and who: they stand in the history. */
+  readonly reason?: string;
+  readonly by?: string;
 }
 
 type RouteRow = typeof routes.$inferSelect;
@@ -35,6 +40,9 @@ const routeOf = (row: RouteRow & { champion: ServedVersion }): Route => ({
   ...(row.standby.length > 0 ? { standby: [...row.standby] } : {}),
 });
 const hasChampion = (row: RouteRow): row is RouteRow & { champion: ServedVersion } => row.champion !== null;
+
+/** What of a challenger stays the same when its lease is renewed. */
+const withoutLease = (challenger: Route['challenger']): unknown => challenger && { ...challenger, leaseUntil: '' };
 
 /** Whether two JSON values are the same, whatever the order of their keys. */
 function isSameJson(a: unknown, b: unknown): boolean {
@@ -50,10 +58,13 @@ export function createEndpointsStore({ orm }: Database) {
     readonly epoch: number;
     readonly champion: ServedVersion | null;
     readonly challenger: Route['challenger'];
+    readonly standby: readonly ServedVersion[];
     readonly log: boolean;
     readonly expectedEpoch: number;
     readonly rolloutId: string | null;
     readonly runId: string | null;
+    readonly reason: string | null;
+    readonly by: string | null;
   }
   const writeRoute = async (next: RouteWrite): Promise<void> => {
     if (!(next.epoch > next.expectedEpoch))
@@ -68,18 +79,21 @@ export function createEndpointsStore({ orm }: Database) {
         now.rolloutId === next.rolloutId &&
         now.log === next.log &&
         isSameJson(now.champion, next.champion) &&
-        isSameJson(now.challenger, next.challenger)
+        isSameJson(withoutLease(now.challenger), withoutLease(next.challenger)) &&
+        isSameJson(now.standby, next.standby)
       )
         return;
       if ((now?.epoch ?? 0) !== next.expectedEpoch)
         throw new MillraceError('FENCED', `The route of ${next.endpoint} is at epoch ${now?.epoch ?? 0}, not ${next.expectedEpoch}: someone else changed it.`);
-      const { epoch, champion, challenger, log, rolloutId } = next;
-      const row = { epoch, champion, challenger, log, rolloutId };
+      const { epoch, champion, challenger, standby, log, rolloutId } = next;
+      const row = { epoch, champion, challenger, standby, log, rolloutId };
       await tx
         .insert(routes)
         .values({ endpoint: next.endpoint, ...row })
         .onConflictDoUpdate({ target: routes.endpoint, set: { ...row, updatedAt: sql`now()` } });
-      await tx.insert(routeHistory).values({ endpoint: next.endpoint, ...row, runId: next.runId });
+      await tx
+        .insert(routeHistory)
+        .values({ endpoint: next.endpoint, ...row, runId: next.runId, reason: next.reason === null ? null : storable(next.reason), by: next.by });
       if (rolloutId !== null) await tx.update(rollouts).set({ epoch }).where(eq(rollouts.id, rolloutId));
       await tx.execute(sql`select pg_notify(${ROUTES_CHANNEL}, ${next.endpoint})`);
     });
@@ -96,7 +110,26 @@ export function createEndpointsStore({ orm }: Database) {
      * @throws FENCED when the stored route is not at `expectedEpoch`.
      */
     async setRoute(input: SetRouteInput): Promise<void> {
-      await writeRoute({ ...input.route, expectedEpoch: input.expectedEpoch, rolloutId: input.rolloutId, runId: input.runId ?? null });
+      const { route, runId = null, reason = null, by = null, ...rest } = input;
+      await writeRoute({ ...route, standby: route.standby ?? [], ...rest, runId, reason, by });
+    },
+
+    /**
+     * Moves the end of a challenger's lease forward, at the epoch that stands, and announces it. An earlier end changes nothing.
+     * @throws FENCED when the stored route is not at `epoch` or has no challenger.
+     */
+    async renewLease({ endpoint, epoch, leaseUntil }: { readonly endpoint: string; readonly epoch: number; readonly leaseUntil: string }): Promise<void> {
+      await orm.transaction(async (tx) => {
+        const [now] = await tx.select().from(routes).where(eq(routes.endpoint, endpoint)).for('update');
+        if (now?.epoch !== epoch || now.challenger === null)
+          throw new MillraceError('FENCED', `The route of ${endpoint} is at epoch ${now?.epoch ?? 0}, not ${epoch}: its lease is not renewed.`);
+        if (Date.parse(now.challenger.leaseUntil) >= Date.parse(leaseUntil)) return;
+        await tx
+          .update(routes)
+          .set({ challenger: { ...now.challenger, leaseUntil } })
+          .where(eq(routes.endpoint, endpoint));
+        await tx.execute(sql`select pg_notify(${ROUTES_CHANNEL}, ${endpoint})`);
+      });
     },
 
     /** Takes a route away, so that nothing answers: the undo of an endpoint's first version. @throws FENCED as `setRoute` does. */
@@ -105,8 +138,11 @@ export function createEndpointsStore({ orm }: Database) {
       readonly expectedEpoch: number;
       readonly rolloutId: string | null;
       readonly runId?: string;
+      readonly reason?: string;
+      readonly by?: string;
     }): Promise<void> {
-      await writeRoute({ ...input, epoch: input.expectedEpoch + 1, champion: null, challenger: null, log: false, runId: input.runId ?? null });
+      const { runId = null, reason = null, by = null, ...rest } = input;
+      await writeRoute({ ...rest, epoch: input.expectedEpoch + 1, champion: null, challenger: null, standby: [], log: false, runId, reason, by });
     },
 
     async route(endpoint: string): Promise<Route | null> {
@@ -128,6 +164,35 @@ export function createEndpointsStore({ orm }: Database) {
     /** Newest first. Default limit 50, at most 1,000. */
     async routeHistory(endpoint: string, limit = 50): Promise<readonly RouteChange[]> {
       return orm.select().from(routeHistory).where(eq(routeHistory.endpoint, endpoint)).orderBy(desc(routeHistory.epoch)).limit(Math.min(limit, 1_000));
+    },
+
+    /** What served from when to when, newest first. Default limit 50, at most 1,000; `before` is the epoch of the last one of the page before. */
+    async productionHistory(endpoint: string, input: { readonly limit?: number; readonly before?: number } = {}): Promise<readonly ProductionPeriod[]> {
+      const limit = Math.min(input.limit ?? 50, 1_000);
+      const { rows } = await orm.execute<{ epoch: string; until: Date | string | null }>(sql`
+        select epoch, until from (
+          select epoch, lead(at) over (order by epoch) as until from route_history where endpoint = ${endpoint}
+        ) spans
+        where ${input.before === undefined ? sql`true` : sql`epoch < ${input.before}`}
+        order by epoch desc limit ${limit}`);
+      if (rows.length === 0) return [];
+      const ends = new Map(rows.map(({ epoch, until }) => [Number(epoch), until === null ? null : new Date(until).toISOString()]));
+      const changes = await orm
+        .select()
+        .from(routeHistory)
+        .where(and(eq(routeHistory.endpoint, endpoint), inArray(routeHistory.epoch, [...ends.keys()])))
+        .orderBy(desc(routeHistory.epoch));
+      return changes.map(({ epoch, at, champion, challenger, standby, reason, by, rolloutId }) => ({
+        epoch,
+        from: at,
+        until: ends.get(epoch) ?? null,
+        champion,
+        challenger: challenger && { version: challenger.version, percent: challenger.percent, mode: challenger.mode ?? 'share' },
+        standby,
+        reason,
+        by,
+        rolloutId,
+      }));
     },
 
     /** By name. Default limit 50, at most 1,000; `after` is the last name of the page before. */

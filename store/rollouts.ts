@@ -1,5 +1,7 @@
 import { and, desc, eq, inArray, lt, sql } from 'drizzle-orm';
+import type { AlertMessage } from '../contracts/alerts.ts';
 import { MillraceError } from '../contracts/errors.ts';
+import { writeAlert } from './alerts.ts';
 import { type Database, onlyRow, storable } from './database.ts';
 import { endpoints, rollouts, type RolloutStatus, type RolloutStep, undos } from './schema.ts';
 import { requireAttempt, requireOpenRun } from './stages.ts';
@@ -29,7 +31,7 @@ const ENDED = ['completed', 'rolled_back', 'failed'] as const satisfies readonly
 const isEnded = (status: RolloutStatus): boolean => (ENDED as readonly RolloutStatus[]).includes(status);
 
 export function createRolloutsStore({ orm }: Database) {
-  const finish = async (id: string, status: (typeof ENDED)[number], reason: string | null): Promise<RolloutRecord> =>
+  const finish = async (id: string, status: (typeof ENDED)[number], reason: string | null, alert?: AlertMessage): Promise<RolloutRecord> =>
     orm.transaction(async (tx) => {
       const [now] = await tx.select().from(rollouts).where(eq(rollouts.id, id)).for('update');
       if (now === undefined) throw new MillraceError('NOT_FOUND', `There is no rollout ${id}.`);
@@ -37,6 +39,7 @@ export function createRolloutsStore({ orm }: Database) {
       // A rollout that was completed may be taken back by the undo of its run; nothing else changes after the end.
       if (isEnded(now.status) && !(now.status === 'completed' && status === 'rolled_back'))
         throw new MillraceError('CONFLICT', `Rollout ${id} is ${now.status} already.`);
+      if (alert !== undefined) await writeAlert(tx, `rollout/${id}/${status}`, alert);
       return onlyRow(
         await tx
           .update(rollouts)
@@ -90,13 +93,20 @@ export function createRolloutsStore({ orm }: Database) {
     },
 
     /** Marks a queued rollout as running, and adds a step to its history; the same step name again is not added twice. @throws CONFLICT after its end. */
-    async advance(input: { readonly id: string; readonly step: RolloutStep; readonly epoch?: number }): Promise<RolloutRecord> {
+    async advance(input: {
+      readonly id: string;
+      readonly step: RolloutStep;
+      readonly epoch?: number;
+      /** Written with the step, for the channels of alerts. */
+      readonly alert?: AlertMessage;
+    }): Promise<RolloutRecord> {
       return orm.transaction(async (tx) => {
         const [now] = await tx.select().from(rollouts).where(eq(rollouts.id, input.id)).for('update');
         if (now === undefined) throw new MillraceError('NOT_FOUND', `There is no rollout ${input.id}.`);
         const known = now.steps.some((step) => step.name === input.step.name && step.at === input.step.at);
         if (known) return now;
         if (isEnded(now.status)) throw new MillraceError('CONFLICT', `Rollout ${input.id} is ${now.status} already.`);
+        if (input.alert !== undefined) await writeAlert(tx, `rollout/${input.id}/${input.step.at}`, input.alert);
         return onlyRow(
           await tx
             .update(rollouts)
@@ -113,8 +123,13 @@ export function createRolloutsStore({ orm }: Database) {
     },
 
     /** Ends a rollout; the same end again changes nothing. Only a completed one can still become rolled back. @throws CONFLICT otherwise. */
-    async finish(input: { readonly id: string; readonly status: 'completed' | 'rolled_back' | 'failed'; readonly reason?: string }): Promise<RolloutRecord> {
-      return finish(input.id, input.status, input.reason ?? null);
+    async finish(input: {
+      readonly id: string;
+      readonly status: 'completed' | 'rolled_back' | 'failed';
+      readonly reason?: string;
+      readonly alert?: AlertMessage;
+    }): Promise<RolloutRecord> {
+      return finish(input.id, input.status, input.reason ?? null, input.alert);
     },
 
     /** @throws NOT_FOUND */

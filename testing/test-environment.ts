@@ -22,7 +22,7 @@ import { prepareNamespace } from '../stack/temporal-namespace.ts';
 import { openArtifacts } from '../store/artifacts.ts';
 import { openStore } from '../store/store.ts';
 import { setCurrentBuild } from '../workers/deployment.ts';
-import { createBuildWorker, createPoolWorker, createServiceWorker, ensureControllers } from '../workers/hosting.ts';
+import { createBuildWorker, createPoolWorker, createServiceWorker, createWatchWorker, ensureControllers } from '../workers/hosting.ts';
 import { buildProject } from '../workers/project-build.ts';
 import { historyFromJson } from './history-json.ts';
 
@@ -129,6 +129,7 @@ export async function createTestEnvironment(options: TestEnvironmentOptions = {}
       await createBuildWorker(hosting, buildId),
       await createPoolWorker(hosting, 'cpu', availableParallelism(), stageActivities),
       await createServiceWorker(hosting, stageActivities),
+      await createWatchWorker(hosting),
     ];
     const running = workers.map((worker) => worker.run());
     closing.push(async () => {

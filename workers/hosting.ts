@@ -1,12 +1,13 @@
 import { Worker, type NativeConnection } from '@temporalio/worker';
 import { createEndpointActivities } from '../activities/endpoint-activities.ts';
+import { createEndpointWatches } from '../activities/endpoint-watches.ts';
 import { createMonitorActivities } from '../activities/monitor-activities.ts';
 import { createRetrainingActivities } from '../activities/retraining-activities.ts';
 import { createRunActivities } from '../activities/run-activities.ts';
 import { createStageActivities } from '../activities/stage-activities.ts';
 import type { ActivityDependencies } from '../activities/dependencies.ts';
 import type { StageActivities } from '../activities/types.ts';
-import { endpointWorkflowId, poolQueue, retrainingWorkflowId, SERVICE_QUEUE, WORKFLOW_QUEUE } from '../contracts/queues.ts';
+import { endpointWorkflowId, poolQueue, retrainingWorkflowId, SERVICE_QUEUE, WATCH_QUEUE, WORKFLOW_QUEUE } from '../contracts/queues.ts';
 import { DEPLOYMENT } from './deployment.ts';
 
 /** How workers are made of dependencies: the one place, for processes and for tests alike. */
@@ -18,6 +19,7 @@ export interface Hosting {
 /** Work that is under way when a worker is told to stop may take this long; then it is cancelled. */
 const SHUTDOWN_GRACE_MS = 5_000;
 const SERVICE_SLOTS = 50;
+const WATCH_SLOTS = 1_000;
 const COMMON = { shutdownGraceTime: SHUTDOWN_GRACE_MS, maxHeartbeatThrottleInterval: '1 second', defaultHeartbeatThrottleInterval: '1 second' } as const;
 
 /** A worker that runs the workflows of one build. */
@@ -62,6 +64,22 @@ export function createServiceWorker({ deps, connection }: Hosting, stageActiviti
     activities: { ...stageActivities, ...createEndpointActivities(deps), ...createRetrainingActivities(deps), ...createMonitorActivities(deps) },
     maxConcurrentActivityTaskExecutions: SERVICE_SLOTS,
     ...COMMON,
+  });
+}
+
+/** A worker of what is watched for hours: each watch is a look a second. */
+export function createWatchWorker({ deps, connection }: Hosting): Promise<Worker> {
+  return Worker.create({
+    connection,
+    namespace: deps.config.temporal.namespace,
+    taskQueue: WATCH_QUEUE,
+    identity: deps.worker,
+    activities: { ...createEndpointWatches(deps) },
+    maxConcurrentActivityTaskExecutions: WATCH_SLOTS,
+    maxConcurrentActivityTaskPolls: 2,
+    ...COMMON,
+    // a watch has nothing to finish: another worker goes on with it
+    shutdownGraceTime: 0,
   });
 }
 

@@ -2,7 +2,7 @@ import { join } from 'node:path';
 import { announceReady } from '../config/ready.ts';
 import { detectGpus } from '../stack/gpus.ts';
 import { createDeviceLeases } from './device-leases.ts';
-import { createPoolWorker, createServiceWorker } from './hosting.ts';
+import { createPoolWorker, createServiceWorker, createWatchWorker } from './hosting.ts';
 import { keepPredictionRecords } from './prediction-records.ts';
 import { runWorkerProcess } from './worker-process.ts';
 
@@ -15,7 +15,10 @@ export function runPoolWorker(defaultPool: string): Promise<void> {
     const slots = typeof settings?.slots === 'number' ? settings.slots : Math.max(1, gpus.length);
     const devices = gpus.length === 0 ? {} : { devices: createDeviceLeases({ devices: gpus, slots, folder: join(context.config.cacheFolder, 'devices') }) };
     const hosting = { ...context, deps: { ...context.deps, ...devices } };
-    const workers = [await createPoolWorker(hosting, pool, slots), ...(pool === 'cpu' ? [await createServiceWorker(context)] : [])];
+    const workers = [
+      await createPoolWorker(hosting, pool, slots),
+      ...(pool === 'cpu' ? [await createServiceWorker(context), await createWatchWorker(context)] : []),
+    ];
     const running = Promise.all(workers.map((worker) => worker.run()));
     const stop = (): void => {
       for (const worker of workers) if (worker.getState() === 'RUNNING') worker.shutdown();

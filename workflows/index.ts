@@ -48,7 +48,6 @@ export { featureView, type FeatureViewOptions, materialize, over, trainingSet } 
 export { label, type LabelOptions, type PeopleOptions } from './label.ts';
 export { onRollback, type StageOptions } from './run.ts';
 export {
-  canary,
   champion,
   clean,
   deploy,
@@ -58,13 +57,13 @@ export {
   kFold,
   monitor,
   register,
-  replace,
   select,
   split,
   train,
   type TrainOptions,
   validate,
 } from './stages.ts';
+export { abTest, blueGreen, canary, replace, shadow } from './rollouts.ts';
 export { rows, type RowsOptions } from './rows.ts';
 export { steps } from './steps.ts';
 export { tune, type TuneOptions, type Tuned } from './tune.ts';

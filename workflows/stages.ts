@@ -10,8 +10,10 @@ import type { RowTransform } from '../contracts/row-transforms.ts';
 import type { SourceInput } from '../contracts/source.ts';
 import type { FoldOptionsInput, SplitOptionsInput } from '../contracts/split.ts';
 import type { ThresholdRuleSchema } from '../contracts/evaluation.ts';
-import type { EvaluateInputSchema, IngestInputSchema, Metric, RolloutStrategy, TrainerSpec } from '../contracts/stages.ts';
+import type { EvaluateInputSchema, IngestInputSchema, Metric, TrainerSpec } from '../contracts/stages.ts';
+import type { RolloutStrategyInput } from '../contracts/rollouts.ts';
 import { type Duration, durationMs } from './duration.ts';
+import { replace } from './rollouts.ts';
 import { asStage, callStage, currentRun, openStage, runActivities, runStage, type StageOptions } from './run.ts';
 
 /** Reads the source once into an immutable snapshot (Parquet, content-addressed) and profiles it. */
@@ -126,9 +128,9 @@ export function train(dataset: DatasetRef, options: TrainOptions): Promise<Candi
     features,
     task,
     seed,
+    ...(group === undefined ? {} : { group }),
     ...(validation ? { validation } : {}),
     ...(sampleRows ? { sampleRows } : {}),
-    ...(group === undefined ? {} : { group }),
     ...(validationRows ? { validationRows } : {}),
     ...(threads ? { threads } : {}),
     ...(from ? { from: from.kind === 'winner' ? from.candidate.predictor : from.predictor } : {}),
@@ -203,36 +205,21 @@ export function importModel(
   return runStage('importModel', 'import-model', input, options);
 }
 
-/** All traffic at once, when every prediction server holds the new version. */
-export const replace = (): RolloutStrategy => ({ kind: 'replace' });
-
-/**
- * Traffic in steps, each watched for `bake`; taken back by itself when the challenger fails more, or is slower, than
- * allowed. An endpoint's first version has no champion beside it and is a plain replace.
- */
-export function canary(options: {
-  readonly percent: readonly number[];
-  readonly bake: Duration;
-  readonly maxErrorRate?: number;
-  readonly maxLatencyRatio?: number;
-}): RolloutStrategy {
-  return {
-    kind: 'canary',
-    percent: [...options.percent],
-    bakeMs: durationMs(options.bake),
-    maxErrorRate: options.maxErrorRate ?? 0.02,
-    maxLatencyRatio: options.maxLatencyRatio ?? 3,
-  };
-}
-
 /**
  * Hands the version to the endpoint's own workflow and waits until its rollout has ended.
  *
- * @throws ROLLED_BACK when a guard took it back, DEPLOY_FAILED when it could not be brought into service.
+ * @throws ROLLED_BACK when a guard or a person took it back, CONFLICT where another rollout is under way and it was not to wait, DEPLOY_FAILED when it could not be brought into service.
  */
 export async function deploy(
   version: VersionRef,
-  input: { readonly endpoint: string; readonly rollout?: RolloutStrategy; readonly decide?: DecisionsInput },
+  input: {
+    readonly endpoint: string;
+    /** Default: `replace()`. */
+    readonly rollout?: RolloutStrategyInput;
+    readonly decide?: DecisionsInput;
+    /** When another rollout of the endpoint is under way: `queue` (the default) waits for its end, `refuse` fails. */
+    readonly whenBusy?: 'queue' | 'refuse';
+  },
   options?: StageOptions,
 ): Promise<DeploymentRef> {
   const run = currentRun();
@@ -243,7 +230,13 @@ export async function deploy(
       run,
       stage,
       'deploy',
-      { version, endpoint: input.endpoint, rollout: input.rollout ?? replace(), ...(input.decide === undefined ? {} : { decide: input.decide }) },
+      {
+        version,
+        endpoint: input.endpoint,
+        rollout: input.rollout ?? replace(),
+        ...(input.decide === undefined ? {} : { decide: input.decide }),
+        ...(input.whenBusy === undefined ? {} : { whenBusy: input.whenBusy }),
+      },
       stageOptions,
     );
     const ended = (): { readonly status: string; readonly reason: string } | undefined => run.rollouts.get(deployment.rollout);

@@ -1,5 +1,7 @@
 import { createHash } from 'node:crypto';
+import { ApplicationFailure, WorkflowUpdateFailedError } from '@temporalio/client';
 import type { DeploymentRef, VersionRef } from '../../contracts/references.ts';
+import { type ErrorReport, MillraceError } from '../../contracts/errors.ts';
 import { DeployInputSchema } from '../../contracts/stages.ts';
 import type { Decisions } from '../../contracts/decisions.ts';
 import { PredictorSchema } from '../../contracts/signature.ts';
@@ -15,7 +17,7 @@ import { defineStage } from '../stage-definition.ts';
 export const deployStage = defineStage({
   input: DeployInputSchema,
   cacheable: false,
-  run: async ({ version, endpoint, rollout: strategy, decide }, { call, deps, token }) => {
+  run: async ({ version, endpoint, rollout: strategy, decide, whenBusy }, { call, deps, token }) => {
     const decisions = decide === undefined ? undefined : await keepDecisions(deps, version, decide);
     const rollout = createHash('sha256').update(`${call.runId}\n${call.stage}`).digest('hex').slice(0, 32);
     const run = await deps.store.runs.get(call.runId);
@@ -33,11 +35,23 @@ export const deployStage = defineStage({
       strategy,
       workflowId: run.workflowId,
       reason: `run ${call.runId}`,
+      whenBusy,
+    }).catch(async (error: unknown) => {
+      throw await refused(deps, rollout, error);
     });
     const output: DeploymentRef = { kind: 'deployment', endpoint, version, rollout };
     return { output, summary: `${endpoint} has taken it up` };
   },
 });
+
+/** Another rollout is under way, and this one was not to wait: it has ended before it began. */
+async function refused(deps: ActivityDependencies, rollout: string, error: unknown): Promise<unknown> {
+  const cause = error instanceof WorkflowUpdateFailedError ? error.cause : undefined;
+  if (!(cause instanceof ApplicationFailure) || cause.type !== 'CONFLICT') return error;
+  const refusal = MillraceError.fromReport(cause.details?.[0] as ErrorReport);
+  await deps.store.rollouts.finish({ id: rollout, status: 'failed', reason: refusal.message });
+  return refusal;
+}
 
 /** Any key does where rules are only checked: servers have the project's own. */
 const NO_KEY = 'checked';

@@ -1,4 +1,4 @@
-import { approval, canary, definePipeline, deploy, importModel, monitor, onRollback, register, replace, steps } from 'millrace';
+import { abTest, approval, blueGreen, canary, definePipeline, deploy, importModel, monitor, onRollback, register, replace, shadow, steps } from 'millrace';
 import { z } from 'zod';
 import type * as releaseSteps from './steps.ts';
 
@@ -14,8 +14,12 @@ export const release = definePipeline(
       gate: z.boolean().default(false),
       approvers: z.number().int().min(1).max(5).default(1),
       expiresMs: z.number().int().min(1).optional(),
-      rollout: z.enum(['none', 'replace', 'canary']).default('none'),
-      percent: z.array(z.number()).default([50]),
+      rollout: z.enum(['none', 'replace', 'canary', 'blueGreen', 'shadow', 'shadowOnly', 'abTest']).default('none'),
+      percent: z.array(z.union([z.number(), z.literal('hold')])).default([50]),
+      hold: z.boolean().default(false),
+      soakMs: z.number().optional(),
+      metric: z.string().optional(),
+      whenBusy: z.enum(['queue', 'refuse']).default('queue'),
       bakeMs: z.number().default(500),
       watch: z.boolean().default(false),
       /** A file in which undos leave a line. */
@@ -39,7 +43,7 @@ export const release = definePipeline(
     if (p.failAfter === 'register') await breakDown('broken after register');
     await approval('production', { version, when: p.gate, approvers: p.approvers, ...(p.expiresMs === undefined ? {} : { expiresAfter: p.expiresMs }) });
     if (p.rollout !== 'none') {
-      await deploy(version, { endpoint: p.endpoint, rollout: p.rollout === 'replace' ? replace() : canary({ percent: p.percent, bake: p.bakeMs }) });
+      await deploy(version, { endpoint: p.endpoint, rollout: strategyOf(p), whenBusy: p.whenBusy });
       undoNote('after deploy');
     }
     if (p.failAfter === 'deploy') await breakDown('broken after deploy');
@@ -49,6 +53,26 @@ export const release = definePipeline(
     return { model: version.model, version: version.version };
   },
 );
+
+function strategyOf(p: {
+  readonly rollout: string;
+  readonly percent: readonly (number | 'hold')[];
+  readonly bakeMs: number;
+  readonly hold: boolean;
+  readonly soakMs?: number | undefined;
+  readonly metric?: string | undefined;
+}) {
+  const watched = {
+    ...(p.soakMs === undefined ? {} : { soak: p.soakMs }),
+    guards: { errorRate: 0.02, latency: { p95: { maxRatio: 3 } }, ...(p.metric === undefined ? {} : { quality: { metric: p.metric } }) },
+  };
+  if (p.rollout === 'blueGreen') return blueGreen({ keep: p.bakeMs, hold: p.hold, ...watched });
+  if (p.rollout === 'shadow') return shadow({ for: p.bakeMs, hold: p.hold, next: replace() });
+  if (p.rollout === 'shadowOnly') return shadow({ for: p.bakeMs, next: 'nothing' });
+  if (p.rollout === 'abTest')
+    return abTest({ stickyBy: 'header', for: p.bakeMs, ...(p.metric === undefined ? {} : { decideBy: { metric: p.metric } }), ...watched });
+  return p.rollout === 'replace' ? replace(watched) : canary({ percent: p.percent, bake: p.bakeMs, ...watched });
+}
 
 /** Has the predictions that an endpoint is least sure of put before people. */
 export const reviewed = definePipeline(
