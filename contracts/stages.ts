@@ -64,7 +64,9 @@ export const TrainInputSchema = z.object({
   validation: DatasetRefSchema.optional(),
   trainer: TrainerSpecSchema,
   target: z.string().min(1),
-  task: z.enum(['auto', 'binary', 'multiclass', 'regression']).default('auto'),
+  task: z.enum(['auto', 'binary', 'multiclass', 'regression', 'ranking']).default('auto'),
+  /** Column of the groups within which rows are ranked. Makes the task a ranking. */
+  group: z.string().min(1).optional(),
   features: FeaturesSchema,
   /** Train on this many rows, drawn at random with the seed. Default: all. */
   sampleRows: z.number().int().min(1).optional(),
