@@ -13,14 +13,17 @@ import {
   type TrainerTask,
 } from '../contracts/external-trainer.ts';
 import type { TrainerSpec } from '../contracts/stages.ts';
+import type { RungValue } from '../ml/search/parameters.ts';
+import { goesOn } from '../ml/search/stopping.ts';
 import type { TrainingProgress } from '../ml/trainer.ts';
 import type { StoredArtifact } from '../store/artifacts.ts';
 import { createCheckpointFolder } from './checkpoint-folder.ts';
-import type { TrainedCandidate, TrainJob } from './compute-job.ts';
+import type { StoppedTraining, TrainedCandidate, TrainJob } from './compute-job.ts';
 import type { JoinJob, PreparedTraining, PrepareJob } from './external-data.ts';
 import { hashInside, pathInside } from './project-files.ts';
 import { ensurePythonEnvironment, plainEnvironment, programPath } from './python-environment.ts';
 import { type ProgramEnd, runProgram } from './run-program.ts';
+import { splitRungs, withRungs } from './rung-checkpoint.ts';
 import type { StageContext } from './stage-definition.ts';
 
 /**
@@ -105,11 +108,12 @@ export async function externalFingerprint(
 }
 
 /**
- * Trains one candidate by the program that the job's trainer names.
+ * Trains one candidate by the program that the job's trainer names. A trial is stopped early as those of Millrace's own
+ * trainers are, where the program tells its progress and, with it, the metric that is tuned.
  * @throws TRAINER_FAILED, TRAINER_STALLED, TRAINER_KILLED, OUT_OF_MEMORY, MODEL_INVALID with the log's last lines;
  * PYTHON_UNAVAILABLE, PYTHON_ENVIRONMENT_FAILED; what `trainPredictor` throws of its data; the signal's reason
  */
-export async function trainExternally(job: TrainJob, context: Context, batchShare = 1): Promise<ExternallyTrained> {
+export async function trainExternally(job: TrainJob, context: Context, batchShare = 1): Promise<ExternallyTrained | StoppedTraining> {
   const { deps, signal, progress, device } = context;
   const trainer = parseExternalTrainer(job.trainer);
   const root = join(deps.config.home, 'programs');
@@ -128,9 +132,13 @@ export async function trainExternally(job: TrainJob, context: Context, batchShar
       { kind: 'prepare', job, input: trainer.input, featuresFor: trainer.featuresFor, folder: folders.data },
       context,
     );
-    const checkpoints = createCheckpointFolder(folders.checkpoint, deps.artifacts, context.commitCheckpoint);
     const saved = await context.resume();
-    if (saved !== undefined) await checkpoints.restore(saved);
+    const { state, seen } = job.rungs === null || saved === undefined ? { state: saved, seen: [] } : splitRungs(saved);
+    const looks = lookAt(job.rungs, seen);
+    const checkpoints = createCheckpointFolder(folders.checkpoint, deps.artifacts, (step, bytes) =>
+      context.commitCheckpoint(step, job.rungs === null ? bytes : withRungs(bytes, looks.seen)),
+    );
+    if (state !== undefined) await checkpoints.restore(state);
 
     const task: TrainerTask = {
       format: 'millrace-task/1',
@@ -147,7 +155,7 @@ export async function trainExternally(job: TrainJob, context: Context, batchShar
     await writeFile(taskFile, JSON.stringify(task));
     const passed = Object.fromEntries(trainer.env.flatMap((name) => (process.env[name] === undefined ? [] : [[name, process.env[name] ?? '']])));
     const threads = String(job.threads);
-    const heard = createListener(context, (step) => {
+    const heard = createListener(context, looks.look, (step) => {
       checkpoints.commit(step);
     });
     const killsBefore = await outOfMemoryKills();
@@ -169,7 +177,7 @@ export async function trainExternally(job: TrainJob, context: Context, batchShar
         MLFLOW_RUN_ID: context.call.runId,
       },
       scratch,
-      signal,
+      signal: AbortSignal.any([signal, looks.stopped]),
       secrets: [...ownSecrets(), ...Object.values(passed)],
       stallAfterMs: context.call.stallAfterMs ?? STALL_AFTER_MS,
       onObject: heard.onObject,
@@ -181,6 +189,8 @@ export async function trainExternally(job: TrainJob, context: Context, batchShar
     // what it said is whole is kept, however it ended
     await checkpoints.settled();
     signal.throwIfAborted();
+    const stoppedAt = looks.stoppedAt();
+    if (stoppedAt !== undefined) return { stoppedAt, rungs: looks.seen };
     const failure = failureOf(end, killsBefore, await outOfMemoryKills());
     if (failure !== undefined) {
       deps.log('warn', `the program of stage ${context.call.stage} failed`, { run: context.call.runId, log: end.log.lastLines(3 * LOG_LINES).join('\n') });
@@ -194,7 +204,7 @@ export async function trainExternally(job: TrainJob, context: Context, batchShar
     });
     if ((end.report?.left ?? 0) > 0)
       deps.log('info', `${name} of stage ${context.call.stage} left ${String(end.report?.left)} processes, which were ended`, { run: context.call.runId });
-    return { ...candidate, log: await deps.artifacts.putBytes(Buffer.from(end.log.text())) };
+    return { ...candidate, rungs: looks.seen, log: await deps.artifacts.putBytes(Buffer.from(end.log.text())) };
   } finally {
     clearInterval(touch);
     await rm(scratch, { recursive: true, force: true, maxRetries: 3 });
@@ -234,8 +244,36 @@ async function programOf(trainer: ExternalTrainer, { deps, signal, progress }: C
   return { command, args, env: {} };
 }
 
+/** Holds what a trial tells of its metric against what it takes to go on. */
+function lookAt(rungs: TrainJob['rungs'], before: readonly RungValue[]) {
+  const seen = [...before];
+  const stop = new AbortController();
+  let stoppedAt: number | undefined;
+  return {
+    seen,
+    stopped: stop.signal,
+    stoppedAt: () => stoppedAt,
+    look: (fraction: number, metrics: Readonly<Record<string, number>>): void => {
+      const value = rungs === null ? undefined : metrics[rungs.metric];
+      if (rungs === null || value === undefined || Number.isNaN(value)) return;
+      for (const rung of rungs.rungs.slice(seen.length)) {
+        if (fraction < rung.fraction || stoppedAt !== undefined) return;
+        seen.push({ fraction: rung.fraction, value });
+        const values = seen.map((one) => one.value);
+        if (goesOn(rungs.by, rung.limit, values, rungs.direction)) continue;
+        stoppedAt = rung.fraction;
+        stop.abort(new Error('stopped early'));
+      }
+    },
+  };
+}
+
 /** Hears what the program says of itself; gives signs of life while it has not been silent for too long. */
-function createListener({ progress }: Context, onCheckpoint: (step: number) => void) {
+function createListener(
+  { progress }: Context,
+  look: (fraction: number, metrics: Readonly<Record<string, number>>) => void,
+  onCheckpoint: (step: number) => void,
+) {
   let history: TrainingProgress[] = [];
   let importance: readonly number[] | null = null;
   let every = 1;
@@ -268,6 +306,7 @@ function createListener({ progress }: Context, onCheckpoint: (step: number) => v
           every *= 2;
         }
       }
+      look(line.progress ?? shown.fraction ?? 0, metrics);
       if (line.importance != null) importance = line.importance;
       if (line.checkpoint === true) onCheckpoint(step);
       return true;

@@ -140,7 +140,7 @@ async function run({ quick, emit }: BenchmarkOptions): Promise<void> {
       secondsOf(async () => {
         const job = jobFor(rounds);
         await externalFingerprint(job.trainer, { deps, signal, progress });
-        const { trained } = await trainExternally(job, {
+        const candidate = await trainExternally(job, {
           call,
           deps,
           signal,
@@ -152,7 +152,7 @@ async function run({ quick, emit }: BenchmarkOptions): Promise<void> {
             await artifacts.putBytes(state);
           },
         });
-        await artifacts.putBytes(trained.onnx);
+        if ('trained' in candidate) await artifacts.putBytes(candidate.trained.onnx);
       });
 
     const first = await bare(FIRST_ROUNDS);

@@ -123,7 +123,7 @@ export async function openTraining(given?: string) {
       return step;
     },
     script: (name: string, code: string) => writeFile(join(project, 'trainers', name), code),
-    train: (
+    train: async (
       trainer: TrainerSpec,
       options: {
         readonly signal?: AbortSignal;
@@ -132,7 +132,13 @@ export async function openTraining(given?: string) {
         readonly device?: DeviceLease;
         readonly job?: Partial<TrainJob>;
       } = {},
-    ): Promise<ExternallyTrained> => trainExternally(job(trainer, options.job), context(options), options.batchShare),
+    ): Promise<ExternallyTrained> => {
+      const trained = await trainExternally(job(trainer, options.job), context(options), options.batchShare);
+      if ('stoppedAt' in trained) throw new Error(`stopped at ${String(trained.stoppedAt)}`);
+      return trained;
+    },
+    /** A trial, with what it takes to go on. */
+    trial: (trainer: TrainerSpec, rungs: NonNullable<TrainJob['rungs']>) => trainExternally(job(trainer, { rungs }), context()),
     /** Files of attempts that are not gone. */
     leftFiles: async () => readdir(join(home, 'programs')).catch(() => []),
   };

@@ -175,6 +175,38 @@ give()`);
     expect(training.used.at(-1)?.peakMib).toBeGreaterThan(100);
   });
 
+  it('that is a trial is stopped where its metric is not good enough, and leaves nothing', async () => {
+    training.forgetCheckpoint();
+    const mark = `trial-${String(process.pid)}`;
+    const code = (slowly: boolean) => `
+path = task["checkpoint"] + "/state.txt"
+first = int(open(path).read()) if os.path.exists(path) else 0
+for step in range(first, 4):
+    tell(progress=(step + 1) / 4, metrics={"loss": 1, "auc": [0.6, 0.7, 0.65, 0.8][step]})
+    if step == 1 and first == 0 and ${slowly ? 'True' : 'False'}:
+        open(path, "w").write("2"); tell(checkpoint=True); time.sleep(1); os.kill(os.getpid(), signal.SIGKILL)
+    if step == 2: time.sleep(${slowly ? '600' : '0'}) # ${mark}
+give()`;
+    const rung = (fraction: number, limit: number | null) => ({ fraction, limit });
+    const how = { metric: 'auc', direction: 'maximize', by: 'last' } as const;
+    const passes = await training.trial(await scripted(code(false)), { ...how, rungs: [rung(0.25, null), rung(0.5, 0.7), rung(0.75, 0.6)] });
+    expect(passes.rungs).toEqual([
+      { fraction: 0.25, value: 0.6 },
+      { fraction: 0.5, value: 0.7 },
+      { fraction: 0.75, value: 0.65 },
+    ]);
+    expect(passes).toHaveProperty('trained');
+
+    // killed on its way, it goes on with what was seen before
+    const trainer = await scripted(code(true));
+    const limits = { ...how, rungs: [rung(0.25, null), rung(0.5, 0.7), rung(0.75, 0.66)] };
+    expect((await refusal(training.trial(trainer, limits))).code).toBe('TRAINER_KILLED');
+    expect(await training.trial(trainer, limits)).toEqual({ stoppedAt: 0.75, rungs: passes.rungs });
+    expect(processesWith(mark)).toEqual([]);
+    expect(await training.leftFiles()).toEqual([]);
+    training.forgetCheckpoint();
+  });
+
   it('sees the one device that its stage holds, as the first', async () => {
     const trainer = await scripted(`
 print(task["device"], os.environ["CUDA_VISIBLE_DEVICES"], os.environ["CUDA_DEVICE_ORDER"])
