@@ -161,8 +161,6 @@ async function evaluate(task: EvaluateJob): Promise<EvaluatedRows> {
   });
 }
 
-/** Joins several predictors into one. */
-async function ensemble(task: EnsembleJob): Promise<BuiltEnsemble> {
 /** Scores a dataset of any size into files. */
 async function predict(task: PredictJob): Promise<PredictedDataset> {
   const { predictRows } = await import('./predict-rows.ts');
@@ -176,6 +174,8 @@ async function predict(task: PredictJob): Promise<PredictedDataset> {
   });
 }
 
+/** Joins several predictors into one. */
+async function ensemble(task: EnsembleJob): Promise<BuiltEnsemble> {
   const { buildEnsemble } = await import('./build-ensemble.ts');
   return buildEnsemble(task, (fraction, message) => {
     send({ type: 'progress', fraction, message });
