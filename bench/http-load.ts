@@ -1,6 +1,8 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { connect } from 'node:net';
+import { answerEnd, answerStatus } from '../activities/http-wire.ts';
+import { moduleCommand } from '../config/module-process.ts';
 
 export interface HttpLoad {
   readonly host: string;
@@ -22,28 +24,10 @@ export interface HttpLoadResult {
   readonly requests: number;
 }
 
-/** A POST of JSON as bytes on the wire. */
-export function httpPost(path: string, host: string, body: string): string {
-  return `POST ${path} HTTP/1.1\r\nHost: ${host}\r\nContent-Type: application/json\r\nContent-Length: ${Buffer.byteLength(body)}\r\n\r\n${body}`;
-}
-
 const MICROSECONDS = 1_000;
 /** Latencies are counted in buckets of 10 µs up to a second. */
 const BUCKET_US = 10;
 const BUCKETS = 100_000;
-const HEAD_END = Buffer.from('\r\n\r\n');
-
-/** Where the first answer in `bytes` ends; 0 when it is not whole. Only answers with Content-Length are understood. */
-function answerEnd(bytes: Buffer): number {
-  const head = bytes.indexOf(HEAD_END);
-  if (head < 0) return 0;
-  const text = bytes.toString('latin1', 0, head).toLowerCase();
-  const at = text.indexOf('content-length:');
-  if (at < 0) throw new Error('an answer without Content-Length');
-  const end = head + HEAD_END.length + Number.parseInt(text.slice(at + 'content-length:'.length), 10);
-  return bytes.length >= end ? end : 0;
-}
-
 /**
  * Sends requests over keep-alive connections, one at a time on each, from this process. A server's figures are only its
  * own when this runs in another process: see `measureHttpLoad`.
@@ -79,7 +63,7 @@ export async function runHttpLoad(load: HttpLoad): Promise<HttpLoadResult> {
         const bucket = Math.min(BUCKETS - 1, Math.floor(((performance.now() - sentAt) * MICROSECONDS) / BUCKET_US));
         counts[bucket] = (counts[bucket] ?? 0) + 1;
         requests += 1;
-        if (bytes.toString('latin1', 9, 12) !== '200') failed += 1;
+        if (answerStatus(bytes) !== '200') failed += 1;
       }
       if (stopping) socket.end();
       else send();
@@ -110,15 +94,9 @@ export async function runHttpLoad(load: HttpLoad): Promise<HttpLoadResult> {
   return { requestsPerSecond: requests / seconds, p50Ms: quantile(0.5), p99Ms: quantile(0.99), failed, requests };
 }
 
-/** Starts a module that stands beside `callerUrl` as a process: the built file, or the source through tsx. */
-export function moduleCommand(name: string, callerUrl: string): readonly string[] {
-  const source = callerUrl.endsWith('.ts');
-  return [...(source ? ['--import', 'tsx'] : []), new URL(`./${name}${source ? '.ts' : '.js'}`, callerUrl).pathname];
-}
-
 /** Runs a load from a process of its own. */
 export async function measureHttpLoad(load: HttpLoad): Promise<HttpLoadResult> {
-  const child = spawn(process.execPath, [...moduleCommand('http-load-process', import.meta.url)], { stdio: ['pipe', 'pipe', 'inherit'] });
+  const child = spawn(process.execPath, [...moduleCommand('./http-load-process', import.meta.url)], { stdio: ['pipe', 'pipe', 'inherit'] });
   let text = '';
   child.stdout.setEncoding('utf8').on('data', (chunk: string) => {
     text += chunk;

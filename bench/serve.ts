@@ -4,9 +4,11 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
+import { httpPost } from '../activities/http-wire.ts';
+import { moduleCommand } from '../config/module-process.ts';
 import { createArtifacts } from '../store/artifacts.ts';
 import { type Benchmark, type BenchmarkOptions, summarise } from './figure.ts';
-import { type HttpLoadResult, httpPost, measureHttpLoad, moduleCommand } from './http-load.ts';
+import { type HttpLoadResult, measureHttpLoad } from './http-load.ts';
 import { makeServeModel, serveModelPredictor } from './serve-model.ts';
 
 const HOST = '127.0.0.1';
@@ -18,7 +20,7 @@ interface ServerProcess {
 }
 
 async function startServer(name: string, args: readonly string[]): Promise<ServerProcess> {
-  const child = spawn(process.execPath, [...moduleCommand(name, import.meta.url), ...args], { stdio: ['ignore', 'pipe', 'inherit'] });
+  const child = spawn(process.execPath, [...moduleCommand(`./${name}`, import.meta.url), ...args], { stdio: ['ignore', 'pipe', 'inherit'] });
   const lines = createInterface({ input: child.stdout });
   const ended = once(child, 'close').then(() => {
     throw new Error(`${name} ended before it listened`);

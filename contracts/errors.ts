@@ -105,6 +105,13 @@ export const ERRORS = {
     'No trial of a tuning has completed.',
     'Look at the reasons that are listed; narrow the space, or correct what all trials share.',
   ),
+  LOAD_TEST_FAILED: entry(
+    422,
+    1,
+    false,
+    'A version does not bear the load that was asked for.',
+    'Look at each figure that is missed: take a smaller model, or ask for less; on a busy machine, run the stage on a pool of its own.',
+  ),
   MODEL_INVALID: entry(422, 1, false, 'The model file cannot be used.', 'The file must be a valid ONNX model whose inputs and outputs match its signature.'),
   PYTHON_UNAVAILABLE: entry(
     500,

@@ -192,7 +192,8 @@ export type StageKind =
   | 'trainingSet'
   | 'materialize'
   | 'batchPredict'
-  | 'publishPredictions';
+  | 'publishPredictions'
+  | 'loadTest';
 
 /** Stages that change what the outside sees; each writes its undo in the transaction that publishes. */
 export const PUBLISHING: ReadonlySet<StageKind> = new Set(['register', 'approve', 'deploy', 'monitor', 'materialize', 'publishPredictions']);

@@ -45,6 +45,8 @@ async function main(): Promise<void> {
   };
   process.once('SIGTERM', stop);
   process.once('SIGINT', stop);
+  // whoever started this and is gone, however it ended, needs no answers any more
+  if (process.env['STOP_WITH_INPUT'] === '1') process.stdin.resume().once('end', stop).once('error', stop);
   const { url, port: taken } = await server.start();
   process.stdout.write(`${JSON.stringify({ ready: true, name: 'model', url, port: taken })}\n`);
 }

@@ -40,6 +40,7 @@ async function main(): Promise<void> {
     registry: store.servers,
     stats: store.stats,
     features: store.featureViews,
+    precomputed: store.predictionSets,
     feedback: store.feedback,
     artifacts: createArtifacts({ root: config.artifacts.folder }),
     log,

@@ -2,6 +2,7 @@
  * What the prediction server asks of the rest of the house. Each port is as narrow as its use here, so that a test can
  * stand a folder and a route file behind them, and `main.ts` the store.
  */
+import type { Column } from '../contracts/columns.ts';
 import type { ErrorReport } from '../contracts/errors.ts';
 import type { OnlineRow } from '../contracts/feature-lookup.ts';
 import type { ChallengerBreak, Route, ServingStats } from '../contracts/routes.ts';
@@ -58,6 +59,21 @@ export interface FeatureSource {
 export interface FeedbackSource {
   summary(endpoint: string): Promise<object>;
   ofRequest(endpoint: string, requestId: string): Promise<readonly object[]>;
+}
+
+/** Predictions that were computed before, by key. */
+export interface PrecomputedSource {
+  /** `columns` are the key's; `answers` has the JSON of the keys that are there, by their hash. Null: nothing was precomputed for the endpoint. */
+  answers(
+    endpoint: string,
+    keys: readonly string[],
+  ): Promise<{
+    readonly model: string;
+    readonly version: number;
+    readonly predictor: string;
+    readonly columns: readonly Column[];
+    readonly answers: ReadonlyMap<string, string>;
+  } | null>;
 }
 
 export type ServingLog = (level: 'info' | 'warn' | 'error', message: string, details?: Readonly<Record<string, unknown>>) => void;

@@ -7,6 +7,7 @@ import { markReply, sendError, toMillraceError } from './http-errors.ts';
 import type { LoadedPredictor } from './loaded-predictor.ts';
 import type { OnlineFeatures } from './online-features.ts';
 import { countAnswered, type Predictor, timedOut } from './prediction.ts';
+import type { FoundAnswers, Precomputed } from './precomputed.ts';
 import { isPlainObjectText } from './prediction-log.ts';
 import type { ServingFigures } from './serving-figures.ts';
 import type { Shadow } from './shadow.ts';
@@ -19,6 +20,8 @@ export interface PredictionRoutesDeps {
   readonly shadow: Shadow;
   /** Where the features of rows that leave them out are found; undefined: they have to bring them. */
   readonly online?: OnlineFeatures | undefined;
+  /** Answers by key; undefined: there are none. */
+  readonly precomputed?: Precomputed | undefined;
   /** Told of failures that are the server's own. */
   readonly onInternal: (error: MillraceError, requestId: string) => void;
 }
@@ -115,8 +118,8 @@ export function keyOf(by: StickyKey, request: FastifyRequest, column: (name: str
 const valueOf = (row: unknown, column: string): unknown =>
   typeof row === 'object' && row !== null && Object.hasOwn(row, column) ? (row as Readonly<Record<string, unknown>>)[column] : undefined;
 
-/** The body of `/predict`: `{"rows": [{column: value, …}]}`. */
-function readRows(text: string): { readonly rows: readonly unknown[]; readonly only: boolean } {
+/** The body of `/predict`: `{"rows": [{column: value, …}]}`, `{"keys": […]}`, or both. */
+function readRows(text: string): { readonly rows: readonly unknown[] | undefined; readonly keys: readonly unknown[] | undefined; readonly only: boolean } {
   let body: unknown;
   try {
     body = JSON.parse(text);
@@ -125,12 +128,22 @@ function readRows(text: string): { readonly rows: readonly unknown[]; readonly o
       problems: [{ path: 'body', message: 'is not JSON', fix: 'Send {"rows": [{"column": value, …}]}.' }],
     });
   }
-  if (typeof body !== 'object' || body === null || !('rows' in body) || !Array.isArray(body.rows)) {
+  const list = (name: 'rows' | 'keys'): readonly unknown[] | undefined => {
+    const value = typeof body === 'object' && body !== null && Object.hasOwn(body, name) ? (body as Readonly<Record<string, unknown>>)[name] : undefined;
+    return Array.isArray(value) ? value : undefined;
+  };
+  const [rows, keys] = [list('rows'), list('keys')];
+  if (rows !== undefined && keys !== undefined && rows.length !== keys.length) {
+    throw new MillraceError('INVALID_REQUEST', undefined, {
+      problems: [{ path: 'keys', message: `has to have one key for each of the ${rows.length} rows`, found: `${keys.length} keys` }],
+    });
+  }
+  if (rows === undefined && keys === undefined) {
     throw new MillraceError('INVALID_REQUEST', undefined, {
       problems: [{ path: 'rows', message: 'is missing: a list of rows is expected', fix: 'Send {"rows": [{"column": value, …}]}.' }],
     });
   }
-  return { rows: body.rows, only: Object.keys(body).length === 1 };
+  return { rows, keys, only: keys === undefined && Object.keys(body as object).length === 1 };
 }
 
 /** The only row as the client wrote it, when it may stand in the log as it is. */
@@ -161,16 +174,129 @@ export function addPredictRoute(app: FastifyInstance, deps: PredictionRoutesDeps
     });
   });
 
+  /** Who answers; undefined for an endpoint that nobody serves, when keys are asked for. */
+  function pickUnlessByKey(endpoint: string, requestId: string, text: string): ServingVersion | undefined {
+    if (deps.precomputed === undefined || !text.includes('"keys"')) return deps.table.pick(endpoint, requestId);
+    return deps.table.versionsOf(endpoint).length === 0 ? undefined : deps.table.pick(endpoint, requestId);
+  }
+
+  /** Answers keys that were precomputed, and the rows of those that were not. */
+  function answerKeys(
+    request: FastifyRequest<{ Params: { endpoint: string } }>,
+    reply: FastifyReply,
+    startedMs: number,
+    keys: readonly unknown[],
+    rows: readonly unknown[] | undefined,
+    version: ServingVersion | undefined,
+  ): void {
+    const { endpoint } = request.params;
+    const failed = (error: unknown): void => {
+      failPrediction(deps, request, reply, error, version, keys.length, startedMs);
+    };
+    if (deps.precomputed === undefined) throw new MillraceError('NOT_FOUND', 'This server has no predictions by key.', { fix: 'Send rows.' });
+    const leave = deps.predictor.enter({ rows: keys.length, load: version?.load, startedMs }, () => {
+      failed(timedOut());
+    });
+    deps.precomputed
+      .find(endpoint, keys)
+      .then(
+        (precomputed) => {
+          if (!leave()) return;
+          if (rows === undefined || version === undefined) sendKeyed(request, reply, startedMs, precomputed, version);
+          else computeMissing(request, reply, startedMs, precomputed, rows, version);
+        },
+        (error: unknown) => {
+          if (!leave()) return;
+          // Rows that came along are answered without what was precomputed: also while Postgres is away.
+          if (rows === undefined || version === undefined || toMillraceError(error).code === 'INVALID_REQUEST') failed(error);
+          else computeMissing(request, reply, startedMs, undefined, rows, version);
+        },
+      )
+      .catch(failed);
+  }
+
+  function sendKeyed(
+    request: FastifyRequest,
+    reply: FastifyReply,
+    startedMs: number,
+    { model, version: number, answers }: Pick<FoundAnswers, 'model' | 'version' | 'answers'>,
+    version: ServingVersion | undefined,
+    precomputed = answers.filter((answer) => answer !== null).length,
+  ): void {
+    void reply
+      .header('x-request-id', request.id)
+      .header('millrace-model', model)
+      .header('millrace-version', String(number))
+      .header('content-type', 'application/json; charset=utf-8')
+      .send(
+        `{"requestId":"${request.id}","model":${JSON.stringify(model)},"version":${number},"precomputed":${precomputed},"predictions":[${answers.map((answer) => answer ?? 'null').join(',')}]}`,
+      );
+    if (version !== undefined) countAnswered(version, 200, answers.length, startedMs);
+  }
+
+  /** Runs the model on the rows whose keys are not there; on all of them where what was precomputed is another version's. */
+  function computeMissing(
+    request: FastifyRequest,
+    reply: FastifyReply,
+    startedMs: number,
+    found: FoundAnswers | undefined,
+    rows: readonly unknown[],
+    version: ServingVersion,
+  ): void {
+    const { model, version: number, predictor } = version.served;
+    const answers: (string | null)[] = predictor === found?.predictor ? [...found.answers] : rows.map(() => null);
+    const missing = answers.flatMap((answer, row) => (answer === null ? [row] : []));
+    const failed = (error: unknown): void => {
+      failPrediction(deps, request, reply, error, version, rows.length, startedMs);
+    };
+    if (missing.length === 0) {
+      sendKeyed(request, reply, startedMs, { model, version: number, answers }, version);
+      return;
+    }
+    const live = missing.map((row) => rows[row]);
+    const predict = (complete: readonly unknown[]): void => {
+      deps.predictor.predict(
+        {
+          requestId: request.id,
+          version,
+          rows: live.length,
+          startedMs,
+          key: undefined,
+          write: (row, packed, at) => version.predictor.row.read(complete[row], missing[row] ?? row, packed, at),
+          logged: (row) => ({ values: complete[row] as Readonly<Record<string, unknown>>, text: undefined }),
+        },
+        (error, prediction) => {
+          if (error !== undefined || prediction === undefined) {
+            failed(error);
+            return;
+          }
+          const { output, firstRow, texts } = prediction;
+          const write = writerOf(version.predictor);
+          missing.forEach((at, row) => {
+            answers[at] = write(texts[row] ?? [], output.values, (firstRow + row) * output.width);
+          });
+          sendKeyed(request, reply, startedMs, { model, version: number, answers }, version, answers.length - missing.length);
+        },
+      );
+    };
+    completeRows(deps, version, live, startedMs, predict, failed);
+  }
+
   function answer(request: FastifyRequest<{ Params: { endpoint: string } }>, reply: FastifyReply, startedMs: number): void {
     const { endpoint } = request.params;
     const requestId = request.id;
     let version: ServingVersion | undefined;
     let count = 0;
     try {
-      // The endpoint is looked up before the body is read: an unknown one is the first thing to be told.
-      version = deps.table.pick(endpoint, requestId);
       const text = Buffer.isBuffer(request.body) ? request.body.toString('utf8') : '';
-      const { rows, only } = readRows(text);
+      // The endpoint is looked up before the body is read: an unknown one is the first thing to be told.
+      version = pickUnlessByKey(endpoint, requestId, text);
+      const { rows, keys, only } = readRows(text);
+      if (keys !== undefined) {
+        answerKeys(request, reply, startedMs, keys, rows, version);
+        return;
+      }
+      if (rows === undefined || version === undefined) return;
       count = rows.length;
       const by = deps.table.stickyBy(endpoint);
       const key = by === undefined ? undefined : keyOf(by, request, (column) => valueOf(rows[0], column));

@@ -19,11 +19,12 @@ import { markReply, sendError, toMillraceError } from './http-errors.ts';
 import { addInferenceProtocolRoutes } from './inference-protocol-routes.ts';
 import { loadPredictor } from './loaded-predictor.ts';
 import type { RunnerOptions } from './model-runner.ts';
-import type { ArtifactBytes, FeatureSource, FeedbackSource, RouteSource, ServerRegistry, ServingLog, StatsSink } from './ports.ts';
+import type { ArtifactBytes, FeatureSource, FeedbackSource, PrecomputedSource, RouteSource, ServerRegistry, ServingLog, StatsSink } from './ports.ts';
 import { createOnlineFeatures } from './online-features.ts';
 import { addPredictRoute } from './predict-route.ts';
 import { createPredictor, DEFAULT_LIMITS, type ServingLimits } from './prediction.ts';
 import { createPredictionLog } from './prediction-log.ts';
+import { createPrecomputed } from './precomputed.ts';
 import { createRequestIds, isRequestId } from './request-id.ts';
 import { readRouteFile, writeRouteFile } from './route-file.ts';
 import { createSegmentLog } from './segment-log.ts';
@@ -53,6 +54,8 @@ export interface PredictionServerDeps {
   readonly log: ServingLog;
   /** The key of hashed columns, when a served signature hashes. */
   readonly hashKey?: string | undefined;
+  /** Where predictions by key are found. Left out: requests have to bring rows. */
+  readonly precomputed?: PrecomputedSource | undefined;
   readonly limits?: Partial<ServingLimits>;
   readonly runner?: RunnerOptions;
   /** Most bytes of models in memory, as estimated from their files; endpoints that nobody asked for a while make room. Default: no bound. */
@@ -207,7 +210,8 @@ export function createPredictionServer(deps: PredictionServerDeps): PredictionSe
 
   const online = deps.features === undefined ? undefined : createOnlineFeatures({ source: deps.features });
   const shadow = createShadow({ predictor, online });
-  addPredictRoute(app, { table, predictor, figures, onInternal, online, shadow });
+  const precomputed = deps.precomputed === undefined ? undefined : createPrecomputed(deps.precomputed);
+  addPredictRoute(app, { table, predictor, figures, onInternal, online, shadow, precomputed });
   addInferenceProtocolRoutes(app, {
     table,
     predictor,

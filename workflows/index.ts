@@ -46,6 +46,7 @@ export { type Duration, durationMs } from './duration.ts';
 export { ensemble, type EnsembleOptions } from './ensemble.ts';
 export { featureView, type FeatureViewOptions, materialize, over, trainingSet } from './feature-view.ts';
 export { label, type LabelOptions, type PeopleOptions } from './label.ts';
+export { loadTest, type LoadTestOptions } from './load-test.ts';
 export { onRollback, type StageOptions } from './run.ts';
 export {
   champion,

@@ -10,6 +10,7 @@ import { importModelStage } from './import-model.ts';
 import { ingestStage } from './ingest.ts';
 import { labelStage } from './label.ts';
 import { labelFunctionsStage } from './label-functions.ts';
+import { loadTestStage } from './load-test.ts';
 import { materializeStage } from './materialize.ts';
 import { monitorStage } from './monitor.ts';
 import { publishPredictionsStage } from './publish-predictions.ts';
@@ -48,4 +49,5 @@ export const stages = {
   materialize: materializeStage,
   batchPredict: batchPredictStage,
   publishPredictions: publishPredictionsStage,
+  loadTest: loadTestStage,
 } as const satisfies Record<StageKind, unknown>;

@@ -17,7 +17,8 @@ import { readModelFolder } from '../../store/model-folder.ts';
 import { expectedProbability, FLIGHT, flightModel, openServingBench, publishVersion, type ServingBench } from '../support/serving-fixture.ts';
 
 const run = promisify(execFile);
-const ROWS = [FLIGHT, { ...FLIGHT, origin: 'ORD', distance: 1.5 }, { ...FLIGHT, origin: null, seats: -2.25 }];
+const LONE = { ...FLIGHT };
+const ROWS = [LONE, { ...FLIGHT, origin: 'ORD', distance: 1.5 }, { ...FLIGHT, origin: null, seats: -2.25 }];
 
 let bench: ServingBench;
 let served: Awaited<ReturnType<typeof publishVersion>>;
@@ -70,7 +71,7 @@ describe('loadModel', () => {
       expectedProbability({ ...FLIGHT, distance: 2.4 }, 3),
       6,
     );
-    await expect(model.predict([FLIGHT, { distance: 'far' }])).rejects.toMatchObject({
+    await expect(model.predict([LONE, { distance: 'far' }])).rejects.toMatchObject({
       code: 'INVALID_REQUEST',
       problems: expect.arrayContaining([expect.objectContaining({ row: 1, column: 'distance' })]) as unknown,
     });
@@ -112,7 +113,7 @@ describe('loadModel', () => {
     expect(await exportModel(bench.artifacts, hashing, out, 'folder')).toMatchObject({ needsHashKey: true });
     await expect(loadModel(out)).rejects.toMatchObject({ code: 'INVALID_CONFIG' });
     const model = await loadModel(out, { hashKey: 'a key of the project' });
-    const [first] = await model.predict([FLIGHT]);
+    const [first] = await model.predict([LONE]);
     expect(first).toMatchObject({ probabilities: { late: expect.closeTo(expectedProbability({ ...FLIGHT, origin: 'hidden' }, 5), 6) as number } });
     await model.close();
   });

@@ -113,6 +113,32 @@ describe('batchPredict', () => {
       rows: 40,
       columns: [{ name: 'id', type: 'integer' }],
     });
+    const [head = '', ...rows] = keyed;
+    const all = rows
+      .slice(0, 5)
+      .map((line) => Object.fromEntries(line.split(',').map((value, at) => [head.split(',')[at] ?? '', at < 2 ? Number(value) : value])));
+    const asked = async (body: object): Promise<{ readonly status: number } & Record<string, unknown>> => {
+      const response = await fetch(`${url}/predict/late`, { method: 'POST', body: JSON.stringify(body) });
+      return { status: response.status, ...((await response.json()) as Record<string, unknown>) };
+    };
+    const live = await asked({ rows: all });
+    const byKey = await asked({ keys: [0, 1, 2, 3, 4, 999] });
+    expect(byKey).toEqual({
+      status: 200,
+      requestId: byKey['requestId'],
+      model: 'late',
+      version: 1,
+      precomputed: 5,
+      predictions: [...(live['predictions'] as unknown[]), null],
+    });
+    const hybrid = await asked({ keys: [0, 900, 2, 901, 4], rows: all });
+    expect(hybrid).toMatchObject({ status: 200, precomputed: 3, predictions: live['predictions'] });
+    expect(await asked({ keys: [0, 'one'] })).toMatchObject({ status: 400, code: 'INVALID_REQUEST', problems: [{ path: 'keys[1]', column: 'id' }] });
+    expect(await asked({ keys: [0], rows: all })).toMatchObject({ status: 400 });
+    expect(await asked({ keys: [1, 902], rows: [all[1], { carrier: 'A' }] })).toMatchObject({ status: 400, problems: [{ row: 1, column: 'distance' }] });
+    const elsewhere = await fetch(`${url}/predict/nobody`, { method: 'POST', body: '{"keys": [1]}' });
+    expect([elsewhere.status, ((await elsewhere.json()) as { code: string }).code]).toEqual([404, 'NOT_FOUND']);
+
     const repeated = await failureOf(await env.start('scored', { path: 'data/keyed.csv', endpoint: 'late', key: 'carrier' }));
     expect(repeated).toMatchObject({ code: 'INVALID_PARAMETERS' });
     expect(repeated.problems[0]?.message).toMatch(/^stands in \d+ rows$/);

@@ -1,16 +1,94 @@
 /** docs/serving.md, run: each pipeline of the page on real servers. One `describe` a section of the page. */
-import { beforeAll, describe, expect, it } from 'vitest';
+import { beforeAll, describe, expect, it, vi } from 'vitest';
 import type { PublishedPredictions } from '../../contracts/batch-predictions.ts';
 import type { LoadTestFigures } from '../../contracts/load-test.ts';
+import type { DatasetRef } from '../../contracts/references.ts';
 import { loadManifest } from '../../data/dataset.ts';
 import type { TestEnvironment } from '../../testing/index.ts';
+import { flagReviews } from '../../workers/flag-reviews.ts';
+import { joinFeedback, takeFeedback } from '../../workers/join-feedback.ts';
 import { guideProject } from '../support/guide-project.ts';
-import { failureOf, openEnvironment, serve } from './test-project.ts';
+import { failureOf, openEnvironment, PATIENCE_MS, serve } from './test-project.ts';
 
 let env: TestEnvironment & { readonly project: string };
+let url: string;
 beforeAll(async () => {
   env = await openEnvironment({ project: await guideProject('docs/serving.md') });
+  ({ url } = await serve(env));
 }, 180_000);
+
+const post = (path: string, body: unknown, headers: Readonly<Record<string, string>> = {}): Promise<Response> =>
+  fetch(`${url}/${path}`, { method: 'POST', headers: { 'content-type': 'application/json', ...headers }, body: JSON.stringify(body) });
+
+describe('Guards', () => {
+  it('take a rollout back whose requests fail, and the run is told why', async () => {
+    const { store } = env.deps;
+    await env.run('guarded', {});
+    expect(await store.endpoints.route('guarded')).toMatchObject({ champion: { version: 1 }, challenger: null });
+    const run = await env.start('guarded', { l2: 10 });
+    await vi.waitUntil(async () => (await store.endpoints.route('guarded'))?.challenger?.percent === 5, { timeout: PATIENCE_MS, interval: 100 });
+    // as another prediction server would tell: two of ten fail
+    const timer = setInterval(() => {
+      const from = new Date(Math.floor(Date.now() / 1000) * 1000).toISOString();
+      const told = { server: 'another-server', endpoint: 'guarded', model: 'guarded', from, latencyMsSum: 100, latencyMsMax: 4 };
+      void store.stats.add([
+        { ...told, version: 1, requests: 95, errors: 0 },
+        { ...told, version: 2, requests: 10, errors: 2 },
+      ]);
+    }, 200);
+    try {
+      expect(await failureOf(run)).toMatchObject({
+        code: 'ROLLED_BACK',
+        message: expect.stringMatching(/guarded took version 2 back: 20\.0 % of its \d+ requests failed, of the champion's \d+ 0\.0 %/) as string,
+      });
+    } finally {
+      clearInterval(timer);
+    }
+    const changes = (await store.endpoints.routeHistory('guarded')).toReversed();
+    expect(changes.map(({ champion, challenger }) => [champion?.version, challenger?.version.version, challenger?.percent])).toEqual([
+      [1, undefined, undefined],
+      [1, 2, 5],
+      [1, undefined, undefined],
+    ]);
+    expect(await store.models.version('guarded', 2)).toMatchObject({ status: 'rolled_back' });
+  });
+});
+
+describe('Decisions, the prediction log, labels and outcomes', () => {
+  it('answer an action, join what comes back, and give all of it as a dataset', async () => {
+    const { store, artifacts } = env.deps;
+    await env.run('decided', {});
+    const ask = async (distance: number, requestId: string): Promise<string | undefined> => {
+      const response = await post('predict/decided', { rows: [{ distance, origin: 'SFO' }] }, { 'x-request-id': requestId });
+      return ((await response.json()) as { predictions: readonly { action?: string }[] }).predictions[0]?.action;
+    };
+    const ids = Array.from({ length: 20 }, (_, n) => `guide-${n}`);
+    const actions: (string | undefined)[] = [];
+    for (const [n, id] of ids.entries()) actions.push(await ask(n < 10 ? 100 : 2_000, id));
+    expect(new Set(actions.slice(0, 10)).size).toBeGreaterThan(0);
+    for (const action of actions) expect(['train', 'warn', 'nothing']).toContain(action);
+    const outcome = { name: 'revenue', value: 12.5, at: '2001-07-01T09:00:00Z' };
+    const told = await post('feedback/decided', {
+      labels: [...ids, 'stranger'].map((requestId) => ({ requestId, row: 0, label: true })),
+      outcomes: [{ requestId: ids[0], row: 0, ...outcome }],
+    });
+    expect(await told.json()).toMatchObject({ accepted: 22, duplicates: 0 });
+    await takeFeedback(env.deps);
+    expect(await joinFeedback(env.deps)).toBe(21);
+    expect(await (await fetch(`${url}/feedback/decided`)).json()).toMatchObject({ joined: 21, waiting: 1, unknown: 0, duplicates: 0 });
+    const figures = await store.stats.outcomes({ endpoint: 'decided', metrics: ['correct', 'revenue'], from: new Date(0).toISOString() });
+    expect(figures.map(({ metric, version, n }) => [metric, version, n])).toEqual(expect.arrayContaining([['revenue', 1, 1]]));
+    expect(figures.filter(({ metric }) => metric === 'correct').reduce((sum, { n }) => sum + n, 0)).toBe(20);
+
+    const flagged = actions.filter((action, n) => action === 'warn' && n >= 10).length;
+    expect(await flagReviews(env.deps)).toBeGreaterThanOrEqual(flagged > 0 ? 1 : 0);
+
+    const { answered } = (await env.run('answered', {})) as unknown as { readonly answered: DatasetRef };
+    expect(answered.rows).toBe(20);
+    const names = (await loadManifest(artifacts, answered)).columns.map(({ name }) => name);
+    expect(names).toEqual(expect.arrayContaining(['distance', 'origin', 'label', 'action', 'propensity', 'explored', 'outcome_revenue', 'outcome_revenue_at']));
+  });
+});
 
 describe('Batch predictions', () => {
   it('are written as a snapshot and a table, and served by key', async () => {
@@ -27,8 +105,7 @@ describe('Batch predictions', () => {
     expect(await env.deps.store.predictionSets.current('table', 'flights_scored')).toMatchObject({ rows: 2_000, version: 1, status: 'published' });
     expect(served).toMatchObject({ to: { kind: 'endpoint', name: 'scored-flights', key: ['airport'] }, rows: 3 });
     // nobody was deployed: keys are answered all the same
-    const { url } = await serve(env);
-    const response = await fetch(`${url}/predict/scored-flights`, { method: 'POST', body: '{"keys": ["ABQ", "XXX"]}' });
+    const response = await post('predict/scored-flights', { keys: ['ABQ', 'XXX'] });
     expect(await response.json()).toMatchObject({
       model: 'scored-flights',
       version: 1,
