@@ -155,6 +155,8 @@ export async function endpoint(name: string, carry: EndpointCarry = { queue: [],
   let kept: NonNullable<EndpointCarry['kept']> | null = carry.kept ?? null;
   let soak = null as Soaking | null;
   let renewAsked = false;
+  /** Whether the store was asked already. */
+  let loaded = false;
   const rollbacks: { request: RollbackRequest; settle: (result: { champion: ServedVersion | null } | Error) => void }[] = [];
 
   const isBusy = (): boolean => active !== null || queue.length > 0;
@@ -221,6 +223,7 @@ export async function endpoint(name: string, carry: EndpointCarry = { queue: [],
   );
   setHandler(rollbackUpdate, async (request) => {
     const { by, reason, rollout } = request;
+    await condition(() => loaded);
     if (rollout !== undefined) {
       const waiting = queue.findIndex((q) => q.rollout === rollout);
       if (waiting >= 0) {
@@ -230,9 +233,12 @@ export async function endpoint(name: string, carry: EndpointCarry = { queue: [],
       }
       // taken back before it was asked for: when it comes after all, it is not begun
       if (!isKnown(rollout)) done.push(rollout);
+      // nothing of it is served: nobody has to wait for what another rollout does
+      if (active?.request.rollout !== rollout && servingRollout !== rollout) return { champion: route?.champion ?? null };
     }
     const under = active;
-    if (under && (rollout === undefined || under.request.rollout === rollout)) {
+    if (under) {
+      // whose champion is taken out of service, has nothing to be tried beside
       decision = { kind: 'abort', by, reason };
       // a person who wants the last change undone means the one that is under way
       if (rollout === undefined && request.to === undefined && under.before !== null) {
@@ -248,6 +254,7 @@ export async function endpoint(name: string, carry: EndpointCarry = { queue: [],
   });
 
   await reload();
+  loaded = true;
   if (carry.soak) startSoak(carry.soak);
 
   for (;;) {
