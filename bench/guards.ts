@@ -1,6 +1,7 @@
 import { DEFAULT_GUARDS } from '../contracts/guards.ts';
 import { wilsonInterval } from '../ml/evaluation/normal.ts';
 import type { Benchmark, BenchmarkOptions } from './figure.ts';
+import { measureTakeBack } from './take-back.ts';
 import { type SimulatedRollout, simulateRollout } from './simulated-rollouts.ts';
 
 /** A second until its figures are sent, and one until they are looked at, at most. */
@@ -11,8 +12,9 @@ const POWER = 0.95;
 /** How often guards take back what is as good as the champion, and how soon they see what is not. */
 export const benchmark: Benchmark = {
   name: 'guards',
-  summary: 'false rollbacks of identical versions over whole simulated rollouts, and how soon 3 % of errors beside 1 % are seen at 100 requests/s',
-  run: (options) => {
+  summary:
+    'false rollbacks of identical versions over whole simulated rollouts, how soon 3 % of errors beside 1 % are seen at 100 requests/s, and how long taking back takes',
+  run: async (options) => {
     falseRollbacks('default guards', { requestsPerSecond: 20, errorRate: () => [0.01, 0.01] }, options.quick ? 100 : 1_000, options);
     falseRollbacks(
       'errors come and go',
@@ -22,7 +24,7 @@ export const benchmark: Benchmark = {
     );
     for (const share of [0.5, 0.25, 0.1, 0.05]) detection(`${String(share * 100)} %`, share, 0, options);
     detection('25 %, after 10 minutes', 0.25, 600, options);
-    return Promise.resolve();
+    await measureTakeBack(options);
   },
 };
 
