@@ -257,6 +257,18 @@ export function createPredictionServer(deps: PredictionServerDeps): PredictionSe
         type: 'gauge',
         values: [{ value: predictions.bufferedBytes }],
       },
+      {
+        name: 'millrace_feedback_lines_total',
+        help: 'Labels and outcomes that were written.',
+        type: 'counter',
+        values: [{ value: feedback.writtenLines }],
+      },
+      {
+        name: 'millrace_feedback_dropped_total',
+        help: 'Labels and outcomes that could not be written.',
+        type: 'counter',
+        values: [{ value: feedback.droppedLines }],
+      },
       { name: 'millrace_models_loaded', help: 'Models in memory.', type: 'gauge', values: [{ value: table.memory.models }] },
       { name: 'millrace_models_loaded_bytes', help: 'Bytes of models in memory, as estimated.', type: 'gauge', values: [{ value: table.memory.bytes }] },
       {
@@ -264,6 +276,12 @@ export function createPredictionServer(deps: PredictionServerDeps): PredictionSe
         help: 'Requests that were not shown to a challenger because there was too much to do.',
         type: 'counter',
         values: [{ value: shadow.dropped }],
+      },
+      {
+        name: 'process_cpu_seconds_total',
+        help: 'User and system CPU time in seconds.',
+        type: 'counter',
+        values: [{ value: (process.cpuUsage().user + process.cpuUsage().system) / 1e6 }],
       },
       { name: 'process_resident_memory_bytes', help: 'Resident memory size in bytes.', type: 'gauge', values: [{ value: process.memoryUsage.rss() }] },
     ];
