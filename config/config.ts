@@ -7,7 +7,7 @@
  * 3. Everything that is wrong is told at once, each with its variable or field.
  * 4. What is not loopback is never served without a token.
  */
-import { availableParallelism, homedir } from 'node:os';
+import { availableParallelism, homedir, totalmem } from 'node:os';
 import { isAbsolute, join, resolve } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { type ClientConnectConfig, loadClientConnectConfig } from '@temporalio/envconfig';
@@ -53,6 +53,11 @@ export const VARIABLES: Readonly<Record<string, string>> = {
   MILLRACE_LOG_LEVEL: 'trace, debug, info, warn or error; default info',
   MILLRACE_CPU_SLOTS: 'activities at once on the pool cpu; default: the number of cores',
   MILLRACE_GPU_SLOTS: 'activities at once on the pool gpu; default: the number of devices',
+  MILLRACE_SERVING_PROCESSES: 'processes of the prediction server behind its port; default: one a core, at most 8, and one a GiB of memory',
+  MILLRACE_SERVING_MAX_MEMORY_MIB:
+    "most mebibytes of models that the prediction server keeps loaded, in all its processes; default: half of the machine's memory",
+  MILLRACE_SERVING_TIMEOUT_SECONDS: 'a prediction that takes longer is answered with 504; default 30',
+  MILLRACE_SERVING_HANG_SECONDS: 'a process of the prediction server that does nothing for so long is killed and started again; default 10',
   MILLRACE_POOL: 'the pool that a worker process serves; set for it by whoever starts it',
   MILLRACE_HASH_KEY: 'the key for hashed columns; default: a random one, kept in the state folder',
   MILLRACE_SPOOL_GIB: 'most gigabytes that the files of one source may take while they are fetched; default 64',
@@ -104,6 +109,15 @@ export interface TemporalConfig {
   readonly connection: ClientConnectConfig['connectionOptions'];
 }
 
+export interface ServingConfig {
+  /** Behind one port; 1: the server is one process. */
+  readonly processes: number;
+  /** Of models, in all processes. */
+  readonly maxModelBytes: number;
+  readonly timeoutMs: number;
+  readonly hangMs: number;
+}
+
 export interface MillraceConfig {
   readonly projectFolder: string;
   readonly pipelinesFolder: string;
@@ -119,6 +133,7 @@ export interface MillraceConfig {
   readonly ports: Ports;
   /** Where other processes reach the servers, without a slash at the end. */
   readonly urls: { readonly api: string; readonly serving: string };
+  readonly serving: ServingConfig;
   readonly database: DatabaseConfig;
   readonly temporal: TemporalConfig;
   readonly artifacts: { readonly url: string; readonly folder: string };
@@ -158,6 +173,17 @@ const slots = z
   .regex(/^[1-9]\d{0,3}$/, 'must be a whole number from 1 to 9999')
   .transform(Number)
   .optional();
+const mebibytes = z
+  .string()
+  .regex(/^[1-9]\d{0,8}$/, 'must be a whole number of mebibytes')
+  .transform(Number)
+  .optional();
+const seconds = z
+  .string()
+  .regex(/^\d{1,5}(?:\.\d{1,3})?$/, 'must be a number of seconds')
+  .transform(Number)
+  .refine((value) => value > 0, 'must be more than 0')
+  .optional();
 const text = z.string().optional();
 
 const url = z
@@ -189,6 +215,10 @@ const EnvironmentSchema = z.object({
     .transform(Number)
     .refine((value) => value > 0, 'must be more than 0')
     .optional(),
+  MILLRACE_SERVING_PROCESSES: slots.refine((value) => value === undefined || value <= 64, 'must be at most 64'),
+  MILLRACE_SERVING_MAX_MEMORY_MIB: mebibytes,
+  MILLRACE_SERVING_TIMEOUT_SECONDS: seconds,
+  MILLRACE_SERVING_HANG_SECONDS: seconds,
   MILLRACE_POOL: text,
   DATABASE_URL: z
     .string()
@@ -333,6 +363,25 @@ function ratesFrom(given: z.infer<typeof SettingsSchema>['rates']): Rates {
   });
 }
 
+const MOST_SERVING_PROCESSES = 8;
+
+/** The memory that this process may use: the container's, where there is a limit, else the machine's. */
+function memoryBytes(): number {
+  const limit = process.constrainedMemory();
+  return limit > 0 ? Math.min(limit, totalmem()) : totalmem();
+}
+
+function servingFrom(values: z.output<typeof EnvironmentSchema>): ServingConfig {
+  const memory = memoryBytes();
+  const byMachine = Math.max(1, Math.min(availableParallelism(), MOST_SERVING_PROCESSES, Math.floor(memory / 1024 ** 3)));
+  return Object.freeze<ServingConfig>({
+    processes: values.MILLRACE_SERVING_PROCESSES ?? byMachine,
+    maxModelBytes: values.MILLRACE_SERVING_MAX_MEMORY_MIB === undefined ? Math.floor(memory / 2) : values.MILLRACE_SERVING_MAX_MEMORY_MIB * 1024 ** 2,
+    timeoutMs: (values.MILLRACE_SERVING_TIMEOUT_SECONDS ?? 30) * 1_000,
+    hangMs: (values.MILLRACE_SERVING_HANG_SECONDS ?? 10) * 1_000,
+  });
+}
+
 /**
  * Reads and checks the configuration; the result is frozen.
  *
@@ -426,6 +475,7 @@ export function loadConfig(options: LoadConfigOptions = {}): MillraceConfig {
     logLevel: values.MILLRACE_LOG_LEVEL ?? 'info',
     ports: Object.freeze(ports),
     urls: Object.freeze({ api: values.MILLRACE_API_URL ?? listenUrl(host, ports.api), serving: values.MILLRACE_SERVING_URL ?? listenUrl(host, ports.serving) }),
+    serving: servingFrom(values),
     database: Object.freeze<DatabaseConfig>(
       values.DATABASE_URL === undefined ? { kind: 'embedded', port: ports.postgres } : { kind: 'external', url: values.DATABASE_URL },
     ),

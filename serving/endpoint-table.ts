@@ -18,6 +18,7 @@ import { type ChallengerBreaker, createChallengerBreaker } from './challenger-br
 import { createLoadQueue } from './load-queue.ts';
 import type { LoadedPredictor } from './loaded-predictor.ts';
 import type { Heartbeat, RouteFailure, ServingLog } from './ports.ts';
+import type { Blame } from './process-messages.ts';
 import { keyBucket, trafficBucket } from './request-id.ts';
 import type { KeptRoute } from './route-file.ts';
 import type { ServingFigures, VersionFigures } from './serving-figures.ts';
@@ -62,8 +63,8 @@ export interface EndpointTable {
   takeBreaks(): readonly Break[];
   /** What a client's requests stick by in a test of versions; undefined when they go by their id. */
   stickyBy(endpoint: string): StickyKey | undefined;
-  /** A predictor ended its process or hung: until then it gets no traffic here, and the routes that name it are not held. */
-  quarantine(predictor: string, untilMs: number, reason: ErrorReport): void;
+  /** A predictor ended its process or hung: a challenger at once, a champion at the third time, it gets no traffic for a while, and its routes are not held. */
+  quarantine(blame: Blame): void;
   /** Versions in service for an endpoint, the champion first. */
   versionsOf(endpoint: string): readonly ServingVersion[];
   /** Who is to answer, in memory or not. */
@@ -123,6 +124,7 @@ interface Endpoint {
   /** Grows with each request of any endpoint. */
   usedAt: number;
   breakTold: boolean;
+  crashToldEpoch: number | undefined;
 }
 
 interface Loaded {
@@ -133,8 +135,10 @@ interface Loaded {
 
 const FIRST_RETRY_MS = 1_000;
 const MAX_RETRY_MS = 30_000;
-/** Loads at once: files are read while another model is being built. */
-const LOADS_AT_ONCE = 2;
+/** Loads at once. A session is built on this thread, so that two at once would not be done earlier; and of one that fails it is known which. */
+const LOADS_AT_ONCE = 1;
+/** A champion that ended its process so often gives way to the one before. A challenger does at once. */
+const CHAMPION_CRASHES = 3;
 
 const sameRoute = (a: Route | undefined, b: Route): boolean => a !== undefined && JSON.stringify(a) === JSON.stringify(b);
 const withoutLease = (route: Route): Route => (route.challenger === null ? route : { ...route, challenger: { ...route.challenger, leaseUntil: '' } });
@@ -153,7 +157,8 @@ export function createEndpointTable(deps: EndpointTableDeps): EndpointTable {
   const endpoints = new Map<string, Endpoint>();
   const loaded = new Map<string, Loaded>();
   const closing = new Set<Promise<void>>();
-  const quarantined = new Map<string, { readonly untilMs: number; readonly reason: ErrorReport }>();
+  const quarantined = new Map<string, Blame>();
+  const crashed: Break[] = [];
   const loads = createLoadQueue(LOADS_AT_ONCE);
   let bytes = 0;
   let uses = 0;
@@ -197,17 +202,35 @@ export function createEndpointTable(deps: EndpointTableDeps): EndpointTable {
   }
 
   /** Why a version gets no traffic here now; undefined when it may. */
-  function quarantineOf(served: ServedVersion): ErrorReport | undefined {
+  function quarantineOf(served: ServedVersion, champion: boolean): ErrorReport | undefined {
     const entry = quarantined.get(served.predictor);
-    if (entry === undefined) return undefined;
+    if (entry === undefined || (champion && entry.times < CHAMPION_CRASHES)) return undefined;
     if (now() < entry.untilMs) return entry.reason;
     quarantined.delete(served.predictor);
     return undefined;
   }
 
+  /** A challenger that ends processes is a challenger that fails: the rollout is told as of one whose requests fail. */
+  function noteCrash(endpoint: Endpoint, { model, version }: ServedVersion, reason: ErrorReport): void {
+    if (endpoint.crashToldEpoch === endpoint.wanted.epoch) return;
+    endpoint.crashToldEpoch = endpoint.wanted.epoch;
+    crashed.push({
+      endpoint: endpoint.name,
+      model,
+      version,
+      epoch: endpoint.wanted.epoch,
+      at: new Date(now()).toISOString(),
+      reason: reason.message,
+      figures: {},
+    });
+  }
+
   async function acquireVersion(endpoint: Endpoint, route: Route, served: ServedVersion, challenger: boolean): Promise<ServingVersion> {
-    const reason = quarantineOf(served);
-    if (reason !== undefined) throw new MillraceError('MODEL_CRASHED', reason.message, { problems: reason.problems });
+    const reason = quarantineOf(served, served === route.champion);
+    if (reason !== undefined) {
+      if (challenger) noteCrash(endpoint, served, reason);
+      throw new MillraceError('MODEL_CRASHED', reason.message);
+    }
     try {
       const predictor = await acquire(served);
       return {
@@ -379,6 +402,7 @@ export function createEndpointTable(deps: EndpointTableDeps): EndpointTable {
         name: route.endpoint,
         load: { inFlight: 0, breaker: undefined },
         breakTold: false,
+        crashToldEpoch: undefined,
         wanted: route,
         applied: undefined,
         kept: undefined,
@@ -510,7 +534,7 @@ export function createEndpointTable(deps: EndpointTableDeps): EndpointTable {
       return trafficBucket(requestId) < endpoint.challengerShare ? endpoint.challenger : undefined;
     },
     takeBreaks() {
-      const breaks: Break[] = [];
+      const breaks: Break[] = crashed.splice(0);
       for (const endpoint of endpoints.values()) {
         const { challenger, load, wanted } = endpoint;
         if (challenger === undefined || load.breaker?.look(now()) !== true || load.breaker.broken === undefined || endpoint.breakTold) continue;
@@ -523,22 +547,27 @@ export function createEndpointTable(deps: EndpointTableDeps): EndpointTable {
       return breaks;
     },
     stickyBy: (name) => endpoints.get(name)?.stickyBy,
-    quarantine(predictor, untilMs, reason) {
-      quarantined.set(predictor, { untilMs, reason });
+    quarantine(blame) {
+      const { predictor, reason } = blame;
+      quarantined.set(predictor, blame);
       for (const endpoint of endpoints.values()) {
         const { champion, challenger } = endpoint;
-        const named = versionsIn(endpoint).filter((version) => version.served.predictor === predictor);
-        if (named.length === 0) continue;
-        const [version] = named;
-        if (champion?.served.predictor === predictor) takeOut(endpoint);
+        const rests = versionsIn(endpoint).filter((v) => v.served.predictor === predictor && quarantineOf(v.served, v === champion) !== undefined);
+        const [first] = rests;
+        if (first === undefined) continue;
+        if (champion !== undefined && rests.includes(champion)) takeOut(endpoint);
         else {
-          if (challenger?.served.predictor === predictor) endpoint.challenger = undefined;
-          endpoint.standby = endpoint.standby.filter((v) => v.served.predictor !== predictor);
-          for (const { served } of named) release(served);
+          if (challenger !== undefined && rests.includes(challenger)) {
+            endpoint.challenger = undefined;
+            endpoint.load.breaker = undefined;
+            noteCrash(endpoint, challenger.served, reason);
+          }
+          endpoint.standby = endpoint.standby.filter((v) => !rests.includes(v));
+          for (const { served } of rests) release(served);
         }
         endpoint.applied = undefined;
         endpoint.failure = reason;
-        deps.log('error', 'a version is in quarantine', { endpoint: endpoint.name, version: version?.served.version, message: reason.message });
+        deps.log('error', 'a version gets no traffic for a while', { endpoint: endpoint.name, version: first.served.version, message: reason.message });
         deps.onChange();
         void work(endpoint);
       }

@@ -9,6 +9,7 @@ import { loadOnnxRunner, type ModelOutput, type ModelRunner, type RunnerOptions 
 
 import { createRowReader, type PackedRows, type RowReader } from '../data/request-row.ts';
 import type { ArtifactBytes } from './ports.ts';
+import type { MarkWriter } from './running-mark.ts';
 import { createRowCompleter, type RowCompleter } from './row-completer.ts';
 
 /** A model that was read, checked and warmed: ready for traffic. */
@@ -38,6 +39,8 @@ export interface LoadOptions {
   readonly runner?: RunnerOptions;
   readonly maxBatchRows?: number;
   readonly onUnexpected?: (cause: unknown) => void;
+  /** Told which predictor's native code is about to run. */
+  readonly mark?: MarkWriter | undefined;
 }
 
 /** How far a sample's output may be from the stored one: the same graph on another processor rounds differently. */
@@ -78,6 +81,20 @@ function checkWidth(signature: Signature, width: number): void {
   throw new MillraceError('MODEL_INVALID', 'The model gives another number of values a row than its signature says.', {
     problems: [{ path: 'output', message: `${expected} expected`, found: String(width) }],
   });
+}
+
+/** Says before each run whose it is: in the turn of the loop in which the native code runs, and right before it. */
+function markedRunner(runner: ModelRunner, mark: MarkWriter, predictor: string): ModelRunner {
+  const note = (): void => {
+    mark.runs(predictor);
+  };
+  return {
+    run(packed, firstRow, rows) {
+      setImmediate(note);
+      return runner.run(packed, firstRow, rows);
+    },
+    close: () => runner.close(),
+  };
 }
 
 async function runSample(predictor: Predictor, row: RowReader, runner: ModelRunner): Promise<number> {
@@ -125,7 +142,9 @@ export async function loadPredictor(served: ServedVersion, artifacts: ArtifactBy
   const decider =
     served.decisions === undefined ? undefined : compileDecisions(parseDecisions(await artifacts.getBytes(served.decisions)), signature, options.hashKey);
   const row = createRowReader(signature, options.hashKey);
-  const runner = await loadOnnxRunner(model, signature, options.runner);
+  const loaded = options.mark?.loads(served.predictor);
+  const bare = await loadOnnxRunner(model, signature, options.runner).finally(loaded);
+  const runner = options.mark === undefined ? bare : markedRunner(bare, options.mark, served.predictor);
   try {
     const outputWidth = await runSample(predictor, row, runner);
     const widths = { numbers: signature.graph.numbers.length, dates: signature.graph.dates.length, strings: signature.graph.strings.length };

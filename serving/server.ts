@@ -18,15 +18,18 @@ import { addFeedbackRoute } from './feedback-route.ts';
 import { markReply, sendError, toMillraceError } from './http-errors.ts';
 import { addInferenceProtocolRoutes } from './inference-protocol-routes.ts';
 import { loadPredictor } from './loaded-predictor.ts';
+import { mergeMetrics } from './merge-metrics.ts';
 import type { RunnerOptions } from './model-runner.ts';
 import type { ArtifactBytes, FeatureSource, FeedbackSource, PrecomputedSource, RouteSource, ServerRegistry, ServingLog, StatsSink } from './ports.ts';
 import { createOnlineFeatures } from './online-features.ts';
 import { addPredictRoute } from './predict-route.ts';
 import { createPredictor, DEFAULT_LIMITS, type ServingLimits } from './prediction.ts';
-import { createPredictionLog } from './prediction-log.ts';
 import { createPrecomputed } from './precomputed.ts';
+import { createPredictionLog } from './prediction-log.ts';
+import type { Blame } from './process-messages.ts';
 import { createRequestIds, isRequestId } from './request-id.ts';
 import { readRouteFile, writeRouteFile } from './route-file.ts';
+import type { MarkWriter } from './running-mark.ts';
 import { createSegmentLog } from './segment-log.ts';
 import { createServingFigures, type Gauge } from './serving-figures.ts';
 import { createShadow } from './shadow.ts';
@@ -51,13 +54,21 @@ export interface PredictionServerDeps {
   readonly features?: FeatureSource | undefined;
   /** Where it is told what became of feedback. Left out: nowhere. */
   readonly feedback?: FeedbackSource | undefined;
+  /** Where predictions by key are found. Left out: requests have to bring rows. */
+  readonly precomputed?: PrecomputedSource | undefined;
   readonly log: ServingLog;
   /** The key of hashed columns, when a served signature hashes. */
   readonly hashKey?: string | undefined;
-  /** Where predictions by key are found. Left out: requests have to bring rows. */
-  readonly precomputed?: PrecomputedSource | undefined;
   readonly limits?: Partial<ServingLimits>;
   readonly runner?: RunnerOptions;
+  /** Whether this process writes the routes to disk for the next start; of several processes one does. Default true. */
+  readonly keepsRoutes?: boolean;
+  /** Told which predictor's native code is about to run. */
+  readonly mark?: MarkWriter | undefined;
+  /** Predictors that ended processes of this server before this one started. */
+  readonly blames?: readonly Blame[];
+  /** The figures of the other processes behind the same port. */
+  readonly otherMetrics?: (() => Promise<readonly string[]>) | undefined;
   /** Most bytes of models in memory, as estimated from their files; endpoints that nobody asked for a while make room. Default: no bound. */
   readonly maxModelBytes?: number | undefined;
   /** Most models in memory. Default: no bound. */
@@ -75,6 +86,10 @@ export interface PredictionServer {
   /** Brings the known routes into service and listens. @throws MillraceError PORT_IN_USE */
   start(): Promise<{ readonly url: string; readonly port: number }>;
   stop(): Promise<void>;
+  /** Takes a predictor out of traffic for a while. */
+  blame(blame: Blame): void;
+  /** This process's own figures, as Prometheus reads them. */
+  metrics(): string;
 }
 
 const KEEP_ALIVE_MS = 72_000;
@@ -116,6 +131,7 @@ export function createPredictionServer(deps: PredictionServerDeps): PredictionSe
         onUnexpected,
         ...(deps.hashKey === undefined ? {} : { hashKey: deps.hashKey }),
         ...(deps.runner === undefined ? {} : { runner: deps.runner }),
+        mark: deps.mark,
       }),
     figures,
     log,
@@ -131,7 +147,7 @@ export function createPredictionServer(deps: PredictionServerDeps): PredictionSe
 
   function keepRoutes(): void {
     keeping = keeping.then(async () => {
-      if (!started) return;
+      if (!started || deps.keepsRoutes === false) return;
       const routes = table.kept();
       const text = JSON.stringify(routes);
       if (text === keptRoutes) return;
@@ -224,7 +240,7 @@ export function createPredictionServer(deps: PredictionServerDeps): PredictionSe
   });
   addFeedbackRoute(app, { table, segments: feedback, source: deps.feedback });
 
-  app.get('/metrics', (request, reply) => {
+  function metrics(): string {
     const gauges: Gauge[] = [
       { name: 'millrace_requests_in_flight', help: 'Prediction requests that are being answered.', type: 'gauge', values: [{ value: predictor.inFlight }] },
       {
@@ -285,11 +301,18 @@ export function createPredictionServer(deps: PredictionServerDeps): PredictionSe
       },
       { name: 'process_resident_memory_bytes', help: 'Resident memory size in bytes.', type: 'gauge', values: [{ value: process.memoryUsage.rss() }] },
     ];
+    return figures.prometheus(gauges);
+  }
+  app.get('/metrics', async (request, reply) => {
+    const others = (await deps.otherMetrics?.()) ?? [];
+    const own = metrics();
     markReply(reply, request.id, undefined);
-    void reply.header('content-type', 'text/plain; version=0.0.4; charset=utf-8').send(figures.prometheus(gauges));
+    void reply.header('content-type', 'text/plain; version=0.0.4; charset=utf-8');
+    return others.length === 0 ? own : mergeMetrics([own, ...others]);
   });
 
   async function start(): Promise<{ url: string; port: number }> {
+    for (const blame of deps.blames ?? []) table.quarantine(blame);
     // The kept routes first: when the store is down, or a newer version cannot be loaded, they answer.
     await table.restore(await readRouteFile(routeFile, log));
     await link.refresh();
@@ -347,5 +370,9 @@ export function createPredictionServer(deps: PredictionServerDeps): PredictionSe
       stopping ??= end();
       return stopping;
     },
+    blame(blame) {
+      table.quarantine(blame);
+    },
+    metrics,
   };
 }

@@ -6,7 +6,16 @@ import type { FeatureLookup } from '../../contracts/feature-lookup.ts';
 import type { ChallengerBreak, Route, ServedVersion, ServingStats } from '../../contracts/routes.ts';
 import type { RowTransform } from '../../contracts/row-transforms.ts';
 import type { Predictor, Signature } from '../../contracts/signature.ts';
-import { floatTensor, ONNX_TYPE, stringsAttribute, floatsAttribute, floatAttribute, valueInfo, intAttribute } from '../../ml/onnx/graph-builder.ts';
+import {
+  floatTensor,
+  int64Tensor,
+  ONNX_TYPE,
+  stringsAttribute,
+  floatsAttribute,
+  floatAttribute,
+  valueInfo,
+  intAttribute,
+} from '../../ml/onnx/graph-builder.ts';
 import type { Heartbeat, ServingLog } from '../../serving/ports.ts';
 import { createPredictionServer, type PredictionServer, type PredictionServerDeps } from '../../serving/server.ts';
 import { type Artifacts, createArtifacts } from '../../store/artifacts.ts';
@@ -30,8 +39,8 @@ export function expectedProbability(row: FlightRow, bias: number): number {
   return 1 / (1 + Math.exp(-score));
 }
 
-/** A graph over two numbers, a date and a text; `bias` tells versions apart. */
-export function flightModel(bias: number): Uint8Array {
+/** A graph over two numbers, a date and a text; `bias` tells versions apart. A failing one loads, and looks beyond a table on each run. */
+export function flightModel(bias: number, { failing = false }: { readonly failing?: boolean } = {}): Uint8Array {
   const { onnx } = onnxProto;
   const node = (opType: string, input: string[], output: string, attribute: object[] = [], domain = ''): object => ({
     opType,
@@ -56,6 +65,7 @@ export function flightModel(bias: number): Uint8Array {
         floatTensor('bias', [1], [bias]),
         floatTensor('perDay', [1], [DAY_MS * 10_000]),
         floatTensor('one', [1], [1]),
+        ...(failing ? [int64Tensor('axis', [1], [2])] : []),
       ],
       node: [
         node('MatMul', ['numbers', 'weights'], 'weighted'),
@@ -68,7 +78,8 @@ export function flightModel(bias: number): Uint8Array {
         ),
         node('Cast', ['dates'], 'milliseconds', [intAttribute('to', ONNX_TYPE.float)]),
         node('Div', ['milliseconds', 'perDay'], 'days'),
-        node('Sum', ['weighted', 'coded', 'days', 'bias'], 'score'),
+        ...(failing ? [node('Gather', ['weights', 'dates'], 'beyond'), node('Squeeze', ['beyond', 'axis'], 'found')] : []),
+        node('Sum', ['weighted', 'coded', 'days', 'bias', ...(failing ? ['found'] : [])], 'score'),
         node('Sigmoid', ['score'], 'late'),
         node('Sub', ['one', 'late'], 'onTime'),
         node('Concat', ['onTime', 'late'], 'output', [intAttribute('axis', 1)]),
