@@ -1,5 +1,6 @@
 /** docs/serving.md, run: each pipeline of the page on real servers. One `describe` a section of the page. */
 import { beforeAll, describe, expect, it, vi } from 'vitest';
+import type { EndpointState } from '../../contracts/endpoint.ts';
 import type { PublishedPredictions } from '../../contracts/batch-predictions.ts';
 import type { LoadTestFigures } from '../../contracts/load-test.ts';
 import type { DatasetRef } from '../../contracts/references.ts';
@@ -19,6 +20,49 @@ beforeAll(async () => {
 
 const post = (path: string, body: unknown, headers: Readonly<Record<string, string>> = {}): Promise<Response> =>
   fetch(`${url}/${path}`, { method: 'POST', headers: { 'content-type': 'application/json', ...headers }, body: JSON.stringify(body) });
+
+describe('Rollouts', () => {
+  it('of each strategy, one version after the other', async () => {
+    await env.run('rolledOut', {});
+    const endpoint = env.client.workflow.getHandle('endpoint/rolled-out');
+    const goOn = async (): Promise<void> => {
+      const waits = async (): Promise<boolean> => (await endpoint.query<EndpointState>('state')).rollout?.waitingSince != null;
+      await vi.waitUntil(waits, { timeout: PATIENCE_MS, interval: 100 });
+      await endpoint.executeUpdate('promote', { args: [{ by: 'ada', reason: 'seen enough' }] });
+    };
+    const second = await env.start('rolledOut', { strategy: 'keptOld' });
+    await goOn();
+    await second.result();
+    const third = await env.start('rolledOut', { strategy: 'steps', timeMs: 300 });
+    await goOn();
+    await third.result();
+    expect((await endpoint.query<EndpointState>('state')).soak).toMatchObject({ version: { version: 3 }, before: { version: 2 } });
+    await env.run('rolledOut', { strategy: 'mirrored', timeMs: 300 });
+    const fifth = await env.start('rolledOut', { strategy: 'askedTest', timeMs: 300 });
+    expect(await failureOf(fifth)).toMatchObject({ code: 'ROLLED_BACK', message: expect.stringContaining('the test kept the champion') as string });
+    const periods = (await env.deps.store.endpoints.productionHistory('rolled-out')).toReversed();
+    expect(
+      periods.map(({ champion, challenger, standby }) => [
+        champion?.version,
+        challenger
+          ? `${String(challenger.version.version)} ${challenger.mode} ${String(challenger.percent)}`
+          : standby.map((v) => `${String(v.version)} loaded`).join(),
+      ]),
+    ).toEqual([
+      [1, ''],
+      [1, '2 loaded'],
+      [2, '1 loaded'],
+      [2, '3 share 5'],
+      [2, '3 share 50'],
+      [3, ''],
+      [3, '4 shadow 100'],
+      [4, ''],
+      [4, '5 share 50'],
+      [4, ''],
+    ]);
+    expect(periods.map(({ until }) => until === null)).toEqual([...Array.from({ length: 9 }, () => false), true]);
+  });
+});
 
 describe('Guards', () => {
   it('take a rollout back whose requests fail, and the run is told why', async () => {
