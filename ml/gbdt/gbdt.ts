@@ -30,8 +30,11 @@ const LEAST_VALUES_FOR_HELPERS = 200_000;
 
 const STATE_FORMAT = 'millrace-gbdt-2';
 
-/** A training loss so many times that of the constant answer is no longer one that is learnt. */
-const EXPLODED_LOSS = 1_000;
+/** A squared error so many times that of the constant answer is no longer one that is learnt. */
+const EXPLODED_ERROR = 1_000;
+
+/** So is a log loss above this, and above so many times that of the constant answer: nearly all rows are answered wrongly, and surely. */
+const EXPLODED_LOG_LOSS = 10;
 
 /** Rounds that tell whether the training loss falls at all. */
 const TELLING_ROUNDS = 20;
@@ -294,9 +297,8 @@ function checkLosses(task: GbdtTask, { ranking }: Layout, startLoss: number, his
   };
   if (!Number.isFinite(last)) throw failure('TRAINING_DIVERGED', `The loss became ${last} after ${rounds} rounds.`);
   if (ranking?.objective === 'lambdarank') return;
-  // A class that is rare has a small loss to begin with, which one wrong answer may multiply: that alone is no divergence.
-  if (last > EXPLODED_LOSS * (task.kind === 'regression' ? startLoss : Math.max(1, startLoss)))
-    throw failure('TRAINING_DIVERGED', `The loss has exploded: after ${rounds} rounds it is far above that of a constant answer.`);
+  const most = task.kind === 'regression' ? EXPLODED_ERROR * startLoss : EXPLODED_LOG_LOSS * Math.max(1, startLoss);
+  if (last > most) throw failure('TRAINING_DIVERGED', `The loss has exploded: after ${rounds} rounds it is far above that of a constant answer.`);
   if (rounds === TELLING_ROUNDS && trees > 0 && losses.slice(1).every((loss) => loss >= startLoss * (1 - STALLED_SHARE)))
     throw failure('TRAINING_STALLED', `The loss of ${rounds} rounds never fell below that of a constant answer.`);
 }

@@ -537,6 +537,62 @@ describe('input that does not fit', () => {
     expect(error.code).toBe('TRAINING_DIVERGED');
   });
 
+  test('a learning rate that makes the loss explode: a failure that shows the last rounds', async () => {
+    const rounds: number[] = [];
+    const settings = parameters({ learningRate: 2.6, trees: 200, minDataInLeaf: 1 });
+    const training = gbdt(REGRESSION, settings, sample(500, 'regression'), undefined, context({ onProgress: ({ step }) => rounds.push(step) }));
+    const error = await errorOf(training);
+    expect(error.code).toBe('TRAINING_DIVERGED');
+    expect(error.message).toMatch(/^The loss has exploded: after \d+ rounds it is far above that of a constant answer\.$/);
+    const last = (rounds.at(-1) ?? 0) + 1;
+    expect(error.problems.map(({ path }) => path)).toEqual(Array.from({ length: 5 }, (_, i) => `round ${last - 4 + i}`));
+    const losses = error.problems.map(({ message }) => Number(message.replace('loss ', '')));
+    expect(losses).toEqual([...losses].sort((a, b) => a - b));
+    // long before it is infinite
+    expect(losses.at(-1)).toBeLessThan(1e12);
+  });
+
+  test('a log loss of answers that are wrong and sure', async () => {
+    const settings = parameters({ learningRate: 10, trees: 200, minDataInLeaf: 1, minSumHessian: 0 });
+    const random = createSeededRandom(4, 4);
+    // the same cell has rows of both classes: one of them is always wrong
+    const rows = { x: dense([Array.from({ length: 600 }, (_, i) => i % 3)]), y: Float64Array.from({ length: 600 }, () => (random() < 0.5 ? 0 : 1)) };
+    const error = await errorOf(gbdt(BINARY, settings, rows, undefined, context()));
+    expect(error.code).toBe('TRAINING_DIVERGED');
+    expect(error.problems.map(({ path }) => path)).toEqual(['start', 'round 1', 'round 2', 'round 3']);
+    expect(Number(error.problems[3]?.message.replace('loss ', ''))).toBeGreaterThan(10);
+  });
+
+  test('a loss that 20 rounds do not lower, and one that an interrupted training goes on with', async () => {
+    // each step goes twice as far as to the best value: the loss swings between two equal heights
+    const rows = { x: dense([[0, 0, 1, 1]]), y: Float64Array.of(-1, -1, 1, 1) };
+    const settings = parameters({ learningRate: 2, trees: 100, minDataInLeaf: 1, leaves: 2 });
+    const states: Uint8Array[] = [];
+    const checkpoint = (step: number, state: () => Uint8Array): void => {
+      if (step === 15) states.push(state());
+    };
+    const straight = await errorOf(gbdt(REGRESSION, settings, rows, undefined, context({ checkpoint })));
+    expect(straight.code).toBe('TRAINING_STALLED');
+    expect(straight.message).toBe('The loss of 20 rounds never fell below that of a constant answer.');
+    expect(straight.problems.map(({ path, message }) => `${path}: ${message}`)).toEqual([16, 17, 18, 19, 20].map((round) => `round ${round}: loss 1`));
+    const resumed = await errorOf(gbdt(REGRESSION, settings, rows, undefined, context({ resume: states[0] ?? new Uint8Array(0) })));
+    expect(resumed.report()).toEqual(straight.report());
+  });
+
+  test('values that overflow the loss of the first round show that round', async () => {
+    const error = await errorOf(gbdt(REGRESSION, parameters({ minDataInLeaf: 1 }), { x, y: Float64Array.of(1e300, -1e300, 1e300, 5) }, undefined, context()));
+    expect(error.problems).toEqual([{ path: 'start', message: 'loss Infinity' }]);
+  });
+
+  test('but not rows in which there is nothing to find', async () => {
+    const noise = createSeededRandom(3, 3);
+    const rows = { x: dense([Array.from({ length: 400 }, () => noise())]), y: Float64Array.from({ length: 400 }, () => (noise() < 0.5 ? 0 : 1)) };
+    for (const given of [{ minDataInLeaf: 300 }, { baggingFraction: 0.3, learningRate: 0.05 }]) {
+      const trained = await gbdt(BINARY, parameters({ trees: 40, ...given }), rows, undefined, context());
+      expect(trained.predict(rows.x).every(Number.isFinite)).toBe(true);
+    }
+  });
+
   test('sparse features that are too wide, while small ones train as their dense form', async () => {
     const wide: SparseMatrix = {
       kind: 'sparse',
