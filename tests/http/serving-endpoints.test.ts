@@ -1,5 +1,7 @@
+import { readdir, readFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import type { Route, ServedVersion } from '../../contracts/routes.ts';
+import type { PredictionRecord, Route, ServedVersion } from '../../contracts/routes.ts';
 import { keyBucket } from '../../serving/request-id.ts';
 import { expectedProbability, FLIGHT, flightModel, openServingBench, publishVersion, type ServingBench } from '../support/serving-fixture.ts';
 
@@ -122,7 +124,7 @@ test.each([
 test('a shadow sees what the champion answered, is compared and logged as one, and never answers; a broken one fails nobody', async () => {
   const one = await publishVersion(bench.artifacts, 1, { bias: 0 });
   // Of the same opinion where the champion is sure, of another where it is not.
-  const other = await publishVersion(bench.artifacts, 2, { bias: -1 });
+  const other = await publishVersion(bench.artifacts, 2, { bias: -2 });
   const route = (epoch: number, version: ServedVersion): Route =>
     bench.route('flights', epoch, one, { challenger: { version, percent: 100, leaseUntil: lease(), mode: 'shadow' } });
   bench.store.routes = [route(1, other)];
@@ -133,11 +135,17 @@ test('a shadow sees what the champion answered, is compared and logged as one, a
     bench.store.stats.filter((stats) => stats.version === version).reduce((total, stats) => total + read(stats), 0);
   await until(() => sum(2, (stats) => stats.compared ?? 0) === 4);
   const same = distances.filter(
-    (distance) => expectedProbability({ ...FLIGHT, distance }, 0) >= 0.5 === expectedProbability({ ...FLIGHT, distance }, -1) >= 0.5,
+    (distance) => expectedProbability({ ...FLIGHT, distance }, 0) >= 0.5 === expectedProbability({ ...FLIGHT, distance }, -2) >= 0.5,
   ).length;
   expect(same).toBe(2);
   expect(sum(2, (stats) => stats.equal ?? 0)).toBe(same);
   expect(sum(2, (stats) => stats.requests)).toBe(4);
+  const folder = join(bench.home, 'predictions', 'flights');
+  await until(async () => {
+    const texts = await Promise.all((await readdir(folder)).map((name) => readFile(join(folder, name), 'utf8')));
+    const lines = texts.flatMap((text) => text.trimEnd().split('\n')).map((line) => JSON.parse(line) as PredictionRecord);
+    return lines.length === 8 && lines.filter(({ shadow, version }) => shadow === true && version === 2).length === 4;
+  });
 
   const needsMore = await publishVersion(bench.artifacts, 3, {
     signature: {
