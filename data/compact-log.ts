@@ -11,9 +11,10 @@ import { randomBytes } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import { open, readdir, rename, rm, stat, utimes } from 'node:fs/promises';
 import { join } from 'node:path';
+import { FULL_SEGMENT_BYTES } from '../contracts/log-segments.ts';
 import { type DuckDbOptions, toCount, withDuckDb } from './duckdb.ts';
 import { feedbackRelation, predictionRelation } from './log-relations.ts';
-import { FULL_SEGMENT_BYTES, listSegments, type SegmentFiles } from './prediction-segments.ts';
+import { listSegments, type SegmentFiles } from './prediction-segments.ts';
 import { textLiteral } from './sql-text.ts';
 
 export interface CompactOptions {

@@ -11,9 +11,6 @@
 import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 
-/** Servers write no more to a segment that has so many bytes. */
-export const FULL_SEGMENT_BYTES = 256 * 1024 ** 2;
-
 export interface LogSegment {
   readonly path: string;
   readonly format: 'jsonl' | 'parquet';

@@ -3,7 +3,7 @@ import type { ServedVersion } from '../contracts/routes.ts';
 import { type Predictor, PredictorSchema, type Signature } from '../contracts/signature.ts';
 import { type Batcher, createBatcher } from './batcher.ts';
 import { type Decisions, DecisionsSchema } from '../contracts/decisions.ts';
-import { compileDecisions, type Decider } from '../data/decisions.ts';
+import { compileDecisions, type Decider } from '../data/row-decisions.ts';
 import { type LoggedInputs, planLoggedInputs } from './logged-inputs.ts';
 import { loadOnnxRunner, type ModelOutput, type ModelRunner, type RunnerOptions } from './model-runner.ts';
 

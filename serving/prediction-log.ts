@@ -1,6 +1,6 @@
 import type { ServingVersion } from './endpoint-table.ts';
 import type { GraphColumn } from './logged-inputs.ts';
-import type { Decision } from '../data/decisions.ts';
+import type { Decision } from '../data/row-decisions.ts';
 import type { PackedRows } from '../data/request-row.ts';
 import type { SegmentLog } from './segment-log.ts';
 import { wellFormed } from '../data/row-text.ts';

@@ -1,6 +1,6 @@
 import { MillraceError, type Problem } from '../contracts/errors.ts';
 import { answeredClass, jsonNumber } from './answer-text.ts';
-import type { Decision } from '../data/decisions.ts';
+import type { Decision } from '../data/row-decisions.ts';
 import type { WriteRow } from './batcher.ts';
 import type { EndpointLoad, ServingVersion } from './endpoint-table.ts';
 import type { ModelOutput } from './model-runner.ts';

@@ -10,7 +10,7 @@
  */
 import { type FileHandle, mkdir, open } from 'node:fs/promises';
 import { join } from 'node:path';
-import { FULL_SEGMENT_BYTES } from '../data/prediction-segments.ts';
+import { FULL_SEGMENT_BYTES } from '../contracts/log-segments.ts';
 import type { ServingLog } from './ports.ts';
 
 export interface SegmentLogOptions {

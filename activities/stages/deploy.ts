@@ -5,7 +5,7 @@ import { type ErrorReport, MillraceError } from '../../contracts/errors.ts';
 import { DeployInputSchema } from '../../contracts/stages.ts';
 import type { Decisions } from '../../contracts/decisions.ts';
 import { PredictorSchema } from '../../contracts/signature.ts';
-import { compileDecisions } from '../../data/decisions.ts';
+import { compileDecisions } from '../../data/row-decisions.ts';
 import type { ActivityDependencies } from '../dependencies.ts';
 import { updateEndpoint } from '../endpoint-client.ts';
 import { defineStage } from '../stage-definition.ts';

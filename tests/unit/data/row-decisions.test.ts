@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { type DecisionsInput, DecisionsSchema, predicted, when } from '../../../contracts/decisions.ts';
 import { call, col } from '../../../contracts/row-transforms.ts';
 import type { Signature } from '../../../contracts/signature.ts';
-import { compileDecisions, type DecidedRow, type Decider, drawOf } from '../../../data/decisions.ts';
+import { compileDecisions, type DecidedRow, type Decider, drawOf } from '../../../data/row-decisions.ts';
 import { trafficBucket } from '../../../serving/request-id.ts';
 
 const SIGNATURE: Pick<Signature, 'columns' | 'task'> = {
