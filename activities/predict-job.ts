@@ -20,7 +20,7 @@ export interface PredictJob {
   readonly prefix: string;
   readonly fileRows: number;
   readonly threads: number;
-  /** Number of the GPU to run on where onnxruntime can; null: the CPU. */
+  /** Number of the GPU, as this process sees them, to run on where onnxruntime can; null: the CPU. */
   readonly gpu: number | null;
   readonly artifactsFolder: string;
   /** What an earlier attempt committed. */

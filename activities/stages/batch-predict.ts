@@ -45,7 +45,7 @@ export const batchPredictStage = defineStage({
         prefix,
         fileRows: input.fileRows,
         threads: input.threads ?? threadsOfSlot(deps.config.pools[call.pool]?.slots),
-        gpu: device?.index ?? null,
+        gpu: device?.ordinal ?? null,
         artifactsFolder: deps.artifacts.root,
         resume: (await resume()) ?? null,
       },
