@@ -138,11 +138,12 @@ function treesOfNumbers(model: GbdtModel, input: string, scores: string, prefix:
   return { nodes: [ensemble], initializers: [], ml: 3 };
 }
 
-const BRANCH = { leq: 0, member: 6 } as const;
+const BRANCH = { leq: 0, less: 1, member: 6 } as const;
 
 /**
  * A TreeEnsemble (ai.onnx.ml 5), which knows splits by a set of values. A value that is missing is a member of no set:
- * it goes where `nodes_missing_value_tracks_true` says.
+ * it goes where `nodes_missing_value_tracks_true` says. A set may not be
+ * empty: a split of missing values from all others asks for less than -∞.
  */
 function treesWithSets(model: GbdtModel, input: string, scores: string, prefix: string): TreeNodes {
   const roots: number[] = [];
@@ -165,21 +166,20 @@ function treesWithSets(model: GbdtModel, input: string, scores: string, prefix: 
     roots.push(firstNode);
     tree.feature.forEach((feature, node) => {
       const [left, right] = [tree.left[node] ?? 0, tree.right[node] ?? 0];
-      const isSet = tree.byCategory[node] === 1;
+      const codes =
+        tree.byCategory[node] === 1 ? Array.from({ length: 32 * MEMBER_WORDS }, (_, code) => code).filter((code) => isMember(tree, node, code)) : undefined;
       add({
         feature,
-        mode: isSet ? BRANCH.member : BRANCH.leq,
-        split: isSet ? 0 : (tree.threshold[node] ?? 0),
+        mode: codes === undefined ? BRANCH.leq : codes.length === 0 ? BRANCH.less : BRANCH.member,
+        split: codes === undefined ? (tree.threshold[node] ?? 0) : codes.length === 0 ? Number.NEGATIVE_INFINITY : 0,
         yes: left < 0 ? firstLeaf + ~left : firstNode + left,
         yesLeaf: left < 0 ? 1 : 0,
         no: right < 0 ? firstLeaf + ~right : firstNode + right,
         noLeaf: right < 0 ? 1 : 0,
         missingYes: tree.missingLeft[node] ?? 0,
       });
-      if (isSet) {
-        for (let code = 0; code < 32 * MEMBER_WORDS; code += 1) if (isMember(tree, node, code)) members.push(code);
-        members.push(Number.NaN); // ends a set
-      }
+      // not a number ends a set
+      if (codes !== undefined && codes.length > 0) members.push(...codes, Number.NaN);
     });
     // A tree without a split is a root whose both sides are its one leaf.
     if (tree.feature.length === 0) add({ feature: 0, mode: BRANCH.leq, split: 0, yes: firstLeaf, yesLeaf: 1, no: firstLeaf, noLeaf: 1, missingYes: 0 });

@@ -125,6 +125,20 @@ describe('categories', () => {
     });
   });
 
+  it.each([1, 12])('that are missing, split off alone, give the same in the model file of %d trees', async (trees) => {
+    const codes = Array.from({ length: 3_000 }, (_, row) => (row % 4 === 3 ? Number.NaN : row % 4));
+    const y = Float64Array.from(codes, (code, row) => (Number.isNaN(code) ? 5 : trees === 1 ? 0 : code / 4) + (row % 7) / 10);
+    const train: LabelledRows = { x: dense([codes]), y, categories: [3], names: ['c'] };
+    const { model } = await trainGbdtModel(REGRESSION, parameters({ trees, leaves: trees === 1 ? 2 : 3 }), train, undefined, context());
+    expect([model.trees[0]?.members[0], model.trees[0]?.missingLeft[0]]).toEqual([0, 1]);
+    const trained = await gbdt(REGRESSION, parameters({ trees, leaves: trees === 1 ? 2 : 3 }), train, undefined, context());
+    const asked = dense([[Number.NaN, 0, 1, 2, 3, -1, Number.NEGATIVE_INFINITY, Number.POSITIVE_INFINITY]]);
+    const found = await runOnnx(trained.toOnnx('x', 'gbdt_'), asked, 1);
+    trained.predict(asked).forEach((value, at) => {
+      expect(found[at]).toBeCloseTo(value, 5);
+    });
+  });
+
   it('give the same bytes with any number of threads, and after an interruption', async () => {
     const train = categorised(30_000, 'binary');
     const validation = categorised(2_000, 'binary', 3);
