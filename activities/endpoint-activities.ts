@@ -114,7 +114,11 @@ function retrace(history: readonly RouteChange[]): Pick<StoredEndpoint, 'stack' 
   let stack: ServedVersion[] = [];
   for (const change of [...history].reverse()) {
     const next = change.champion;
-    if (isSame(next, champion)) continue;
+    if (isSame(next, champion)) {
+      // the same version, perhaps with other rules of decision
+      champion = next;
+      continue;
+    }
     const back: number = next === null ? -1 : stack.findLastIndex((v) => isSame(v, next));
     if (back >= 0) {
       stack = stack.slice(0, back);
