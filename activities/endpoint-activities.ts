@@ -66,7 +66,11 @@ export function createEndpointActivities(deps: ActivityDependencies): EndpointAc
         if (!(error instanceof MillraceError && error.code === 'CONFLICT')) throw error;
       }
     }),
-    judgeTest: guard((input) => judgeTest(store, input)),
+    judgeTest: guard(async (input) => {
+      // what became known is added up by whole minutes
+      const from = `${input.since.slice(0, 16)}:00.000Z`;
+      return judgeTest(await store.stats.outcomes({ endpoint: input.endpoint, metrics: [input.metric], from }), input);
+    }),
     followChampion: guard(async ({ from, to, reason }) => {
       if (from.model !== to.model) return;
       const alias = await store.models.alias(from.model, CHAMPION_ALIAS);

@@ -1,9 +1,17 @@
 import { scoreOfMeans, type ValueSums } from '../ml/sequential/means.ts';
 import { normalTail } from '../ml/evaluation/normal.ts';
-import type { Store } from '../store/store.ts';
 import type { EndpointActivities } from './types.ts';
 
-type Judge = EndpointActivities['judgeTest'];
+type JudgeInput = Parameters<EndpointActivities['judgeTest']>[0];
+type Judgement = Awaited<ReturnType<EndpointActivities['judgeTest']>>;
+
+/** What became known of one version's predictions of a minute. */
+export interface KnownSums extends ValueSums {
+  readonly model: string;
+  readonly version: number;
+  /** UTC ISO */
+  readonly from: string;
+}
 
 const LOWER_IS_BETTER: readonly string[] = ['absoluteError', 'squaredError', 'logLoss'];
 const NONE: ValueSums = { n: 0, sum: 0, sumSquares: 0, min: 0, max: 0 };
@@ -16,21 +24,16 @@ const joined = (a: ValueSums, b: ValueSums): ValueSums =>
  * side, stratified by the day of the prediction (UTC), so that a day with other visitors counts for neither. It looks once,
  * at an end that was stated before: no correction for looking often is needed.
  */
-export async function judgeTest(
-  store: Pick<Store, 'stats'>,
-  { endpoint, champion, challenger, since, metric, better, alpha }: Parameters<Judge>[0],
-): ReturnType<Judge> {
+export function judgeTest(known: readonly KnownSums[], { champion, challenger, metric, better, alpha }: Omit<JudgeInput, 'endpoint' | 'since'>): Judgement {
   const days = new Map<string, { readonly tried: ValueSums; readonly ruling: ValueSums }>();
   const total = { tried: { n: 0, sum: 0 }, ruling: { n: 0, sum: 0 } };
-  // what became known is added up by whole minutes
-  const from = `${since.slice(0, 16)}:00.000Z`;
-  for (const sums of await store.stats.outcomes({ endpoint, metrics: [metric], from })) {
+  for (const sums of known) {
     const is = (v: { readonly model: string; readonly version: number }): boolean => v.model === sums.model && v.version === sums.version;
     const side = is(challenger) ? 'tried' : is(champion) ? 'ruling' : undefined;
     if (side === undefined) continue;
     const day = sums.from.slice(0, 10);
-    const known = days.get(day) ?? { tried: NONE, ruling: NONE };
-    days.set(day, { ...known, [side]: joined(known[side], sums) });
+    const before = days.get(day) ?? { tried: NONE, ruling: NONE };
+    days.set(day, { ...before, [side]: joined(before[side], sums) });
     total[side] = { n: total[side].n + sums.n, sum: total[side].sum + sums.sum };
   }
   const scores = [...days.values()].map(scoreOfMeans);

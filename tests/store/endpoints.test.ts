@@ -35,6 +35,45 @@ it('changes a route only from the epoch that its writer saw, and keeps every cha
   await expect(set(route('not-there', 6), 5)).rejects.toMatchObject({ code: 'FENCED' });
 });
 
+it('renews a lease at its epoch, forward alone, without a line in the history, and tells listeners', async () => {
+  const at = (second: number): string => `2026-01-01T00:00:${String(second).padStart(2, '0')}.000Z`;
+  const challenger = { version: served(2), percent: 5, leaseUntil: at(10) };
+  await set(route('leased', 1, 1, { challenger }), 0);
+  await store.endpoints.renewLease({ endpoint: 'leased', epoch: 1, leaseUntil: at(20) });
+  await store.endpoints.renewLease({ endpoint: 'leased', epoch: 1, leaseUntil: at(15) });
+  expect((await store.endpoints.route('leased'))?.challenger).toEqual({ ...challenger, leaseUntil: at(20) });
+  expect(await store.endpoints.routeHistory('leased')).toHaveLength(1);
+  // who published it does not know that it was renewed, and may repeat itself
+  await set(route('leased', 1, 1, { challenger }), 0);
+  expect((await store.endpoints.route('leased'))?.challenger?.leaseUntil).toBe(at(20));
+  await set(route('leased', 2), 1);
+  await expect(store.endpoints.renewLease({ endpoint: 'leased', epoch: 1, leaseUntil: at(30) })).rejects.toMatchObject({ code: 'FENCED' });
+  await expect(store.endpoints.renewLease({ endpoint: 'leased', epoch: 2, leaseUntil: at(30) })).rejects.toMatchObject({ code: 'FENCED' });
+  await expect(store.endpoints.renewLease({ endpoint: 'nobody', epoch: 1, leaseUntil: at(30) })).rejects.toMatchObject({ code: 'FENCED' });
+});
+
+it('tells what served from when to when, at what share, why and by whom, in pages', async () => {
+  const challenger = { version: served(2), percent: 5, leaseUntil: '2026-01-01T00:00:00.000Z', mode: 'shadow' as const };
+  const told = (next: Route, expectedEpoch: number, reason: string, by: string) =>
+    store.endpoints.setRoute({ route: next, expectedEpoch, rolloutId: null, reason, by });
+  await told(route('told', 1), 0, 'the first', 'run 1');
+  await told(route('told', 2, 1, { challenger }), 1, '5 %', 'run 2');
+  await told(route('told', 3, 2, { standby: [served(1)] }), 2, 'all', 'ada');
+  await store.endpoints.removeRoute({ endpoint: 'told', expectedEpoch: 3, rolloutId: null, reason: 'no more', by: 'ada' });
+  const periods = await store.endpoints.productionHistory('told');
+  expect(periods).toMatchObject([
+    { epoch: 4, until: null, champion: null, challenger: null, standby: [], reason: 'no more', by: 'ada' },
+    { epoch: 3, champion: { version: 2 }, challenger: null, standby: [{ version: 1 }], reason: 'all' },
+    { epoch: 2, champion: { version: 1 }, challenger: { version: { version: 2 }, percent: 5, mode: 'shadow' }, by: 'run 2' },
+    { epoch: 1, champion: { version: 1 }, challenger: null, by: 'run 1' },
+  ]);
+  // each begins when the one before ends
+  expect(periods.slice(1).map(({ until }) => until)).toEqual(periods.slice(0, -1).map(({ from }) => from));
+  const page = await store.endpoints.productionHistory('told', { limit: 2, before: 3 });
+  expect(page).toEqual(periods.slice(2));
+  expect(await store.endpoints.productionHistory('not-there')).toEqual([]);
+});
+
 it('lets one of many writers through when all saw the same epoch', async () => {
   const results = await Promise.allSettled([1, 2, 3, 4, 5].map((version) => set(route('race', 1, version), 0)));
   expect(results.filter((r) => r.status === 'fulfilled')).toHaveLength(1);
