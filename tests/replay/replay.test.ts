@@ -71,7 +71,7 @@ describe('a change that a running workflow would not survive is found', () => {
       what: 'a rollout that is not noted when it begins',
       history: 'endpoint-canary.json',
       file: 'workflows/endpoint.ts',
-      from: "await activities.noteRollout({ rollout, status: 'running', note: 'begins' });",
+      from: "await note(active, 'begins');",
       to: '',
     },
     {
