@@ -23,6 +23,7 @@ export const benchmark: Benchmark = {
       options,
     );
     for (const share of [0.5, 0.25, 0.1, 0.05]) detection(`${String(share * 100)} %`, share, 0, options);
+    detection('25 %, after a minute', 0.25, 60, options);
     detection('25 %, after 10 minutes', 0.25, 600, options);
     await measureTakeBack(options);
   },

@@ -36,7 +36,7 @@ const percent = (share: number): string => `${(share * 100).toFixed(1)} %`;
 
 /** `startMs`: when the challenger's traffic begins. */
 export function createChallengerBreaker(startMs: number): ChallengerBreaker {
-  const test = testRateNotHigher();
+  const test = testRateNotHigher(LEVEL_A_SERVER);
   const all = none();
   let recent = none();
   /** Failures of the challenger since its last answer, and what the champion was asked since the first of them. */

@@ -92,7 +92,7 @@ const LEAST_LATENCIES = 50;
  * maxRatio·q. Were the challenger slower by exactly that ratio, events would be as frequent in both: `testRateNotHigher`.
  */
 export function testPercentileRatio({ share, maxRatio, ignoreBelowMs }: PercentileTestOptions): SequentialTest<CountsPair> {
-  const test = testRateNotHigher();
+  const test = testRateNotHigher(0.005);
   const known = memory();
   const shift = Math.ceil(Math.log(maxRatio) / Math.log(LATENCY_GROWTH) - 1e-9);
   const ignoredBin = latencyBin(ignoreBelowMs);

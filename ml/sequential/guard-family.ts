@@ -97,7 +97,8 @@ export function createGuardFamily(guards: Guards, level = FAMILY_LEVEL - BREAKER
 
   const errorRate = typeof guards.errorRate === 'number' ? { atMost: guards.errorRate, notWorse: true } : guards.errorRate;
   if (errorRate !== false && errorRate.notWorse) {
-    const test = testRateNotHigher();
+    // made for about the part of the level that it has beside the default guards
+    const test = testRateNotHigher(level * 0.75);
     running.push({
       name: 'errorRate',
       weight: WEIGHTS.errorRate,

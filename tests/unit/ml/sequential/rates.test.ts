@@ -69,6 +69,26 @@ describe('a test of an error rate against the champion', () => {
     expect(found(0.05, 100, () => [0.01, 0.05])).toBe(0);
   });
 
+  it('has evidence whose mean is one over all ways in which the events of three blocks may fall, for whatever level it was made', () => {
+    const choose = (n: number, k: number): number => (k === 0 ? 1 : (choose(n - 1, k - 1) * n) / k);
+    const [tried, ruling, events] = [5, 15, 3];
+    const chances = [0, 1, 2, 3].map((x) => (choose(tried, x) * choose(ruling, events - x)) / choose(tried + ruling, events));
+    for (const level of [0.3, 0.05, 0.001]) {
+      let mean = 0;
+      for (let way = 0; way < 64; way++) {
+        const test = testRateNotHigher(level);
+        let chance = 1;
+        for (const [block, x] of [way % 4, Math.floor(way / 4) % 4, Math.floor(way / 16)].entries()) {
+          chance *= chances[x] ?? 0;
+          // the third block is in the second sprint
+          test.add(table(tried, x, ruling, events - x), block * 7);
+        }
+        mean += chance * test.evidence;
+      }
+      expect(mean).toBeCloseTo(1, 10);
+    }
+  });
+
   it('finds a rate that is thrice as high, from the begin and from later on', () => {
     expect(found(0.05, 60, () => [0.15, 0.05])).toBeGreaterThan(0.95);
     expect(found(0.05, 60, (second) => [second < 100 ? 0.05 : 0.2, 0.05])).toBeGreaterThan(0.95);
