@@ -1,5 +1,6 @@
 import { createRequire } from 'node:module';
 import { packageVersion } from '../config/package-root.ts';
+import type { EnsembleParameters } from '../contracts/ensemble.ts';
 import { EvaluationReportSchema, type EvaluationReport } from '../contracts/evaluation.ts';
 import { ValidationResultSchema } from '../contracts/expectations.ts';
 import { columnsOfFeature, type Features } from '../contracts/features.ts';
@@ -32,13 +33,18 @@ export async function cardFacts(version: VersionRecord & { readonly runId: strin
   const [run, stages, model] = await Promise.all([store.runs.get(version.runId), store.stages.list(version.runId), store.models.find(version.model)]);
   const predictor = PredictorSchema.parse(await artifacts.getJson(version.predictor));
   const { signature } = predictor;
-  const trained = await trainingOf(version.predictor, predictor, stages, deps);
+  const trainings = trainingsIn(stages);
+  const trained = await trainingOf(version.predictor, predictor, trainings, deps);
+  // an ensemble was trained by its members' stages
+  const inputs = (trained === null ? trainings.filter((training) => membersOf(predictor).includes(training.predictor)) : [trained]).map(({ stage }) =>
+    TrainInputSchema.parse(stage.input),
+  );
   const evaluate = stages.find((stage) => stage.kind === 'evaluate' && version.evaluation !== null && outputOf(stage)['report'] === version.evaluation);
   const judged = evaluate === undefined ? null : EvaluateInputSchema.parse(evaluate.input);
-  const input = trained === null ? null : TrainInputSchema.parse(trained.stage.input);
+  const [input = null] = inputs;
   const report = version.evaluation === null ? null : EvaluationReportSchema.parse(await artifacts.getJson(version.evaluation));
   // the rows judged are named by the report itself: what of them is personal is known even where a stage is not
-  const personal = await personalColumns([input?.train.id, report?.on], deps);
+  const personal = await personalColumns([...inputs.map(({ train }) => train.id), report?.on], deps);
   const tuning = trained === null ? null : await tuningOf(trained.predictor, stages, deps);
   const purpose = model?.purpose ?? run.purpose;
   return ModelCardSchema.parse({
@@ -70,7 +76,11 @@ export async function cardFacts(version: VersionRecord & { readonly runId: strin
           },
     data: await dataOf({ training: input?.train, validation: input?.validation, test: judged?.on }, deps),
     columns: await columnsOf(predictor, personal, deps),
-    importance: publicImportance(predictor.importance, input?.features ?? {}, personal),
+    importance: publicImportance(
+      predictor.importance,
+      inputs.map(({ features }) => features),
+      personal,
+    ),
     selection: selectionOf(version.predictor, stages),
     evaluation: report === null ? null : publicReport(report, signature.task, personal),
     hiddenSlices: report === null ? [] : report.slices.filter(({ column }) => isPersonalSlice(column, personal)).map(({ column }) => column),
@@ -81,14 +91,28 @@ export async function cardFacts(version: VersionRecord & { readonly runId: strin
   } satisfies ModelCard);
 }
 
-/** The stage that trained the predictor, and what it was before its threshold was moved. */
-async function trainingOf(id: string, predictor: Predictor, stages: readonly StageRecord[], { artifacts }: Deps) {
-  const trainings = stages.flatMap((stage) => {
+/** Predictors that an ensemble is made of; none for any other. */
+function membersOf({ trainer }: Predictor): readonly string[] {
+  return trainer.name === 'ensemble' ? (trainer.parameters as EnsembleParameters).members.map(({ predictor }) => predictor) : [];
+}
+
+interface Training {
+  readonly stage: StageRecord;
+  readonly predictor: string;
+  readonly rows: number;
+}
+
+function trainingsIn(stages: readonly StageRecord[]): readonly Training[] {
+  return stages.flatMap((stage) => {
     const output =
       stage.kind === 'train' ? outputOf(stage) : stage.kind === 'trial' ? ((outputOf(stage)['candidate'] ?? {}) as Readonly<Record<string, unknown>>) : {};
     const made = candidateOf(output);
     return made === undefined ? [] : [{ stage, predictor: made, rows: Number(output['rows']) }];
   });
+}
+
+/** The stage that trained the predictor, and what it was before its threshold was moved. */
+async function trainingOf(id: string, predictor: Predictor, trainings: readonly Training[], { artifacts }: Deps): Promise<Training | null> {
   const same = trainings.find((training) => training.predictor === id);
   if (same !== undefined) return same;
   for (const training of trainings) {
@@ -117,14 +141,20 @@ async function tuningOf(trained: string, stages: readonly StageRecord[], { artif
 function selectionOf(id: string, stages: readonly StageRecord[]): ModelCard['selection'] {
   const stage = stages.find((one) => one.kind === 'select' && candidateOf(outputOf(one)['candidate']) === id);
   if (stage === undefined) return null;
-  const { metric, candidates } = SelectInputSchema.parse(stage.input);
-  const scores = (outputOf(stage)['scores'] ?? []) as readonly { readonly trainer: string; readonly value: number | null }[];
+  const { metric } = SelectInputSchema.parse(stage.input);
+  const scores = (outputOf(stage)['scores'] ?? []) as readonly {
+    readonly trainer: string;
+    readonly value: number | null;
+    readonly metrics?: Readonly<Record<string, number>>;
+  }[];
   const sign = METRIC_TABLE[metric].better === 'higher' ? -1 : 1;
   const compared = scores
-    .flatMap(({ trainer, value }, place) => (value === null || !Number.isFinite(value) ? [] : [{ trainer, value, predictor: candidates[place]?.predictor }]))
+    .flatMap(({ trainer, value, metrics }) =>
+      value === null || !Number.isFinite(value) ? [] : [{ trainer, value, ...(metrics === undefined ? {} : { metrics }) }],
+    )
     .sort((a, b) => sign * (a.value - b.value));
   // of equal ones the first was taken, as it stands here: sorting keeps their order
-  return compared.length === 0 ? null : { metric, scores: compared.map(({ trainer, value }, place) => ({ trainer, value, chosen: place === 0 })) };
+  return compared.length === 0 ? null : { metric, scores: compared.map((score, place) => ({ ...score, chosen: place === 0 })) };
 }
 
 /** Columns of which no value may be shown: declared at ingest, or found to look personal by a validation on the way. */
@@ -154,8 +184,10 @@ const publicTask = (task: ModelCard['task'], personal: Personal): ModelCard['tas
   'classes' in task && hasPersonalClasses(task, personal) ? { ...task, classes: numbered(task.classes) } : task;
 
 /** Parts of a feature bear values in their names (`origin=SEA`): those of personal columns stand together, under the feature's name. */
-function publicImportance(importance: Predictor['importance'], features: Features, personal: Personal): ModelCard['importance'] {
-  const hidden = Object.entries(features).flatMap(([name, feature]) => (columnsOfFeature(name, feature).some((column) => personal.has(column)) ? [name] : []));
+function publicImportance(importance: Predictor['importance'], recipes: readonly Features[], personal: Personal): ModelCard['importance'] {
+  const hidden = recipes
+    .flatMap((features) => Object.entries(features))
+    .flatMap(([name, feature]) => (columnsOfFeature(name, feature).some((column) => personal.has(column)) ? [name] : []));
   const shares = new Map<string, number>();
   for (const { feature, share } of importance) {
     const name = hidden.find((prefix) => feature.startsWith(prefix)) ?? feature;

@@ -84,7 +84,14 @@ export const ModelCardSchema = z.object({
   columns: z.array(CardColumnSchema),
   importance: z.array(z.object({ feature: z.string(), share: z.number() })),
   /** Candidates that validation compared, the best first. */
-  selection: z.object({ metric: z.string(), scores: z.array(z.object({ trainer: z.string(), value: z.number(), chosen: z.boolean() })) }).nullable(),
+  selection: z
+    .object({
+      metric: z.string(),
+      scores: z.array(
+        z.object({ trainer: z.string(), value: z.number(), chosen: z.boolean(), /** The chief ones. */ metrics: z.record(z.string(), z.number()).optional() }),
+      ),
+    })
+    .nullable(),
   evaluation: EvaluationReportSchema.nullable(),
   /** Slices by these were left out: their values are personal. */
   hiddenSlices: z.array(z.string()),

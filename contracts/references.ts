@@ -47,7 +47,13 @@ export const WinnerRefSchema = z.object({
   kind: z.literal('winner'),
   candidate: CandidateRefSchema,
   metric: z.string(),
-  scores: z.array(z.object({ trainer: z.string(), value: z.number() })),
+  scores: z.array(
+    z.object({
+      trainer: z.string(),
+      value: z.number(),
+      /** The chief ones of the task, on the same rows. */ metrics: z.record(z.string(), z.number()).optional(),
+    }),
+  ),
 });
 export type WinnerRef = z.infer<typeof WinnerRefSchema>;
 

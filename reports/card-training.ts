@@ -48,16 +48,19 @@ export async function importancePart({ importance, evaluation }: ModelCard): Pro
   return cards.length === 0 ? '' : `<h2 id="importance">Importance</h2><div class="cards">${cards.join('')}</div>`;
 }
 
+/** All candidates in one table: what they were chosen by, and the other chief metrics. */
+function candidatesTable({ metric, scores }: NonNullable<ModelCard['selection']>): string {
+  const others = [...new Set(scores.flatMap(({ metrics = {} }) => Object.keys(metrics)))].filter((name) => name !== metric);
+  const head = [metric, ...others].map((name) => `<th class="n">${escaped(metricName(name))}</th>`).join('');
+  const rows = scores.map(({ trainer, value, chosen, metrics = {} }) => {
+    const figures = others.map((name) => `<td class="n">${metrics[name] === undefined ? '' : score(metrics[name])}</td>`).join('');
+    return `<tr><td>${escaped(trainer)}</td><td class="n">${score(value)}</td>${figures}<td>${chosen ? '<span class="tag chosen">chosen</span>' : ''}</td></tr>`;
+  });
+  return `<h2 id="candidates">Candidates</h2><p class="soft">On the validation rows, chosen by ${escaped(metricName(metric))}.</p><div class="scroll"><table class="fit"><thead><tr><th>trainer</th>${head}<th></th></tr></thead><tbody>${rows.join('')}</tbody></table></div>`;
+}
+
 export async function tuningPart({ tuning, selection }: ModelCard): Promise<string> {
-  const compared =
-    selection === null || selection.scores.length < 2
-      ? ''
-      : `<h2 id="candidates">Candidates</h2><table class="fit"><thead><tr><th>trainer</th><th class="n">${escaped(metricName(selection.metric))} on validation</th><th></th></tr></thead><tbody>${selection.scores
-          .map(
-            ({ trainer, value, chosen }) =>
-              `<tr><td>${escaped(trainer)}</td><td class="n">${score(value)}</td><td>${chosen ? '<span class="tag chosen">chosen</span>' : ''}</td></tr>`,
-          )
-          .join('')}</tbody></table>`;
+  const compared = selection === null || selection.scores.length < 2 ? '' : candidatesTable(selection);
   if (tuning === null) return compared;
   const states = ['completed', 'stopped', 'failed', 'cancelled'] as const;
   const counted = states.flatMap((state) => {

@@ -1,4 +1,5 @@
 import { MillraceError } from '../../contracts/errors.ts';
+import { metricDefinition } from '../../contracts/metrics.ts';
 import type { CandidateRef, WinnerRef } from '../../contracts/references.ts';
 import { SelectInputSchema } from '../../contracts/stages.ts';
 import { loadManifest } from '../../data/dataset.ts';
@@ -14,7 +15,7 @@ export const selectStage = defineStage({
   cacheable: true,
   run: async ({ candidates, on, metric, threshold: rule }, context) => {
     refuseTestRows([{ manifest: await loadManifest(context.deps.artifacts, on), path: 'select.on', fix: 'Select on the validation part.' }]);
-    const scores: { trainer: string; value: number }[] = [];
+    const scores: WinnerRef['scores'] = [];
     let best: { index: number; value: number; threshold: ChosenThreshold | null } | undefined;
     for (const [index, candidate] of candidates.entries()) {
       const what = `candidate ${String(index + 1)} of ${String(candidates.length)}`;
@@ -25,7 +26,7 @@ export const selectStage = defineStage({
           problems: [{ path: 'select.metric', message: 'does not fit the task', found: metric, fix: `Use one of: ${Object.keys(metrics).join(', ')}.` }],
         });
       }
-      scores.push({ trainer: candidate.trainer, value });
+      scores.push({ trainer: candidate.trainer, value, metrics: chiefOf(metrics) });
       if (!Number.isNaN(value) && (best === undefined || (higherIsBetter(metric) ? value > best.value : value < best.value)))
         best = { index, value, threshold };
     }
@@ -46,6 +47,10 @@ export const selectStage = defineStage({
     };
   },
 });
+
+/** What candidates are compared by at a glance. */
+const chiefOf = (metrics: Readonly<Record<string, number>>): Record<string, number> =>
+  Object.fromEntries(Object.entries(metrics).filter(([name, value]) => metricDefinition(name)?.headline === true && Number.isFinite(value)));
 
 /**
  * The candidate with another threshold: a predictor of its own, whose graph is the same.

@@ -11,6 +11,7 @@ import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { projectHashKey } from '../../config/hash-key.ts';
 import { packageRoot } from '../../config/package-root.ts';
+import { ModelCardSchema } from '../../contracts/model-card.ts';
 import type { DatasetRef } from '../../contracts/references.ts';
 import { loadManifest } from '../../data/dataset.ts';
 import { withDuckDb } from '../../data/duckdb.ts';
@@ -30,7 +31,7 @@ const BARE_SSN = /(?<![\d.])21909[12]\d{3}(?!\d)/;
 const MARKERS = ['zebrafinch', '7700 900', '7700900', '219-09-', BARE_SSN, 'wombat', '0142-77', 'aardvark'];
 
 const PIPELINE = `
-import { categorical, clean, definePipeline, deploy, evaluate, expectations, featureView, ingest, inSet, linear, lowerCase, mapValues, matches, notNull, numeric, over,
+import { categorical, clean, definePipeline, deploy, ensemble, evaluate, expectations, featureView, gbdt, ingest, inSet, linear, lowerCase, mapValues, matches, notNull, numeric, over,
   register, rename, replace, rowCount, set, split, steps, train, trim, trainingSet, unique, validate, call, col } from 'millrace';
 import { z } from 'zod';
 import type * as memberSteps from './steps.ts';
@@ -63,6 +64,8 @@ export const members = definePipeline(
     });
     const judged = await evaluate(candidate, { on: test });
     const version = await register(judged, { model: 'members' });
+    const other = await train(fit, { trainer: gbdt({ trees: 3 }), target: 'left', features: { amount: numeric() }, validation });
+    await register(await ensemble([candidate, other], { kind: 'voting' }), { model: 'members-joined' });
     await deploy(version, { endpoint: 'members', rollout: replace() });
     return { checked, tidy, stepped, joined, fit };
   },
@@ -205,6 +208,13 @@ describe('personal values', () => {
     expect(await sensitive(made.joined)).toMatchObject({ customer: 'hash', last_phone: 'mask' });
     const kinds = (await env.deps.store.datasets.list({ limit: 100 })).map(({ kind }) => kind);
     expect(kinds).toEqual(expect.arrayContaining(['ingest', 'golden', 'validate', 'quarantine', 'clean', 'step', 'features', 'split']));
+
+    // parts of a feature bear values in their names, also in what an ensemble takes over from its members
+    for (const model of ['members', 'members-joined']) {
+      const card = ModelCardSchema.parse(await artifacts.getJson((await store.models.version(model, 1)).card ?? ''));
+      expect(card.importance.map(({ feature }) => feature).sort()).toEqual(['amount', 'email']);
+      expect(card.data.map(({ role }) => role)).toEqual(expect.arrayContaining(['training', 'validation']));
+    }
 
     // a model may learn from a hash only when its author says so
     expect(await failureOf(await env.start('members', { personal: false }))).toMatchObject({

@@ -182,5 +182,8 @@ describe('Ensembles', () => {
     // the folds are all of the members' rows
     expect(stacked.fittedOn).toHaveLength(3);
     expect(stacked.fittedOn.reduce((sum, { rows }) => sum + rows, 0)).toBe(result.members[0]?.rows);
-  });
+    const card = ModelCardSchema.parse(await env.deps.artifacts.getJson((await env.deps.store.models.version('joined-flights', 1)).card ?? ''));
+    expect(card.data.map(({ role }) => role)).toEqual(expect.arrayContaining(['training', 'test']));
+    expect(card.selection?.scores.map(({ metrics }) => Object.keys(metrics ?? {}).includes('auc'))).toEqual([true, true, true, true]);
+  }, 300_000);
 });

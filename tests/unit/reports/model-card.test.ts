@@ -109,7 +109,7 @@ describe('a model card', () => {
         selection: {
           metric: evil,
           scores: [
-            { trainer: evil, value: 1, chosen: true },
+            { trainer: evil, value: 1, chosen: true, metrics: { [evil]: 1, [`${evil}2`]: 2 } },
             { trainer: 'b', value: 0, chosen: false },
           ],
         },
@@ -270,6 +270,25 @@ describe('a model card', () => {
     expect(page).toContain('aria-label="Histogram of residuals, from −2 to 2"');
     expect(textOf(page)).toContain('median 0.123');
     expect(page).toContain('<dt>RMSE</dt><dd>54,523</dd>');
+  });
+
+  it('compares all candidates in one table, by what they were chosen and by the other chief metrics', async () => {
+    const scores = [
+      { trainer: 'ensemble', value: 0.81, chosen: true, metrics: { auc: 0.81, logLoss: 0.4 } },
+      { trainer: 'gbdt', value: 0.79, chosen: false, metrics: { auc: 0.79, logLoss: 0.5 } },
+      { trainer: 'linear', value: 0.7, chosen: false },
+    ];
+    const page = await modelCardPage(bare({ selection: { metric: 'auc', scores } }));
+    const table = /<h2 id="candidates">[\s\S]*?<\/table>/.exec(page)?.[0] ?? '';
+    const rows = [...table.matchAll(/<tr>(.*?)<\/tr>/g)].map(([, row = '']) =>
+      [...row.matchAll(/<t[hd][^>]*>(.*?)<\/t[hd]>/g)].map(([, cell = '']) => textOf(cell).trim()),
+    );
+    expect(rows).toEqual([
+      ['trainer', 'AUC', 'log loss', ''],
+      ['ensemble', '0.8100', '0.4000', 'chosen'],
+      ['gbdt', '0.7900', '0.5000', ''],
+      ['linear', '0.7000', '', ''],
+    ]);
   });
 
   it('draws every trial of a tuning, the best so far, and a line a trial through its parameters', async () => {
