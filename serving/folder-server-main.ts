@@ -16,14 +16,14 @@ async function main(): Promise<void> {
     HOST: host = '127.0.0.1',
     PORT: port = '8080',
     MODEL_FOLDER: folder,
-    MILLRACE_TOKEN: token,
+    SERVER_TOKEN: token,
     MILLRACE_HASH_KEY: hashKey,
     STATE_FOLDER: home,
   } = process.env;
   if (!LOOPBACK.has(host) && !token)
     throw new MillraceError('INVALID_CONFIG', `Whoever reaches ${host} could ask for predictions.`, {
-      problems: [{ path: 'MILLRACE_TOKEN', message: 'is needed where the address is not that of this machine alone' }],
-      fix: `Set MILLRACE_TOKEN to a secret; or to ${OPEN}, where something else keeps strangers out.`,
+      problems: [{ path: 'SERVER_TOKEN', message: 'is needed where the address is not that of this machine alone' }],
+      fix: `Set SERVER_TOKEN to a secret; or to ${OPEN}, where something else keeps strangers out.`,
     });
   const server = await createFolderServer({
     folder: folder ?? fileURLToPath(new URL('./model', import.meta.url)),

@@ -190,7 +190,7 @@ describe('models export', () => {
     open.stderr.setEncoding('utf8').on('data', (text: string) => (said += text));
     const [code] = (await once(open, 'close')) as [number];
     expect(code).toBe(1);
-    expect(said).toContain('MILLRACE_TOKEN');
+    expect(said).toContain('SERVER_TOKEN');
   });
 
   it('--function writes a handler for fetch and for Lambda', async () => {
