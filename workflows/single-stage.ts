@@ -1,7 +1,8 @@
 import { z } from 'zod';
-import type { StageKind } from '../contracts/stages.ts';
+import { DeployInputSchema, type StageKind } from '../contracts/stages.ts';
 import { definePipeline } from './define-pipeline.ts';
 import { runStage } from './run.ts';
+import { deploy } from './stages.ts';
 
 const KINDS = [
   'ingest',
@@ -27,5 +28,12 @@ export const stage = definePipeline(
       pool: z.string().default('cpu'),
     }),
   },
-  async ({ kind, input, pool }) => ({ output: await runStage(kind, kind, input, { pool }) }),
+  async ({ kind, input, pool }) => {
+    const deployment = kind === 'deploy' ? DeployInputSchema.safeParse(input) : undefined;
+    // bad input goes on to the stage, which tells of every problem
+    if (deployment?.success !== true) return { output: await runStage(kind, kind, input, { pool }) };
+    // its end is the rollout's, as inside a pipeline, and not the endpoint's having heard of it
+    const { version, decide, ...rest } = deployment.data;
+    return { output: await deploy(version, { ...rest, ...(decide === undefined ? {} : { decide }) }, { pool }) };
+  },
 );
