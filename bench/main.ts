@@ -15,6 +15,7 @@ const BENCHMARKS: Readonly<Record<string, () => Promise<{ readonly benchmark: Be
   'train-text': () => import('./train-text.ts'),
   'python-overhead': () => import('./python-overhead.ts'),
   serve: () => import('./serve.ts'),
+  swap: () => import('./swap.ts'),
   guards: () => import('./guards.ts'),
   'batch-predict': () => import('./batch-predict.ts'),
   quickstart: () => import('./quickstart.ts'),

@@ -83,20 +83,22 @@ const ODD: readonly (() => unknown)[] = [
   () => [below(3) - 1, 4_294_967_296, 4_294_967_296],
 ];
 
+function mutateList(list: readonly unknown[]): unknown {
+  if (list.length === 0) return pick(ODD)();
+  const at = below(list.length);
+  const before = list.slice(0, at);
+  const turn = chance();
+  if (turn < 0.15) return [...before, ...list.slice(at + 1)];
+  if (turn < 0.3) return [...before, list[at], ...list.slice(at)];
+  return [...before, mutate(list[at]), ...list.slice(at + 1)];
+}
+
 /** One place of a value is changed, taken away, doubled or renamed. */
 function mutate(value: unknown): unknown {
   if (chance() < 0.25 || typeof value !== 'object' || value === null) return pick(ODD)();
-  if (Array.isArray(value)) {
-    if (value.length === 0) return pick(ODD)();
-    const at = below(value.length);
-    const copy = [...(value as unknown[])];
-    if (chance() < 0.15) copy.splice(at, 1);
-    else if (chance() < 0.15) copy.splice(at, 0, copy[at]);
-    else copy[at] = mutate(copy[at]);
-    return copy;
-  }
+  if (Array.isArray(value)) return mutateList(value);
   const entries = Object.entries(value);
-  const chosen = entries[below(entries.length)];
+  const chosen: readonly [string, unknown] | undefined = entries[below(entries.length)];
   if (chosen === undefined) return pick(ODD)();
   const [key, inner] = chosen;
   const turn = chance();
@@ -116,7 +118,7 @@ function malformed(): Malformed {
   if (kind <= 3) {
     let value = sound;
     for (let i = 0; i <= below(3); i += 1) value = mutate(value);
-    return { path, headers, body: Buffer.from(JSON.stringify(value) ?? '') };
+    return { path, headers, body: Buffer.from(JSON.stringify(value)) };
   }
   if (kind === 4) return { path, headers, body: Buffer.from(text.slice(0, below(text.length))) };
   if (kind === 5) {
@@ -220,7 +222,7 @@ test('ten thousand malformed bodies get no crash, no hang and no 5xx, and the se
   expect([...statuses.values()].reduce((sum, n) => sum + n, 0)).toBe(BODIES);
   expect(server.child.exitCode).toBeNull();
   await stillAnswers();
-});
+}, 300_000);
 
 test('connections that do not speak HTTP, or stop in the middle, cost nobody else anything', async () => {
   const { hostname, port } = new URL(server.url);

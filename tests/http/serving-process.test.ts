@@ -1,48 +1,30 @@
-import { type ChildProcess, spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { createInterface } from 'node:readline';
-import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { parseReadyLine } from '../../config/ready.ts';
 import type { PredictionRecord } from '../../contracts/routes.ts';
 import { freePort } from '../../stack/ports.ts';
 import { freshStore } from '../support/database.ts';
 import { FLIGHT, openServingBench, publishVersion, type ServingBench } from '../support/serving-fixture.ts';
+import { type ServingProcess, startServingProcess } from '../support/serving-process.ts';
 
-const MAIN = fileURLToPath(new URL('../../serving/main.ts', import.meta.url));
 let bench: ServingBench;
 let store: Awaited<ReturnType<typeof freshStore>>;
-const children: ChildProcess[] = [];
+const started: ServingProcess[] = [];
+
+async function startProcess(databaseUrl: string): Promise<ServingProcess> {
+  const server = await startServingProcess({ databaseUrl, home: bench.home });
+  started.push(server);
+  return server;
+}
 
 beforeAll(async () => {
   bench = await openServingBench();
   store = await freshStore();
 });
 afterAll(async () => {
-  for (const child of children) child.kill('SIGKILL');
+  for (const { child } of started) child.kill('SIGKILL');
   await bench.close();
 });
-
-async function startProcess(databaseUrl: string): Promise<{ readonly child: ChildProcess; readonly url: string }> {
-  const child = spawn(process.execPath, ['--import', 'tsx', MAIN], {
-    env: { ...process.env, DATABASE_URL: databaseUrl, MILLRACE_HOME: bench.home, MILLRACE_SERVING_PORT: String(await freePort()), MILLRACE_LOG_LEVEL: 'error' },
-    stdio: ['ignore', 'pipe', 'inherit'],
-  });
-  children.push(child);
-  for await (const line of createInterface({ input: child.stdout })) {
-    const ready = parseReadyLine(line);
-    if (ready !== undefined) return { child, url: String(ready['url']) };
-  }
-  throw new Error('the process ended before it was ready');
-}
-
-async function stopProcess(child: ChildProcess): Promise<number | null> {
-  const closed = once(child, 'exit') as Promise<[number | null]>;
-  child.kill('SIGTERM');
-  return (await closed)[0];
-}
 
 async function predictedVersion(url: string): Promise<number> {
   const response = await fetch(`${url}/predict/flights`, {
@@ -72,7 +54,7 @@ test('the process obeys the routes in Postgres, reports what it holds and its fi
   await until(async () => (await stats(2)).requests === 1);
   expect((await stats(1)).requests).toBe(1);
 
-  expect(await stopProcess(first.child)).toBe(0);
+  expect(await first.stop()).toBe(0);
   expect((await store.servers.holders({ endpoint: 'flights', epoch: 2 })).live).toBe(0);
   const folder = join(bench.home, 'predictions', 'flights');
   const texts = await Promise.all((await readdir(folder)).map((name) => readFile(join(folder, name), 'utf8')));
@@ -82,5 +64,5 @@ test('the process obeys the routes in Postgres, reports what it holds and its fi
   const nobody = `postgres://nobody:nothing@127.0.0.1:${await freePort()}/none`;
   const second = await startProcess(nobody);
   expect(await predictedVersion(second.url)).toBe(2);
-  expect(await stopProcess(second.child)).toBe(0);
+  expect(await second.stop()).toBe(0);
 });
