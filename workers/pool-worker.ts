@@ -11,6 +11,8 @@ export function runPoolWorker(defaultPool: string): Promise<void> {
   return runWorkerProcess(`${defaultPool}-worker`, async (context) => {
     const pool = context.config.pool ?? defaultPool;
     const settings = context.config.pools[pool];
+    // devices are numbered as nvidia-smi does it, here and in the programs that are started from here
+    process.env['CUDA_DEVICE_ORDER'] ??= 'PCI_BUS_ID';
     const gpus = settings?.gpu === true ? detectGpus() : [];
     const slots = typeof settings?.slots === 'number' ? settings.slots : Math.max(1, gpus.length);
     const devices = gpus.length === 0 ? {} : { devices: createDeviceLeases({ devices: gpus, slots, folder: join(context.config.cacheFolder, 'devices') }) };
