@@ -299,6 +299,20 @@ describe('a rollout that has ended', () => {
   });
 });
 
+it('as a stage of its own ends with its rollout', async () => {
+  await served('alone');
+  const { predictor } = (await env.deps.store.models.version('alone', 1)) ?? {};
+  const input = {
+    version: { kind: 'version', model: 'alone', version: 1, predictor },
+    endpoint: 'alone',
+    rollout: { kind: 'canary', percent: [5], bakeMs: 600_000 },
+  };
+  const run = await env.start('stage', { kind: 'deploy', input });
+  await untilShare('alone', 5);
+  await abort('alone');
+  expect(await failureOf(run)).toMatchObject({ code: 'ROLLED_BACK', message: expect.stringContaining('wrong file') as string });
+});
+
 it('refuses shares that do not rise, with every problem', async () => {
   const run = await release('wrong', { rollout: 'canary', percent: [50, 5, 100, 'hold'], bakeMs: 1 });
   const failure = await failureOf(run);
