@@ -127,3 +127,11 @@ describe('loadConfig', () => {
     for (const { variable, defaultPort } of Object.values(PORT_VARIABLES)) expect(VARIABLES[variable]).toContain(String(defaultPort));
   });
 });
+
+it('logged predictions stay unless the configuration says how long, in hours or days', () => {
+  const keepMs = (settings: unknown): number | undefined => loadConfig({ env: {}, settings }).retention.predictions.keepMs;
+  expect(keepMs({})).toBeUndefined();
+  expect(keepMs({ retention: { predictions: { keep: '90 days' } } })).toBe(90 * 86_400_000);
+  expect(keepMs({ retention: { predictions: { keep: '1.5 h' } } })).toBe(5_400_000);
+  expect(() => keepMs({ retention: { predictions: { keep: 'a while' } } })).toThrow(expect.objectContaining({ code: 'INVALID_CONFIG' }) as Error);
+});
