@@ -301,7 +301,7 @@ describe('a rollout that has ended', () => {
 
 it('as a stage of its own ends with its rollout', async () => {
   await served('alone');
-  const { predictor } = (await env.deps.store.models.version('alone', 1)) ?? {};
+  const { predictor } = await env.deps.store.models.version('alone', 1);
   const input = {
     version: { kind: 'version', model: 'alone', version: 1, predictor },
     endpoint: 'alone',
