@@ -100,9 +100,7 @@ export async function killTree(tree: ProcessTree): Promise<number> {
 }
 
 /** What the tree's processes use, by pid, as the kernel counts it: ticks of 10 ms, pages of 4 KiB. */
-export async function treeUsage(
-  tree: ProcessTree,
-): Promise<{
+export async function treeUsage(tree: ProcessTree): Promise<{
   readonly cpuSecondsByPid: ReadonlyMap<number, number>;
   readonly residentMib: number /** What one of them has had at most. */;
   readonly mostOfOneMib: number;

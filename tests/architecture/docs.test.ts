@@ -273,7 +273,7 @@ describe('the tables', () => {
   ] as const)('of the trainer %s have every parameter with its default', (name, schema) => {
     const { properties = {} } = z.toJSONSchema(schema, { io: 'input' });
     const standardOf = (value: unknown): string =>
-      value === undefined ? '–' : typeof value === 'object' && !Array.isArray(value) ? JSON.stringify(value) : String(value);
+      value === undefined ? '–' : typeof value === 'string' ? value : JSON.stringify(value).replace(/^\[(.*)\]$/, '$1');
     const wanted = Object.entries(properties).map(([parameter, property]) => `${parameter} ${standardOf((property as { default?: unknown }).default)}`);
     const listed = rowsUnder(textOf('docs/pipelines.md'), `#### ${name}`);
     expect(

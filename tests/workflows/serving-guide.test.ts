@@ -1,7 +1,7 @@
 /** docs/serving.md, run: each pipeline of the page on real servers. One `describe` a section of the page. */
 import { beforeAll, describe, expect, it, vi } from 'vitest';
-import type { EndpointState } from '../../contracts/endpoint.ts';
 import type { PublishedPredictions } from '../../contracts/batch-predictions.ts';
+import type { EndpointState } from '../../contracts/endpoint.ts';
 import type { LoadTestFigures } from '../../contracts/load-test.ts';
 import type { DatasetRef } from '../../contracts/references.ts';
 import { loadManifest } from '../../data/dataset.ts';

@@ -95,6 +95,7 @@ export async function serve(
     stats: store.stats,
     artifacts,
     features: store.featureViews,
+    precomputed: store.predictionSets,
     feedback: store.feedback,
     log: () => undefined,
     pollEveryMs: 200,
