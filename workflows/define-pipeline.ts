@@ -66,7 +66,7 @@ export function definePipeline<Parameters extends z.ZodObject>(
         undoProblems: [],
         rollouts: new Map(),
         searchAttributes: [],
-        stageShown: { name: '', atMs: 0, waiting: false },
+        stageShown: { name: '', resting: false },
         status: 'waiting',
         paused: false,
       };

@@ -103,7 +103,7 @@ export interface Run {
   /** Search attributes that are not sent yet: they go with the first stage's. */
   readonly searchAttributes: Readonly<Record<string, string[]>>[];
   /** What the search attribute says, and since when. */
-  readonly stageShown: { name: string; atMs: number; waiting: boolean };
+  readonly stageShown: { name: string; resting: boolean };
   status: RunProgress['status'];
   paused: boolean;
   error?: ErrorReport;
@@ -169,23 +169,19 @@ export async function whileNotPaused(run: Run): Promise<void> {
 /** Each change of a search attribute costs the server as much as a stage that does nothing. */
 const STAGE_SHOWN_EVERY_MS = 2_000;
 
-/** Keeps the search attribute `MillraceStage` at the stage that runs, at most 2 s late. */
+/**
+ * Keeps the search attribute `MillraceStage` at the stage that runs, at most 2 s late. A timer tells when the last change is
+ * long enough ago, never a clock that is read: after a local activity a replay reads another time.
+ */
 function showStage(run: Run, name: string): void {
-  const show = (): void => {
-    run.stageShown.atMs = Date.now();
-    upsertSearchAttributes({ ...run.searchAttributes.splice(0)[0], MillraceStage: [run.stageShown.name] });
-  };
   run.stageShown.name = name;
-  const restMs = run.stageShown.atMs + STAGE_SHOWN_EVERY_MS - Date.now();
-  if (restMs <= 0) {
-    show();
-  } else if (!run.stageShown.waiting) {
-    run.stageShown.waiting = true;
-    void CancellationScope.nonCancellable(() => sleep(restMs)).then(() => {
-      run.stageShown.waiting = false;
-      show();
-    });
-  }
+  if (run.stageShown.resting) return;
+  run.stageShown.resting = true;
+  upsertSearchAttributes({ ...run.searchAttributes.splice(0)[0], MillraceStage: [name] });
+  void CancellationScope.nonCancellable(() => sleep(STAGE_SHOWN_EVERY_MS)).then(() => {
+    run.stageShown.resting = false;
+    if (run.stageShown.name !== name) showStage(run, run.stageShown.name);
+  });
 }
 
 /** Runs a piece of work as a stage: status, times and errors are kept, and shown in Temporal's UI. */

@@ -412,7 +412,7 @@ function runOfTrials({ runId, pipeline, priority }: TuningInput): Run {
     undoProblems: [],
     rollouts: new Map(),
     searchAttributes: [],
-    stageShown: { name: '', atMs: 0, waiting: false },
+    stageShown: { name: '', resting: false },
     status: 'running',
     paused: false,
   };
