@@ -5,6 +5,8 @@ import type { EndpointState } from '../../contracts/endpoint.ts';
 import type { LoadTestFigures } from '../../contracts/load-test.ts';
 import type { DatasetRef } from '../../contracts/references.ts';
 import { loadManifest } from '../../data/dataset.ts';
+import { findPredictions } from '../../data/find-predictions.ts';
+import { predictionSegments } from '../../data/prediction-segments.ts';
 import type { TestEnvironment } from '../../testing/index.ts';
 import { flagReviews } from '../../workers/flag-reviews.ts';
 import { joinFeedback, takeFeedback } from '../../workers/join-feedback.ts';
@@ -111,6 +113,10 @@ describe('Decisions, the prediction log, labels and outcomes', () => {
     for (const [n, id] of ids.entries()) actions.push(await ask(n < 10 ? 100 : 2_000, id));
     expect(new Set(actions.slice(0, 10)).size).toBeGreaterThan(0);
     for (const action of actions) expect(['train', 'warn', 'nothing']).toContain(action);
+    // predictions are written off the hot path: what is not in the log yet would only be found by a later try
+    const logged = async (): Promise<boolean> =>
+      (await findPredictions(await predictionSegments(env.deps.config.home, 'decided', new Date(0).toISOString()), ids)).length === ids.length;
+    await vi.waitUntil(logged, { timeout: PATIENCE_MS, interval: 100 });
     const outcome = { name: 'revenue', value: 12.5, at: '2001-07-01T09:00:00Z' };
     const told = await post('feedback/decided', {
       labels: [...ids, 'stranger'].map((requestId) => ({ requestId, row: 0, label: true })),
