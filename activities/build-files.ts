@@ -2,6 +2,7 @@ import { mkdir, rename, writeFile } from 'node:fs/promises';
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { MillraceError } from '../contracts/errors.ts';
+import type { RetrainTrigger } from '../contracts/retrain-triggers.ts';
 import type { Artifacts } from '../store/artifacts.ts';
 import type { BuildRecord } from '../store/builds.ts';
 import type { GitState } from '../store/schema.ts';
@@ -16,6 +17,8 @@ export interface BuiltPipeline {
   readonly purpose: unknown;
   /** Of each exported step, the hash of its code. */
   readonly steps: Readonly<Record<string, string>>;
+  /** What asks for its retraining; absent in builds from before there were any. */
+  readonly retrainOn?: readonly RetrainTrigger[];
 }
 
 export interface BuildFiles {

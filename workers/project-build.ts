@@ -15,6 +15,7 @@ import type { ActivityDependencies } from '../activities/dependencies.ts';
 import { isStep } from '../activities/steps.ts';
 import { packageRoot } from '../config/package-root.ts';
 import { MillraceError, type Problem } from '../contracts/errors.ts';
+import { contradictions, type RetrainTrigger, RetrainTriggerSchema } from '../contracts/retrain-triggers.ts';
 import type { GitState } from '../store/schema.ts';
 import { PIPELINE, type PipelineDefinition } from '../workflows/define-pipeline.ts';
 
@@ -239,9 +240,30 @@ async function builtPipelines(folder: PipelineFolder, exported: Record<string, u
         parameters: z.toJSONSchema(definition.params, { io: 'input', unrepresentable: 'any' }),
         purpose: definition.purpose ?? null,
         steps: hashes,
+        retrainOn: retrainTriggers(folder.name, name, definition.retrainOn),
       },
     ];
   });
+}
+
+/** @throws INVALID_CONFIG with everything that does not fit */
+function retrainTriggers(folder: string, pipeline: string, declared: PipelineDefinition['retrainOn']): readonly RetrainTrigger[] {
+  const problems: Problem[] = [];
+  const names = new Set<string>();
+  const triggers = declared.flatMap((trigger, index): RetrainTrigger[] => {
+    const path = `pipelines/${folder}: ${pipeline}.retrainOn.${String(index)}`;
+    const parsed = RetrainTriggerSchema.safeParse(trigger);
+    if (!parsed.success) {
+      problems.push(...parsed.error.issues.map((issue) => ({ path: [path, ...issue.path].map(String).join('.'), message: issue.message })));
+      return [];
+    }
+    problems.push(...contradictions(parsed.data).map((message) => ({ path, message })));
+    if (names.has(parsed.data.name)) problems.push({ path, message: `is the second one named ${parsed.data.name}`, fix: 'Give it a name of its own: name.' });
+    names.add(parsed.data.name);
+    return [parsed.data];
+  });
+  if (problems.length > 0) throw new MillraceError('INVALID_CONFIG', `What asks for retraining ${pipeline} does not fit.`, { problems });
+  return triggers;
 }
 
 async function stepHashes(steps: string): Promise<Record<string, string>> {

@@ -10,6 +10,7 @@ import {
 } from '@temporalio/workflow';
 import type { z } from 'zod';
 import { MillraceError, type Problem } from '../contracts/errors.ts';
+import type { RetrainTriggerInput } from '../contracts/retrain-triggers.ts';
 import { MEMO_RETRY_OF, MEMO_TRIGGER, type Purpose, type Trigger, TriggerSchema } from '../contracts/run.ts';
 import { handleDecisions } from './approval.ts';
 import { isRunCancelled, reportOf, toWorkflowFailure } from './failure.ts';
@@ -28,11 +29,17 @@ export interface PipelineOptions<Parameters extends z.ZodObject> {
   readonly maxConcurrentRuns?: number;
   /** 1 (first) to 5 (last) of its stages among what waits for the same pool; pipelines of one priority take turns. Default 3. */
   readonly priority?: Priority;
+  /**
+   * What asks for a retraining by itself: `schedule`, `newFiles`, `newRows`, `notification`, `newLabels`, `newSnapshot`. Each
+   * asks the pipeline's controller, which decides when a run starts. Default: nothing but people, programs and monitors.
+   */
+  readonly retrainOn?: readonly RetrainTriggerInput[];
 }
 
 export interface PipelineDefinition {
   readonly params: z.ZodObject;
   readonly purpose: Purpose | undefined;
+  readonly retrainOn: readonly RetrainTriggerInput[];
   readonly maxConcurrentRuns: number | undefined;
 }
 
@@ -76,7 +83,12 @@ export function definePipeline<Parameters extends z.ZodObject>(
     }
   };
   setWorkflowOptions({ versioningBehavior: 'PINNED' }, pipeline);
-  const definition: PipelineDefinition = { params: options.params, purpose: options.purpose, maxConcurrentRuns: options.maxConcurrentRuns };
+  const definition: PipelineDefinition = {
+    params: options.params,
+    purpose: options.purpose,
+    retrainOn: options.retrainOn ?? [],
+    maxConcurrentRuns: options.maxConcurrentRuns,
+  };
   return Object.assign(pipeline, { [PIPELINE]: definition });
 }
 
