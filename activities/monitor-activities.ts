@@ -1,9 +1,10 @@
 import { Context } from '@temporalio/activity';
+import type { ColumnDrift } from '../contracts/drift.ts';
 import { MillraceError } from '../contracts/errors.ts';
 import { ProfileSchema } from '../contracts/profile.ts';
 import { retrainingWorkflowId, WORKFLOW_QUEUE } from '../contracts/queues.ts';
 import type { RetrainRequest } from '../contracts/retraining.ts';
-import { type ColumnDrift, measureDrift } from '../data/drift.ts';
+import { measureDrift } from '../data/drift.ts';
 import { predictionSegments } from '../data/prediction-segments.ts';
 import { type Predictor, PredictorSchema } from '../contracts/signature.ts';
 import type { Review } from '../contracts/stages.ts';

@@ -3,6 +3,7 @@
  * index: PSI = Σ (pᵢ − qᵢ) ln(pᵢ / qᵢ) over bins (N. Siddiqi, "Credit Risk Scorecards", 2006, ch. 8). Below 0.1 is
  * commonly taken as stable, above 0.25 as moved; with few rows it is above 0 by chance alone, see `expectedPsi`.
  */
+import type { ColumnDrift, DriftReport } from '../contracts/drift.ts';
 import type { ColumnProfile, Profile } from '../contracts/profile.ts';
 import { type DuckDb, type DuckDbOptions, toCount, withDuckDb } from './duckdb.ts';
 import { predictionRelation } from './log-relations.ts';
@@ -21,25 +22,6 @@ export type RecentRows =
       readonly to?: string;
     }
   | { readonly kind: 'parquet'; readonly paths: readonly string[] };
-
-export interface ColumnDrift {
-  readonly column: string;
-  readonly psi: number;
-  /** What `psi` would be on average by chance with so many rows if nothing had moved. */
-  readonly expectedPsi: number;
-  readonly bins: readonly { readonly label: string; readonly training: number; readonly recent: number }[];
-  readonly nullFraction: { readonly training: number; readonly recent: number };
-  /** Recent values that are not null. */
-  readonly values: number;
-}
-
-export interface DriftReport {
-  readonly rows: number;
-  /** The columns that can be compared, most moved first. */
-  readonly columns: readonly ColumnDrift[];
-  /** Columns of the profile that the recent rows do not have, or that cannot be compared. */
-  readonly skipped: readonly string[];
-}
 
 export interface DriftOptions extends DuckDbOptions {
   /** Default: all of the profile's. */
