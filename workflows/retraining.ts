@@ -13,7 +13,7 @@ import {
 } from '@temporalio/workflow';
 import type { RetrainingActivities } from '../activities/types.ts';
 import { SERVICE_QUEUE } from '../contracts/queues.ts';
-import { type RetrainingEntry, type RetrainingSettings, type RetrainRequest, RetrainRequestSchema } from '../contracts/retraining.ts';
+import { type RetrainingEntry, type PlainRetrainingSettings, type RetrainRequest, RetrainRequestSchema } from '../contracts/retraining.ts';
 
 /**
  * The one controller of a pipeline's retraining.
@@ -25,13 +25,13 @@ import { type RetrainingEntry, type RetrainingSettings, type RetrainRequest, Ret
  * 3. A retraining that fails ends its own run only; the champion serves on.
  */
 export const retrainSignal = defineSignal<[unknown]>('retrain');
-export const configureUpdate = defineUpdate<RetrainingSettings, [Partial<RetrainingSettings>]>('configure');
+export const configureUpdate = defineUpdate<PlainRetrainingSettings, [Partial<PlainRetrainingSettings>]>('configure');
 export const pauseRetrainingUpdate = defineUpdate<void>('pause');
 export const resumeRetrainingUpdate = defineUpdate<void>('resume');
 export const ledgerQuery = defineQuery<readonly RetrainingEntry[]>('ledger');
 
 export interface RetrainingCarry {
-  readonly settings: RetrainingSettings;
+  readonly settings: PlainRetrainingSettings;
   readonly waiting: readonly RetrainRequest[];
   readonly ledger: readonly RetrainingEntry[];
   readonly lastStartedMs: number;
@@ -57,7 +57,7 @@ const watch = proxyActivities<RetrainingActivities>({
 });
 
 export async function retraining(pipeline: string, carry?: RetrainingCarry): Promise<void> {
-  let settings: RetrainingSettings = carry?.settings ?? { coolDownMs: 60_000, paused: false };
+  let settings: PlainRetrainingSettings = carry?.settings ?? { coolDownMs: 60_000, paused: false };
   const waiting: RetrainRequest[] = [...(carry?.waiting ?? [])];
   const ledger: RetrainingEntry[] = [...(carry?.ledger ?? [])];
   const unwritten: { readonly key: string; readonly entry: RetrainingEntry }[] = [];
