@@ -8,6 +8,11 @@ export const TriggerSchema = z.object({
   reason: z.string().max(2000).optional(),
   /** Who or what: a user, a schedule's id, a monitor. */
   source: z.string().max(200).optional(),
+  /** Of a retraining: what asked for it, with the evidence, in which `changePoint` (UTC ISO) says since when things are otherwise. */
+  requests: z
+    .array(z.object({ reason: z.string(), source: z.string(), evidence: z.unknown().optional() }))
+    .max(20)
+    .optional(),
 });
 export type Trigger = z.infer<typeof TriggerSchema>;
 
