@@ -3,8 +3,9 @@ import { WorkflowNotFoundError } from '@temporalio/client';
 import { MillraceError } from '../contracts/errors.ts';
 import type { ServedVersion } from '../contracts/routes.ts';
 import type { RouteChange } from '../store/endpoints.ts';
-import type { AlertMessage } from '../contracts/alerts.ts';
+import type { AlertToRaise } from '../contracts/alerts.ts';
 import { CHAMPION_ALIAS } from '../store/models.ts';
+import { holdOf } from '../store/rollouts.ts';
 import type { Store } from '../store/store.ts';
 import type { ActivityDependencies } from './dependencies.ts';
 import { toActivityFailure } from './failure.ts';
@@ -98,16 +99,23 @@ async function alertOf(
   note: string,
   since: string,
   { endpoint, kind }: { endpoint: string; kind: 'waits' | 'taken back' },
-): Promise<AlertMessage> {
+): Promise<AlertToRaise> {
   const { model, version } = await store.rollouts.get(rollout);
   const which = `${model} ${String(version)} at ${endpoint}`;
+  const common = { ...holdOf({ id: rollout, endpoint }), since, against: null, sure: null, look: `/api/v1/endpoints/${endpoint}`, group: `rollout/${rollout}` };
+  if (kind === 'waits')
+    return {
+      ...common,
+      severity: 'info',
+      what: `The rollout of ${which} waits for a person: ${note}.`,
+      command: `millrace endpoints promote ${endpoint} --reason TEXT`,
+    };
   return {
-    kind: 'rollout',
-    what: kind === 'waits' ? `The rollout of ${which} waits for a person: ${note}.` : `The rollout of ${which} was taken back: ${note}`,
-    since,
-    until: null,
-    look: `/api/v1/endpoints/${endpoint}`,
-    command: kind === 'waits' ? `millrace endpoints promote ${endpoint} --reason TEXT` : `millrace endpoints show ${endpoint} --history`,
+    ...common,
+    subject: `${common.subject} taken back`,
+    event: true,
+    what: `The rollout of ${which} was taken back: ${note}`,
+    command: `millrace endpoints show ${endpoint} --history`,
   };
 }
 

@@ -12,7 +12,7 @@ import { isAbsolute, join, resolve } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { type ClientConnectConfig, loadClientConnectConfig } from '@temporalio/envconfig';
 import { z } from 'zod';
-import { type AlertChannel, AlertsSettingsSchema } from '../contracts/alerts.ts';
+import { type AlertsConfig, AlertsSettingsSchema } from '../contracts/alerts.ts';
 import { MillraceError, type Problem } from '../contracts/errors.ts';
 
 export type LogLevel = 'trace' | 'debug' | 'info' | 'warn' | 'error';
@@ -140,7 +140,7 @@ export interface MillraceConfig {
   /** By name; `cpu` and `gpu` are always there. */
   readonly pools: Readonly<Record<string, PoolConfig>>;
   readonly schedules: { readonly catchupWindowSeconds: number | undefined; readonly timeZone: string };
-  readonly alerts: { readonly channels: readonly AlertChannel[] };
+  readonly alerts: AlertsConfig;
   /** What an hour costs; no currency: costs are not kept. */
   readonly rates: Rates;
   readonly retention: {
@@ -483,7 +483,7 @@ export function loadConfig(options: LoadConfigOptions = {}): MillraceConfig {
     artifacts: Object.freeze(artifacts),
     pools: Object.freeze(pools),
     schedules: Object.freeze({ catchupWindowSeconds: settings.schedules?.catchupWindowSeconds, timeZone: settings.schedules?.timeZone ?? 'UTC' }),
-    alerts: Object.freeze({ channels: Object.freeze(settings.alerts?.channels ?? []) }),
+    alerts: Object.freeze(settings.alerts ?? AlertsSettingsSchema.parse({})),
     rates: ratesFrom(settings.rates),
     retention: Object.freeze({
       datasets: Object.freeze({ keepLast: settings.retention?.datasets?.keepLast ?? 3, olderThan: settings.retention?.datasets?.olderThan ?? '90 days' }),

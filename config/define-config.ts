@@ -1,4 +1,4 @@
-import type { AlertChannelSettings } from '../contracts/alerts.ts';
+import type { AlertsSettings } from '../contracts/alerts.ts';
 
 /** One worker pool: a task queue `millrace-<name>` and the processes that poll it. */
 export interface PoolSettings {
@@ -18,8 +18,8 @@ export interface ProjectSettings {
   readonly pools?: Readonly<Record<string, PoolSettings>>;
   /** Where artifacts are kept: a `file://` address. Default `<home>/artifacts`. `MILLRACE_ARTIFACTS` wins. */
   readonly artifacts?: string;
-  /** Where people are told that something waits for them. Default: nowhere. */
-  readonly alerts?: { readonly channels: readonly AlertChannelSettings[] };
+  /** Where people are told that something waits for them or was noticed, and how often. Default: nowhere. */
+  readonly alerts?: AlertsSettings;
   /** How long things are kept. */
   readonly retention?: {
     /** What `millrace datasets gc` takes when it is told nothing else. */

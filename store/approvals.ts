@@ -1,9 +1,9 @@
 import { and, asc, desc, eq, lt, sql } from 'drizzle-orm';
-import type { AlertMessage } from '../contracts/alerts.ts';
+import type { AlertSubject, AlertToRaise } from '../contracts/alerts.ts';
 import { MillraceError } from '../contracts/errors.ts';
-import { writeAlert } from './alerts.ts';
+import { raiseAlert, resolveAlert } from './alerts.ts';
 import { type Database, type Executor, onlyRow, storable } from './database.ts';
-import { approvals, type ApprovalStatus, decisions } from './schema.ts';
+import { approvals, type ApprovalStatus, decisions, runs } from './schema.ts';
 
 /**
  * Gates and what people decided at them.
@@ -49,8 +49,12 @@ export function createApprovalsStore({ orm }: Database) {
     if (row === undefined) throw new MillraceError('NOT_FOUND', `Run ${runId} has no gate ${gate} open.`);
     return row;
   };
-  const settle = async (tx: Executor, runId: string, gate: string, status: ApprovalStatus): Promise<typeof approvals.$inferSelect> =>
-    onlyRow(await tx.update(approvals).set({ status, settledAt: sql`now()` }).where(at(runId, gate)).returning());
+  const pipelineOf = async (tx: Executor, runId: string): Promise<string> =>
+    onlyRow(await tx.select({ pipeline: runs.pipeline }).from(runs).where(eq(runs.id, runId))).pipeline;
+  const settle = async (tx: Executor, runId: string, gate: string, status: ApprovalStatus): Promise<typeof approvals.$inferSelect> => {
+    await resolveAlert(tx, alertSubject(await pipelineOf(tx, runId), runId, gate), { tell: false });
+    return onlyRow(await tx.update(approvals).set({ status, settledAt: sql`now()` }).where(at(runId, gate)).returning());
+  };
 
   return {
     async request(input: RequestApprovalInput): Promise<ApprovalRecord> {
@@ -66,7 +70,7 @@ export function createApprovalsStore({ orm }: Database) {
           })
           .onConflictDoNothing()
           .returning();
-        for (const { requestedAt } of asked) await writeAlert(tx, `approval/${input.runId}/${input.gate}`, waitingMessage(input, requestedAt));
+        for (const { requestedAt } of asked) await raiseAlert(tx, waitingAlert(input, await pipelineOf(tx, input.runId), requestedAt));
       });
       return withDecisions(orm, onlyRow(await orm.select().from(approvals).where(at(input.runId, input.gate))));
     },
@@ -111,10 +115,13 @@ export function createApprovalsStore({ orm }: Database) {
 
     /** Closes the gates at which runs that have ended still wait. */
     async closeEnded(): Promise<readonly string[]> {
-      const { rows } = await orm.execute<{ gate: string }>(sql`
-        update approvals a set status = 'expired', settled_at = now() from runs
-        where runs.id = a.run_id and a.status = 'pending' and runs.status not in ('waiting', 'running') returning a.run_id || '/' || a.gate as gate`);
-      return rows.map(({ gate }) => gate);
+      return orm.transaction(async (tx) => {
+        const { rows } = await tx.execute<{ run_id: string; gate: string; pipeline: string }>(sql`
+          update approvals a set status = 'expired', settled_at = now() from runs
+          where runs.id = a.run_id and a.status = 'pending' and runs.status not in ('waiting', 'running') returning a.run_id, a.gate, runs.pipeline`);
+        for (const { run_id: runId, gate, pipeline } of rows) await resolveAlert(tx, alertSubject(pipeline, runId, gate), { tell: false });
+        return rows.map(({ run_id: runId, gate }) => `${runId}/${gate}`);
+      });
     },
 
     /** @throws NOT_FOUND */
@@ -145,13 +152,19 @@ export function createApprovalsStore({ orm }: Database) {
   };
 }
 
-const waitingMessage = ({ runId, gate, expiresAt }: RequestApprovalInput, since: string): AlertMessage => ({
-  kind: 'approval',
+const alertSubject = (pipeline: string, runId: string, gate: string): AlertSubject => ({ kind: 'approval', pipeline, subject: `run ${runId} gate ${gate}` });
+
+const waitingAlert = ({ runId, gate, expiresAt }: RequestApprovalInput, pipeline: string, since: string): AlertToRaise => ({
+  ...alertSubject(pipeline, runId, gate),
+  severity: 'info',
   what: `Run ${runId.slice(0, 8)} waits for an approval at the gate ${gate}.`,
   since,
-  until: expiresAt,
+  ...(expiresAt === null ? {} : { until: expiresAt }),
+  against: null,
+  sure: null,
   look: `/api/v1/runs/${runId}`,
   command: `millrace approve ${runId} ${gate} --reason TEXT`,
+  group: `approval/${runId}/${gate}`,
 });
 
 export type ApprovalsStore = ReturnType<typeof createApprovalsStore>;

@@ -1,10 +1,11 @@
 import { createHash } from 'node:crypto';
 import { and, asc, eq, inArray, sql } from 'drizzle-orm';
+import type { AlertSubject } from '../contracts/alerts.ts';
 import { MillraceError } from '../contracts/errors.ts';
 import type { FlaggedRow, LabelItemDraft, LabelValue, PeoplesAnswers } from '../contracts/labels.ts';
-import { writeAlert } from './alerts.ts';
+import { raiseAlert, resolveAlert } from './alerts.ts';
 import { type Database, type Executor, onlyRow, storable } from './database.ts';
-import { labelAnswers, labelItems, labelQueues, labelRequestItems, type LabelRequestStatus, labelRequests } from './schema.ts';
+import { labelAnswers, labelItems, labelQueues, labelRequestItems, type LabelRequestStatus, labelRequests, runs } from './schema.ts';
 
 /**
  * Queues in which people give labels.
@@ -82,6 +83,9 @@ const requestId = (runId: string, stage: string): string =>
     .digest('hex')
     .slice(0, 32);
 
+const requestAlert = (id: string, queue: string, pipeline: string): AlertSubject => ({ kind: 'labels', pipeline, subject: `queue ${queue} request ${id}` });
+const queueAlert = (queue: string): AlertSubject => ({ kind: 'labels', subject: `queue ${queue}` });
+
 export function createLabelsStore({ orm }: Database) {
   const find = async (tx: Executor, name: string): Promise<LabelQueueRecord> => {
     const [queue] = await tx.select().from(labelQueues).where(eq(labelQueues.name, name));
@@ -117,6 +121,7 @@ export function createLabelsStore({ orm }: Database) {
         .update(labelItems)
         .set({ status: 'withdrawn' })
         .where(and(eq(labelItems.queue, input.name), eq(labelItems.status, 'open')));
+      await resolveWhenEmpty(tx, input.name);
     }
     return onlyRow(
       await tx
@@ -167,6 +172,14 @@ export function createLabelsStore({ orm }: Database) {
     return { id, ...row };
   };
 
+  const pipelineOf = async (tx: Executor, runId: string): Promise<string> =>
+    onlyRow(await tx.select({ pipeline: runs.pipeline }).from(runs).where(eq(runs.id, runId))).pipeline;
+
+  const resolveWhenEmpty = async (tx: Executor, name: string): Promise<void> => {
+    const unless = sql`exists (select 1 from label_items where queue = ${name} and status = 'open' and flagged is not null)`;
+    await resolveAlert(tx, queueAlert(name), { tell: false, unless });
+  };
+
   /** Decides the item when enough people have answered. */
   const settle = async (tx: Executor, item: LabelItemRecord, queue: LabelQueueRecord): Promise<void> => {
     const answers = await tx.select().from(labelAnswers).where(eq(labelAnswers.itemId, item.id));
@@ -179,6 +192,7 @@ export function createLabelsStore({ orm }: Database) {
         ? { status: 'settled' as const, label: outcome.label, settledAt: sql`now()`, heldBy: null, heldUntil: null }
         : { status: 'open' as const, label: null, settledAt: null, needed: outcome.needed, heldBy: null, heldUntil: null };
     await tx.update(labelItems).set(change).where(eq(labelItems.id, item.id));
+    if (item.flagged !== null && change.status === 'settled') await resolveWhenEmpty(tx, queue.name);
   };
 
   /** Ends the request; items that nobody else waits for are asked no more. */
@@ -187,8 +201,10 @@ export function createLabelsStore({ orm }: Database) {
       .update(labelRequests)
       .set({ status, closedAt: sql`now()` })
       .where(and(eq(labelRequests.id, id), eq(labelRequests.status, 'open')))
-      .returning({ id: labelRequests.id });
-    if (ended.length === 0) return;
+      .returning({ queue: labelRequests.queue, runId: labelRequests.runId });
+    const [request] = ended;
+    if (request === undefined) return;
+    await resolveAlert(tx, requestAlert(id, request.queue, await pipelineOf(tx, request.runId)), { tell: false });
     await tx.execute(sql`
       update label_items i set status = 'withdrawn', held_by = null, held_until = null
       where i.status = 'open' and i.flagged is null and i.id in (select item_id from label_request_items where request_id = ${id})
@@ -227,13 +243,17 @@ export function createLabelsStore({ orm }: Database) {
             .onConflictDoNothing();
         const asked = await progress(tx, id);
         if (asked.open > 0)
-          await writeAlert(tx, `labels/${id}`, {
-            kind: 'labels',
+          await raiseAlert(tx, {
+            ...requestAlert(id, queue.name, await pipelineOf(tx, input.runId)),
+            severity: 'info',
             what: `Run ${input.runId.slice(0, 8)} waits for ${asked.open.toLocaleString('en')} labels in the queue ${queue.name}.`,
             since: new Date().toISOString(),
-            until: input.expiresAt,
+            ...(input.expiresAt === null ? {} : { until: input.expiresAt }),
+            against: null,
+            sure: null,
             look: `/api/v1/label-queues/${queue.name}`,
             command: `millrace label ${queue.name}`,
+            group: `labels/${id}`,
           });
         return asked;
       });
@@ -299,14 +319,16 @@ export function createLabelsStore({ orm }: Database) {
             flagged: { endpoint, requestId: request, row },
           })),
         );
-        const hour = new Date().toISOString().slice(0, 13);
-        await writeAlert(tx, `labels/${name}/${hour}`, {
-          kind: 'labels',
+        await raiseAlert(tx, {
+          ...queueAlert(name),
+          severity: 'info',
           what: `Predictions were flagged for review in the queue ${name}.`,
           since: new Date().toISOString(),
-          until: null,
+          against: null,
+          sure: null,
           look: `/api/v1/label-queues/${name}`,
           command: `millrace label ${name}`,
+          group: `labels/${name}`,
         });
         return ids;
       });

@@ -1,7 +1,7 @@
 import { and, desc, eq, inArray, lt, sql } from 'drizzle-orm';
-import type { AlertMessage } from '../contracts/alerts.ts';
+import type { AlertSubject, AlertToRaise } from '../contracts/alerts.ts';
 import { MillraceError } from '../contracts/errors.ts';
-import { writeAlert } from './alerts.ts';
+import { raiseAlert, resolveAlert } from './alerts.ts';
 import { type Database, onlyRow, storable } from './database.ts';
 import { endpoints, rollouts, type RolloutStatus, type RolloutStep, undos } from './schema.ts';
 import { requireAttempt, requireOpenRun } from './stages.ts';
@@ -27,11 +27,14 @@ export interface CreateRolloutInput {
   readonly by?: { readonly runId: string; readonly stage: string; readonly token?: number };
 }
 
+/** What an alert of a rollout that waits for a person is of. */
+export const holdOf = ({ id, endpoint }: Pick<RolloutRecord, 'id' | 'endpoint'>): AlertSubject => ({ kind: 'rollout', endpoint, subject: `rollout ${id}` });
+
 const ENDED = ['completed', 'rolled_back', 'failed'] as const satisfies readonly RolloutStatus[];
 const isEnded = (status: RolloutStatus): boolean => (ENDED as readonly RolloutStatus[]).includes(status);
 
 export function createRolloutsStore({ orm }: Database) {
-  const finish = async (id: string, status: (typeof ENDED)[number], reason: string | null, alert?: AlertMessage): Promise<RolloutRecord> =>
+  const finish = async (id: string, status: (typeof ENDED)[number], reason: string | null, alert?: AlertToRaise): Promise<RolloutRecord> =>
     orm.transaction(async (tx) => {
       const [now] = await tx.select().from(rollouts).where(eq(rollouts.id, id)).for('update');
       if (now === undefined) throw new MillraceError('NOT_FOUND', `There is no rollout ${id}.`);
@@ -39,7 +42,8 @@ export function createRolloutsStore({ orm }: Database) {
       // A rollout that was completed may be taken back by the undo of its run; nothing else changes after the end.
       if (isEnded(now.status) && !(now.status === 'completed' && status === 'rolled_back'))
         throw new MillraceError('CONFLICT', `Rollout ${id} is ${now.status} already.`);
-      if (alert !== undefined) await writeAlert(tx, `rollout/${id}/${status}`, alert);
+      await resolveAlert(tx, holdOf(now), { tell: false });
+      if (alert !== undefined) await raiseAlert(tx, alert);
       return onlyRow(
         await tx
           .update(rollouts)
@@ -98,7 +102,7 @@ export function createRolloutsStore({ orm }: Database) {
       readonly step: RolloutStep;
       readonly epoch?: number;
       /** Written with the step, for the channels of alerts. */
-      readonly alert?: AlertMessage;
+      readonly alert?: AlertToRaise;
     }): Promise<RolloutRecord> {
       return orm.transaction(async (tx) => {
         const [now] = await tx.select().from(rollouts).where(eq(rollouts.id, input.id)).for('update');
@@ -106,7 +110,9 @@ export function createRolloutsStore({ orm }: Database) {
         const known = now.steps.some((step) => step.name === input.step.name && step.at === input.step.at);
         if (known) return now;
         if (isEnded(now.status)) throw new MillraceError('CONFLICT', `Rollout ${input.id} is ${now.status} already.`);
-        if (input.alert !== undefined) await writeAlert(tx, `rollout/${input.id}/${input.step.at}`, input.alert);
+        // a step further: it does not wait any more, or for something else
+        await resolveAlert(tx, holdOf(now), { tell: false });
+        if (input.alert !== undefined) await raiseAlert(tx, input.alert);
         return onlyRow(
           await tx
             .update(rollouts)
@@ -127,7 +133,7 @@ export function createRolloutsStore({ orm }: Database) {
       readonly id: string;
       readonly status: 'completed' | 'rolled_back' | 'failed';
       readonly reason?: string;
-      readonly alert?: AlertMessage;
+      readonly alert?: AlertToRaise;
     }): Promise<RolloutRecord> {
       return finish(input.id, input.status, input.reason ?? null, input.alert);
     },

@@ -17,10 +17,11 @@ import {
   uniqueIndex,
 } from 'drizzle-orm/pg-core';
 import type { Column } from '../contracts/columns.ts';
-import type { AlertMessage } from '../contracts/alerts.ts';
+import { ALERT_KINDS, ALERT_SEVERITIES, ALERT_STATUSES, type AlertMessage } from '../contracts/alerts.ts';
 import type { ErrorReport } from '../contracts/errors.ts';
 import type { FeatureView } from '../contracts/feature-views.ts';
 import type { FlaggedRow, LabelValue } from '../contracts/labels.ts';
+import { type ExperimentEvidence, type ReadyTune, RETRAINING_FATES, type RetrainingTiming, type TriggerEntry } from '../contracts/retraining.ts';
 import type { Route, ServedVersion } from '../contracts/routes.ts';
 import type { Trigger } from '../contracts/run.ts';
 import type { BinCounts } from '../contracts/serving-bins.ts';
@@ -553,21 +554,61 @@ export const decisions = pgTable(
   ],
 );
 
+/** The ledger of retraining: a row for each trigger, with what became of it. */
 export const retrainings = pgTable(
   'retrainings',
   {
     id: bigserial({ mode: 'number' }).primaryKey(),
     pipeline: text().notNull(),
-    /** Unique in its pipeline: what makes an entry be written once. */
+    /** Unique in its pipeline: the controller's execution and the trigger's number there. */
     key: text().notNull(),
-    trigger: json<unknown>().notNull(),
-    reasons: json<readonly string[]>().notNull(),
-    /** `started`, `queued`, `coolingDown`, `overBudget`, `paused`, … */
-    decision: text().notNull(),
+    number: integer().notNull(),
+    triggerKey: text(),
+    source: text().notNull(),
+    reason: text().notNull(),
+    condition: text(),
+    evidence: json<unknown>(),
+    /** When the reason arose. */
+    at: instant().notNull(),
+    receivedAt: instant().notNull(),
+    times: integer().notNull(),
+    fate: text({ enum: RETRAINING_FATES }).notNull(),
+    because: text().notNull(),
+    heldBy: json<TriggerEntry['heldBy']>().notNull().default([]),
+    workflowId: text(),
     runId: text(),
-    at: createdAt(),
+    mergedInto: integer(),
+    settledAt: instant(),
+    timing: json<RetrainingTiming>(),
+    /** Counts the writes of its controller: an older one that comes late changes nothing. */
+    revision: integer().notNull(),
   },
-  (t) => [uniqueIndex('retrainings_once').on(t.pipeline, t.key)],
+  (t) => [
+    uniqueIndex('retrainings_once').on(t.pipeline, t.key),
+    index('retrainings_run').on(t.pipeline, t.workflowId),
+    check('retrainings_fate', oneOf('fate', RETRAINING_FATES)),
+  ],
+);
+
+/** Retraining alone does not help: someone should try other things. One is open a pipeline at most. */
+export const experimentRequests = pgTable(
+  'experiment_requests',
+  {
+    id: bigserial({ mode: 'number' }).primaryKey(),
+    pipeline: text().notNull(),
+    /** The run that gave the last reason for it: asked for once. */
+    workflowId: text().notNull().unique(),
+    because: text().notNull(),
+    evidence: json<ExperimentEvidence>().notNull(),
+    /** A search that is ready to run; null where no run got as far as training. */
+    tune: json<ReadyTune>(),
+    openedAt: createdAt(),
+    closedAt: instant(),
+    /** A person; null: a retraining went well. */
+    closedBy: text(),
+    comment: text(),
+  },
+  (t) => [uniqueIndex('experiment_requests_open').on(t.pipeline).where(sql`closed_at is null`)],
 );
 
 export const monitors = pgTable('monitors', {
@@ -692,14 +733,80 @@ export const labelAnswers = pgTable(
   (t) => [primaryKey({ columns: [t.itemId, t.by] })],
 );
 
+/** What is, or was, the matter: a row from when it was raised until it is resolved. */
+export const raisedAlerts = pgTable(
+  'raised_alerts',
+  {
+    id: bigserial({ mode: 'number' }).primaryKey(),
+    /** Of kind, endpoint, pipeline and subject: while one is not resolved there is no other. */
+    identity: text().notNull(),
+    kind: text({ enum: ALERT_KINDS }).notNull(),
+    endpoint: text(),
+    pipeline: text(),
+    subject: text().notNull(),
+    severity: text({ enum: ALERT_SEVERITIES }).notNull(),
+    what: text().notNull(),
+    since: instant().notNull(),
+    until: instant(),
+    against: text(),
+    sure: text(),
+    look: text().notNull(),
+    command: text().notNull(),
+    groupKey: text().notNull(),
+    event: boolean().notNull(),
+    status: text({ enum: ALERT_STATUSES }).notNull().default('open'),
+    raisedAt: createdAt(),
+    /** When it was raised last. */
+    lastAt: createdAt(),
+    /** Since when there is something to tell; null while there is not. */
+    dueSince: instant(),
+    /** Null: not told yet, or it became more pressing since. */
+    toldAt: instant(),
+    tellings: integer().notNull().default(0),
+    acknowledgedAt: instant(),
+    acknowledgedBy: text(),
+    comment: text(),
+    resolvedAt: instant(),
+    /** It recovered, and nobody was told yet. */
+    recoveryDue: boolean().notNull().default(false),
+  },
+  (t) => [
+    uniqueIndex('raised_alerts_open').on(t.identity).where(sql`status <> 'resolved'`),
+    index('raised_alerts_due').on(t.id).where(sql`status <> 'resolved' or recovery_due`),
+    index('raised_alerts_endpoint').on(t.endpoint, t.id),
+    check('raised_alerts_kind', oneOf('kind', ALERT_KINDS)),
+    check('raised_alerts_severity', oneOf('severity', ALERT_SEVERITIES)),
+    check('raised_alerts_status', oneOf('status', ALERT_STATUSES)),
+  ],
+);
+
+/** Alerts that fit are not told between two times. A column that is null fits everything; `*` stands for any text. */
+export const alertSilences = pgTable('alert_silences', {
+  id: bigserial({ mode: 'number' }).primaryKey(),
+  kind: text({ enum: ALERT_KINDS }),
+  endpoint: text(),
+  pipeline: text(),
+  subject: text(),
+  from: instant().notNull(),
+  until: instant().notNull(),
+  by: text().notNull(),
+  reason: text().notNull(),
+  createdAt: createdAt(),
+  /** Ended by hand before its time. */
+  endedAt: instant(),
+  endedBy: text(),
+});
+
 /** Messages to people, written with what they tell of; delivered by the orchestrator. */
-export const alerts = pgTable(
+export const alertMessages = pgTable(
   'alerts',
   {
     seq: bigserial({ mode: 'number' }).primaryKey(),
     /** The same one is written once. */
     key: text().notNull().unique(),
     message: json<AlertMessage>().notNull(),
+    /** The alerts that it tells of: a channel gets what is told of one in its order. */
+    alertIds: bigint({ mode: 'number' }).array().notNull().default(sql`'{}'`),
     /** Whether deliveries were made for the channels of that time. */
     spread: boolean().notNull().default(false),
     createdAt: createdAt(),
@@ -712,7 +819,7 @@ export const alertDeliveries = pgTable(
   {
     alert: bigint({ mode: 'number' })
       .notNull()
-      .references(() => alerts.seq, { onDelete: 'cascade' }),
+      .references(() => alertMessages.seq, { onDelete: 'cascade' }),
     channel: text().notNull(),
     attempts: integer().notNull().default(0),
     /** When it is tried next; while one tries, when another may. */

@@ -1,6 +1,9 @@
 import { createHmac } from 'node:crypto';
 import { createTransport } from 'nodemailer';
-import type { AlertChannel, AlertMessage } from '../contracts/alerts.ts';
+import { type AlertChannel, type AlertLine, type AlertMessage, WAITING_KINDS } from '../contracts/alerts.ts';
+
+/** Slack refuses what is longer than 40,000. */
+const SLACK_CHARACTERS = 39_000;
 
 type Environment = Readonly<Record<string, string | undefined>>;
 
@@ -28,7 +31,10 @@ export async function sendAlert(channel: AlertChannel, alert: AlertToSend, env: 
     return value;
   };
   if (channel.kind === 'webhook') {
-    const body = JSON.stringify({ key: alert.key, ...alert.message, look: `${alert.apiUrl}${alert.message.look}` });
+    const addressOf = (path: string): string => `${alert.apiUrl}${path}`;
+    const { alerts, ...message } = alert.message;
+    const lines = alerts?.map((line) => ({ ...line, look: addressOf(line.look) }));
+    const body = JSON.stringify({ key: alert.key, ...message, look: addressOf(message.look), ...(lines === undefined ? {} : { alerts: lines }) });
     const timestamp = String(Math.floor(Date.now() / 1000));
     const signed = channel.secretVariable === undefined ? {} : { 'x-millrace-signature': signature(secret(channel.secretVariable), timestamp, body) };
     return post(channel.url, body, { 'idempotency-key': alert.key, 'x-millrace-timestamp': timestamp, ...signed }, channel.timeoutMs);
@@ -66,18 +72,45 @@ async function post(url: string, body: string, headers: Readonly<Record<string, 
   if (status < 200 || status >= 300) throw new ChannelFailure(`The receiver answered ${String(status)}.`);
 }
 
-const lines = ({ message, apiUrl }: AlertToSend): readonly string[] => [
-  message.what,
-  `Since ${message.since}${message.until === null ? '' : `, until ${message.until}`}.`,
-  `Look: ${apiUrl}${message.look}`,
-  `Answer: ${message.command}`,
-];
+function lineText(line: AlertLine, apiUrl: string): readonly string[] {
+  const { endpoint, pipeline } = line;
+  const where = endpoint !== null ? ` at ${endpoint}` : pipeline !== null ? ` of ${pipeline}` : '';
+  if (line.state === 'recovered')
+    return [`[recovered] ${line.kind}${where}: ${line.what}`, `Lasted from ${line.since} to ${line.ended ?? 'now'}.`, `Look: ${apiUrl}${line.look}`];
+  const waits = WAITING_KINDS.includes(line.kind) && line.severity === 'info';
+  return [
+    `[${line.severity}] ${line.kind}${where}: ${line.what}`,
+    `Since ${line.since}${line.until === null ? '' : `, until ${line.until}`}.`,
+    ...(line.against === null ? [] : [`Against: ${line.against}`]),
+    ...(line.sure === null ? [] : [`How sure: ${line.sure}`]),
+    `Look: ${apiUrl}${line.look}`,
+    `${waits ? 'Answer' : 'Closer'}: ${line.command}`,
+    ...(waits ? [] : [`Quiet: millrace alerts ack ${String(line.id)} --comment TEXT`]),
+  ];
+}
+
+function lines({ message, apiUrl }: AlertToSend): readonly string[] {
+  const { alerts = [], more = 0 } = message;
+  if (alerts.length === 0)
+    return [
+      message.what,
+      `Since ${message.since}${message.until === null ? '' : `, until ${message.until}`}.`,
+      `Look: ${apiUrl}${message.look}`,
+      `Answer: ${message.command}`,
+    ];
+  return [
+    ...(alerts.length + more > 1 ? [message.what] : []),
+    ...alerts.flatMap((line, at) => [...(at > 0 || alerts.length + more > 1 ? [''] : []), ...lineText(line, apiUrl)]),
+    ...(more > 0 ? ['', `And ${String(more)} more: millrace alerts list`] : []),
+  ];
+}
 
 /** Slack's marks are text here. */
 const slackText = (alert: AlertToSend): string =>
   lines(alert)
     .map((line) => line.replaceAll('&', '&amp;').replaceAll('<', '&lt;').replaceAll('>', '&gt;'))
-    .join('\n');
+    .join('\n')
+    .slice(0, SLACK_CHARACTERS);
 
 async function mail(channel: AlertChannel & { kind: 'email' }, alert: AlertToSend, password: string | undefined): Promise<void> {
   const { hostname, port, protocol } = new URL(channel.smtp);

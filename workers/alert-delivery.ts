@@ -1,20 +1,46 @@
-import type { AlertChannel } from '../contracts/alerts.ts';
+import { ALERT_SEVERITIES, type AlertChannel, type AlertLine, type AlertMessage, type AlertsConfig } from '../contracts/alerts.ts';
 import type { Store } from '../store/store.ts';
 import { ChannelFailure, sendAlert } from './alert-channels.ts';
 
 const AT_ONCE = 20;
+/** A process that was killed while it sent holds its message no longer than an attempt takes and this. */
+const LEASE_SECONDS = 5;
 
 export interface DeliveryDeps {
   readonly store: Pick<Store, 'alerts'>;
-  readonly channels: readonly AlertChannel[];
+  readonly alerts: AlertsConfig;
   readonly apiUrl: string;
   readonly env: Readonly<Record<string, string | undefined>>;
   readonly log: (level: 'warn', message: string, details?: Readonly<Record<string, unknown>>) => void;
 }
 
-/** Gives every message that has no deliveries yet one for each channel. */
-export async function spreadAlerts({ store, channels }: DeliveryDeps): Promise<void> {
-  await store.alerts.spread(channels.map(({ name }) => name));
+/** Writes what there is to tell, and gives every message that has no deliveries yet one for each channel that takes it. */
+export async function spreadAlerts({ store, alerts }: DeliveryDeps): Promise<void> {
+  await store.alerts.gather(alerts);
+  await store.alerts.spread(alerts.channels.map((channel) => ({ name: channel.name, takes: (message) => messageFor(channel, message) !== null })));
+}
+
+function isTaken({ only }: AlertChannel, { kind, severity, endpoint, pipeline }: AlertLine): boolean {
+  if (only === undefined) return true;
+  return (
+    (only.kinds?.includes(kind) ?? true) &&
+    (only.severity === undefined || ALERT_SEVERITIES.indexOf(severity) >= ALERT_SEVERITIES.indexOf(only.severity)) &&
+    (only.endpoints === undefined || (endpoint !== null && only.endpoints.includes(endpoint))) &&
+    (only.pipelines === undefined || (pipeline !== null && only.pipelines.includes(pipeline)))
+  );
+}
+
+/** What of a message a channel takes; null when nothing. A test is for everyone, and so is a message from before alerts had a state. */
+function messageFor(channel: AlertChannel, message: AlertMessage): AlertMessage | null {
+  if (message.alerts === undefined || channel.only === undefined) return message;
+  const taken = message.alerts.filter((line) => isTaken(channel, line));
+  const [first] = taken;
+  if (first === undefined) return null;
+  if (taken.length === message.alerts.length) return message;
+  const { kind, since, until, look, command } = first;
+  const said = first.state === 'recovered' ? `Recovered: ${first.what}` : first.what;
+  // what is left out for its number is not known to fit this channel
+  return { kind, what: taken.length === 1 ? said : `${String(taken.length)} alerts: ${said}`, since, until, look, command, alerts: taken };
 }
 
 /**
@@ -24,11 +50,15 @@ export async function spreadAlerts({ store, channels }: DeliveryDeps): Promise<v
  * @returns How many it tried.
  */
 export async function deliverDue(deps: DeliveryDeps, channel: AlertChannel): Promise<number> {
-  const leaseSeconds = Math.ceil((channel.timeoutMs * AT_ONCE) / 1000) + 30;
-  const due = await deps.store.alerts.claim(channel.name, { limit: AT_ONCE, leaseSeconds });
-  for (const delivery of due) {
+  const { alerts } = deps.store;
+  const leaseSeconds = Math.ceil(channel.timeoutMs / 1000) + LEASE_SECONDS;
+  for (let tried = 0; tried < AT_ONCE; tried++) {
+    const delivery = await alerts.claim(channel.name, { leaseSeconds });
+    if (delivery === null) return tried;
     try {
-      await sendAlert(channel, { key: delivery.key, message: delivery.message, apiUrl: deps.apiUrl }, deps.env);
+      const message = messageFor(channel, delivery.message);
+      // null: the channel takes less than when the message was spread
+      if (message !== null) await sendAlert(channel, { key: delivery.key, message, apiUrl: deps.apiUrl }, deps.env);
     } catch (error) {
       if (!(error instanceof ChannelFailure)) throw error;
       deps.log('warn', `the alert channel ${channel.name} did not take a message; it is tried again`, {
@@ -36,10 +66,10 @@ export async function deliverDue(deps: DeliveryDeps, channel: AlertChannel): Pro
         attempt: delivery.attempt,
         why: error.message,
       });
-      await deps.store.alerts.failed(delivery, error.message);
+      await alerts.failed(delivery, error.message);
       continue;
     }
-    await deps.store.alerts.delivered(delivery.alert, channel.name);
+    await alerts.delivered(delivery);
   }
-  return due.length;
+  return AT_ONCE;
 }

@@ -77,7 +77,7 @@ await runWorkerProcess('orchestrator', async (context) => {
       }
     }),
   ];
-  const delivery = { store: deps.store, channels: config.alerts.channels, apiUrl: config.urls.api, env: process.env, log };
+  const delivery = { store: deps.store, alerts: config.alerts, apiUrl: config.urls.api, env: process.env, log };
   background.push(
     every(ANSWERS_EVERY_MS, stopped, log, async () => {
       await tellAnswered(deps);

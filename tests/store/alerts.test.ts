@@ -1,195 +1,299 @@
-import { createHmac, randomBytes } from 'node:crypto';
-import { createServer, type IncomingHttpHeaders } from 'node:http';
-import { type AddressInfo, createServer as createTcpServer, type Socket } from 'node:net';
-import { beforeAll, describe, expect, it, onTestFinished } from 'vitest';
-import { type AlertChannel, AlertsSettingsSchema } from '../../contracts/alerts.ts';
+import { randomBytes } from 'node:crypto';
+import { beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
+import { type AlertMessage, type AlertsConfig, type AlertsSettings, AlertsSettingsSchema, type AlertToRaise } from '../../contracts/alerts.ts';
 import type { Store } from '../../store/store.ts';
-import { deliverDue, spreadAlerts } from '../../workers/alert-delivery.ts';
 import { freshStore } from '../support/database.ts';
 
+const PATIENCE_MS = 60_000;
 let store: Store;
 beforeAll(async () => {
   store = await freshStore();
 });
 
-const channelsOf = (...channels: readonly unknown[]): readonly AlertChannel[] => AlertsSettingsSchema.parse({ channels }).channels;
-const depsOf = (channels: readonly AlertChannel[], env: Readonly<Record<string, string>> = {}) => ({
-  store,
-  channels,
-  apiUrl: 'http://api.example',
-  env,
-  log: () => undefined,
+let n = 0;
+let endpoint: string;
+beforeEach(() => {
+  n += 1;
+  endpoint = `e${String(n)}`;
 });
 
-async function waitAtGate(): Promise<string> {
-  const runId = randomBytes(16).toString('hex');
-  await store.runs.begin({ runId, workflowId: runId, temporalRunId: 't', pipeline: 'p', params: {}, trigger: { kind: 'cli' } });
-  for (const _ of ['first', 'again']) await store.approvals.request({ runId, gate: 'production', evidence: {}, expiresAt: null });
-  return runId;
+const settings = (more: AlertsSettings = {}): AlertsConfig => AlertsSettingsSchema.parse({ groupWaitSeconds: 0, ...more });
+const alert = (subject: string, more: Partial<AlertToRaise> = {}): AlertToRaise => ({
+  kind: 'drift',
+  endpoint,
+  subject,
+  what: `${subject} drifted`,
+  since: '2026-01-01T00:00:00.000Z',
+  against: 'the training data',
+  sure: 'p < 1e-9',
+  look: `/api/v1/endpoints/${endpoint}`,
+  command: `millrace endpoints show ${endpoint}`,
+  ...more,
+});
+/** What has been told of this test's endpoint, the first first: each message as its lines. */
+async function told(): Promise<readonly (readonly string[])[]> {
+  const alerts = await store.alerts.list({ status: 'all', endpoint, limit: 1_000 });
+  const messages = new Map<number, AlertMessage>();
+  for (const { id } of alerts) for (const { seq, message } of (await store.alerts.get(id)).messages) messages.set(seq, message);
+  return [...messages].sort(([a], [b]) => a - b).map(([, message]) => (message.alerts ?? []).map(({ state, subject }) => `${state} ${subject}`).sort());
 }
 
-interface Received {
-  readonly headers: IncomingHttpHeaders;
-  readonly body: string;
-}
-
-/** Answers by what `answers` says: a status, or never. */
-async function receiver(answers: (number | 'hang')[]): Promise<{ readonly url: string; readonly received: Received[] }> {
-  const received: Received[] = [];
-  const server = createServer((request, response) => {
-    const parts: Buffer[] = [];
-    request.on('data', (part: Buffer) => parts.push(part));
-    request.on('end', () => {
-      received.push({ headers: request.headers, body: Buffer.concat(parts).toString() });
-      const answer = answers.shift() ?? 200;
-      if (answer !== 'hang') response.writeHead(answer).end();
-    });
-  });
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  onTestFinished(() => {
-    server.closeAllConnections();
-    server.close();
-  });
-  return { url: `http://127.0.0.1:${String((server.address() as AddressInfo).port)}/hook`, received };
-}
-
-/** Speaks enough SMTP to take a message; `refuse` answers the first so many recipients with 451. */
-async function mailServer(refuse: number): Promise<{ readonly url: string; readonly messages: string[] }> {
-  const messages: string[] = [];
-  const sockets = new Set<Socket>();
-  let refused = 0;
-  const server = createTcpServer((socket) => {
-    sockets.add(socket);
-    socket.on('error', () => undefined); // a client that leaves early
-    socket.setEncoding('utf8');
-    let pending = '';
-    let message: string[] | undefined;
-    socket.write('220 test\r\n');
-    socket.on('data', (text: string) => {
-      pending += text;
-      for (let end = pending.indexOf('\r\n'); end !== -1; end = pending.indexOf('\r\n')) {
-        const line = pending.slice(0, end);
-        pending = pending.slice(end + 2);
-        if (message !== undefined) {
-          if (line !== '.') message.push(line);
-          else {
-            messages.push(message.join('\n'));
-            message = undefined;
-            socket.write('250 taken\r\n');
-          }
-        } else if (/^rcpt/i.test(line) && refused++ < refuse) socket.write('451 later\r\n');
-        else if (/^data/i.test(line)) {
-          message = [];
-          socket.write('354 go on\r\n');
-        } else if (/^quit/i.test(line)) socket.end('221 bye\r\n');
-        else socket.write('250 ok\r\n');
-      }
-    });
-  });
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  onTestFinished(() => {
-    for (const socket of sockets) socket.destroy();
-    server.close();
-  });
-  return { url: `smtp://127.0.0.1:${String((server.address() as AddressInfo).port)}`, messages };
-}
-
-/** Delivers until nothing is due any more, over the waits between attempts. */
-async function deliverAll(deps: ReturnType<typeof depsOf>, channel: AlertChannel | undefined, attempts: number): Promise<void> {
-  if (channel === undefined) throw new Error('there is no such channel');
-  for (let tried = 0; tried < attempts; ) {
-    const now = await deliverDue(deps, channel);
-    tried += now;
-    if (now === 0) await new Promise((resolve) => setTimeout(resolve, 100));
-  }
-}
-
-describe('alert channels', () => {
-  it('bring a waiting gate to a webhook that fails twice, hangs, then takes it; signed, under one key', async () => {
-    const { url, received } = await receiver([500, 503, 'hang', 200]);
-    const channels = channelsOf({ kind: 'webhook', name: 'flaky', url, secretVariable: 'ALERT_SECRET', timeoutMs: 300 });
-    const deps = depsOf(channels, { ALERT_SECRET: 'secret' });
-    const runId = await waitAtGate();
-    await spreadAlerts(deps);
-    await spreadAlerts(deps);
-    await deliverAll(deps, channels[0], 4);
-    expect(await deliverDue(deps, channels[0] as AlertChannel)).toBe(0);
-    expect(new Set(received.map(({ headers }) => headers['idempotency-key']))).toEqual(new Set([`approval/${runId}/production`]));
-    expect(received).toHaveLength(4);
-    for (const { headers, body } of received) {
-      const expected = createHmac('sha256', 'secret')
-        .update(`${String(headers['x-millrace-timestamp'])}.${body}`)
-        .digest('hex');
-      expect(headers['x-millrace-signature']).toBe(`v1=${expected}`);
+describe('an alert', () => {
+  it('is told once while it goes on, and its recovery once', async () => {
+    for (const _ of [1, 2, 3]) {
+      await store.alerts.settle({ kinds: ['drift'], endpoint, firing: [alert('a')] });
+      await store.alerts.gather(settings());
     }
-    expect(JSON.parse(received[3]?.body ?? '')).toMatchObject({
-      key: `approval/${runId}/production`,
-      kind: 'approval',
-      what: `Run ${runId.slice(0, 8)} waits for an approval at the gate production.`,
-      look: `http://api.example/api/v1/runs/${runId}`,
-      command: `millrace approve ${runId} production --reason TEXT`,
-    });
-    const [alert] = await store.alerts.list({ limit: 1 });
-    expect(alert?.deliveries).toMatchObject([{ channel: 'flaky', attempts: 4, deliveredAt: expect.any(String) as string, lastError: null }]);
+    expect(await told()).toEqual([['firing a']]);
+    for (const _ of [1, 2]) {
+      await store.alerts.settle({ kinds: ['drift'], endpoint, firing: [], at: '2026-01-02T00:00:00.000Z' });
+      await store.alerts.gather(settings());
+    }
+    expect(await told()).toEqual([['firing a'], ['recovered a']]);
+    const [one, ...others] = await store.alerts.list({ status: 'all', endpoint });
+    expect(others).toEqual([]);
+    expect(one).toMatchObject({ status: 'resolved', since: '2026-01-01T00:00:00.000Z', resolvedAt: '2026-01-02T00:00:00.000Z', tellings: 2 });
+    await store.alerts.raise(alert('a', { since: '2026-02-01T00:00:00.000Z' }));
+    await store.alerts.gather(settings());
+    expect(await told()).toHaveLength(3);
+    expect(await store.alerts.list({ endpoint })).toMatchObject([{ status: 'open', since: '2026-02-01T00:00:00.000Z' }]);
   });
 
-  it('do not wait for one another: one that hangs leaves the others their messages', async () => {
-    const hanging = await receiver(['hang']);
-    const quick = await receiver([]);
-    const channels = channelsOf(
-      { kind: 'webhook', name: 'hanging', url: hanging.url, timeoutMs: 2_000 },
-      { kind: 'slack', name: 'quick', urlVariable: 'SLACK_URL' },
+  it('that is gone before it was told of is told of by nobody', async () => {
+    await store.alerts.raise(alert('short'));
+    await store.alerts.resolve(alert('short'));
+    await store.alerts.gather(settings());
+    expect(await told()).toEqual([]);
+    expect(await store.alerts.list({ status: 'all', endpoint })).toMatchObject([{ status: 'resolved', tellings: 0 }]);
+  });
+
+  it('that comes back before its recovery was told of has not recovered', async () => {
+    await store.alerts.raise(alert('a'));
+    await store.alerts.gather(settings());
+    await store.alerts.resolve(alert('a'));
+    await store.alerts.raise(alert('a'));
+    await store.alerts.gather(settings());
+    expect(await told()).toEqual([['firing a']]);
+    expect(await store.alerts.list({ status: 'all', endpoint })).toMatchObject([{ status: 'open', resolvedAt: null }]);
+  });
+
+  it('is told again when the cool-down has passed and it goes on, or at once when it is more pressing', async () => {
+    const short = settings({ coolDownHoursOf: { drift: 0.3 / 3_600 } });
+    await store.alerts.raise(alert('a'));
+    await store.alerts.gather(short);
+    await store.alerts.gather(short);
+    expect(await told()).toHaveLength(1);
+    await vi.waitFor(
+      async () => {
+        await store.alerts.raise(alert('a'));
+        await store.alerts.gather(short);
+        expect(await told()).toHaveLength(2);
+      },
+      { timeout: PATIENCE_MS, interval: 100 },
     );
-    const deps = depsOf(channels, { SLACK_URL: quick.url });
-    const runId = await waitAtGate();
-    await spreadAlerts(deps);
-    const slow = deliverAll(deps, channels[0], 1);
-    await deliverAll(deps, channels[1], 1);
-    const { deliveries } = (await store.alerts.list({ limit: 1 }))[0] ?? { deliveries: [] };
-    expect(deliveries.map(({ channel, deliveredAt }) => [channel, deliveredAt !== null]).sort()).toEqual([
-      ['hanging', false],
-      ['quick', true],
+    await store.alerts.raise(alert('a', { severity: 'critical' }));
+    await store.alerts.gather(settings());
+    expect(await told()).toHaveLength(3);
+    await store.alerts.raise(alert('a', { severity: 'critical' }));
+    await store.alerts.gather(settings());
+    expect(await told()).toHaveLength(3);
+  });
+
+  it('waits for the others of its group, which become one message', async () => {
+    await store.alerts.raise(alert('a'));
+    expect(await store.alerts.gather(settings({ groupWaitSeconds: 3_600 }))).toBe(0);
+    await store.alerts.raise(alert('b'));
+    await store.alerts.raise(alert('c', { group: 'z' }));
+    await store.alerts.gather(settings({ groupWaitSeconds: 3_600 }));
+    expect(await told()).toEqual([]);
+    await store.alerts.gather(settings());
+    expect(await told()).toEqual([['firing a', 'firing b'], ['firing c']]);
+    await store.alerts.settle({ kinds: ['drift'], endpoint, firing: [alert('b'), alert('d')] });
+    await store.alerts.gather(settings());
+    expect((await told()).slice(2)).toEqual([['firing d', 'recovered a'], ['recovered c']]);
+  });
+
+  it('of another kind, endpoint or pipeline stays when a window is settled', async () => {
+    await store.alerts.raise(alert('a'));
+    await store.alerts.raise(alert('a', { kind: 'quality' }));
+    await store.alerts.raise(alert('a', { pipeline: 'p' }));
+    const { raised, resolved } = await store.alerts.settle({ kinds: ['drift', 'data'], endpoint, firing: [alert('b', { kind: 'data' })] });
+    expect([raised.length, resolved.length]).toEqual([1, 1]);
+    expect((await store.alerts.list({ endpoint })).map(({ kind, pipeline, subject }) => [kind, pipeline, subject])).toEqual([
+      ['data', null, 'b'],
+      ['drift', 'p', 'a'],
+      ['quality', null, 'a'],
     ]);
-    expect(JSON.parse(quick.received[0]?.body ?? '')).toEqual({
-      text: expect.stringContaining(`Answer: millrace approve ${runId} production --reason TEXT`) as string,
+  });
+
+  it('is one, raised by many at a time', async () => {
+    const ids = await Promise.all(Array.from({ length: 20 }, () => store.alerts.raise(alert('a'))));
+    expect(new Set(ids).size).toBe(1);
+    await Promise.all(Array.from({ length: 8 }, () => store.alerts.gather(settings())));
+    expect(await told()).toEqual([['firing a']]);
+  });
+
+  it('of something that is over is told once, without a recovery', async () => {
+    const id = await store.alerts.raise(alert('failed', { event: true }));
+    await store.alerts.gather(settings());
+    await store.alerts.settle({ kinds: ['drift'], endpoint, firing: [] });
+    expect(await store.alerts.get(id)).toMatchObject({ status: 'open' });
+    expect(await store.alerts.acknowledge({ id, by: 'ada' })).toMatchObject({ status: 'resolved', acknowledgedBy: 'ada' });
+    await store.alerts.gather(settings());
+    expect(await told()).toEqual([['firing failed']]);
+  });
+
+  it('keeps texts of any kind', async () => {
+    const odd = 'nul \u0000, half \uD800, quote \' " \\ % _ *';
+    const id = await store.alerts.raise(alert(odd));
+    expect(await store.alerts.raise(alert(odd))).toBe(id);
+    expect(await store.alerts.resolve(alert(odd))).toBe(true);
+  });
+});
+
+describe('an acknowledged alert', () => {
+  it('is quiet until it recovers, which is told', async () => {
+    const id = await store.alerts.raise(alert('a'));
+    await store.alerts.gather(settings());
+    expect(await store.alerts.acknowledge({ id, by: 'ada', comment: 'on it' })).toMatchObject({
+      status: 'acknowledged',
+      acknowledgedBy: 'ada',
+      comment: 'on it',
+      acknowledgedAt: expect.any(String) as string,
     });
-    await slow;
-    expect((await store.alerts.list({ limit: 1 }))[0]?.deliveries.find(({ channel }) => channel === 'hanging')?.lastError).toBe('No answer within 2000 ms.');
+    const again = settings({ coolDownHours: 0 });
+    await store.alerts.raise(alert('a', { severity: 'critical' }));
+    await store.alerts.gather(again);
+    expect(await told()).toEqual([['firing a']]);
+    await store.alerts.resolve(alert('a'));
+    await store.alerts.gather(again);
+    await store.alerts.raise(alert('a'));
+    await store.alerts.gather(again);
+    expect(await told()).toEqual([['firing a'], ['recovered a'], ['firing a']]);
   });
 
-  it('send mail, again where the server says later', async () => {
-    const { url, messages } = await mailServer(1);
-    const channels = channelsOf({ kind: 'email', smtp: url, from: 'millrace@example.com', to: ['team@example.com'] });
-    const deps = depsOf(channels);
-    const runId = await waitAtGate();
-    await spreadAlerts(deps);
-    await deliverAll(deps, channels[0], 2);
-    expect(messages).toHaveLength(1);
-    expect(messages[0]).toContain('To: team@example.com');
-    expect(messages[0]?.replaceAll('=\n', '')).toContain(`millrace approve ${runId} production`);
+  it('is acknowledged by one person, once; a resolved one by nobody', async () => {
+    const id = await store.alerts.raise(alert('a'));
+    const first = await store.alerts.acknowledge({ id, by: 'ada' });
+    expect(await store.alerts.acknowledge({ id, by: 'ada', comment: 'seen' })).toEqual({ ...first, comment: 'seen' });
+    await expect(store.alerts.acknowledge({ id, by: 'bob' })).rejects.toMatchObject({ code: 'CONFLICT', message: expect.stringContaining('ada') as string });
+    const other = await store.alerts.raise(alert('b'));
+    await store.alerts.resolve(alert('b'));
+    await expect(store.alerts.acknowledge({ id: other, by: 'ada' })).rejects.toMatchObject({ code: 'CONFLICT' });
+    await expect(store.alerts.acknowledge({ id: 999_999, by: 'ada' })).rejects.toMatchObject({ code: 'NOT_FOUND' });
+  });
+});
+
+describe('a silence', () => {
+  const inAnHour = (): string => new Date(Date.now() + 3_600_000).toISOString();
+
+  it('keeps what fits quiet until it ends; what still goes on is told then', async () => {
+    const silence = await store.alerts.silence({ endpoint, subject: 'column *', until: inAnHour(), by: 'ada', reason: 'moving house' });
+    await store.alerts.raise(alert('column a'));
+    await store.alerts.raise(alert('column b'));
+    await store.alerts.raise(alert('other'));
+    await store.alerts.gather(settings());
+    await store.alerts.resolve(alert('column b'));
+    await store.alerts.gather(settings());
+    expect(await told()).toEqual([['firing other']]);
+    expect((await store.alerts.list({ endpoint })).map(({ subject, silencedUntil }) => [subject, silencedUntil])).toEqual([
+      ['other', null],
+      ['column a', silence.until],
+    ]);
+    await store.alerts.endSilence({ id: silence.id, by: 'bob' });
+    expect(await store.alerts.endSilence({ id: silence.id, by: 'eve' })).toMatchObject({ endedBy: 'bob' });
+    await store.alerts.gather(settings());
+    expect(await told()).toEqual([['firing other'], ['firing column a']]);
   });
 
-  it('say which variable is missing, and tell no secret', async () => {
-    const channels = channelsOf({ kind: 'slack', name: 'unset', urlVariable: 'SLACK_URL' });
-    const deps = depsOf(channels);
-    await waitAtGate();
-    await spreadAlerts(deps);
-    await deliverAll(deps, channels[0], 1);
-    expect((await store.alerts.list({ limit: 1 }))[0]?.deliveries[0]?.lastError).toBe('The variable SLACK_URL is not set where the orchestrator runs.');
+  it('ends by itself', async () => {
+    await store.alerts.silence({ endpoint, until: new Date(Date.now() + 500).toISOString(), by: 'ada', reason: 'short' });
+    await store.alerts.raise(alert('a'));
+    await vi.waitFor(
+      async () => {
+        await store.alerts.gather(settings());
+        expect(await told()).toEqual([['firing a']]);
+      },
+      { timeout: PATIENCE_MS, interval: 100 },
+    );
+    expect(await store.alerts.list({ endpoint })).toMatchObject([{ silencedUntil: null }]);
+    expect((await store.alerts.silences()).filter((silence) => silence.endpoint === endpoint)).toEqual([]);
+    expect((await store.alerts.silences({ all: true })).filter((silence) => silence.endpoint === endpoint)).toHaveLength(1);
   });
 
-  it('are refused with every problem where their settings do not fit', () => {
-    const { error } = AlertsSettingsSchema.safeParse({
-      channels: [{ kind: 'webhook', url: 'ftp://x' }, { kind: 'email', smtp: 'smtp://x', from: 'no', to: [] }, { kind: 'pager' }],
+  it('that has not begun keeps nothing quiet, and recoveries are kept quiet too', async () => {
+    await store.alerts.silence({ endpoint, from: inAnHour(), until: new Date(Date.now() + 7_200_000).toISOString(), by: 'ada', reason: 'later' });
+    await store.alerts.raise(alert('a'));
+    await store.alerts.gather(settings());
+    await store.alerts.silence({ kind: 'drift', endpoint, until: inAnHour(), by: 'ada', reason: 'now' });
+    await store.alerts.resolve(alert('a'));
+    await store.alerts.raise(alert('gone', { event: true }));
+    await store.alerts.gather(settings());
+    expect(await told()).toEqual([['firing a']]);
+    expect(await store.alerts.list({ endpoint })).toEqual([]);
+  });
+
+  it('takes a text as it is but for *: % and _ stand for themselves', async () => {
+    await store.alerts.silence({ endpoint, subject: 'a_b%*\\', until: inAnHour(), by: 'ada', reason: 'odd' });
+    await store.alerts.raise(alert('axbyz\\'));
+    await store.alerts.raise(alert('a_b%z\\'));
+    await store.alerts.gather(settings());
+    expect(await told()).toEqual([['firing axbyz\\']]);
+  });
+
+  it('asked for twice is one; without a matcher or an end in the future it is refused, with each problem', async () => {
+    const input = { endpoint, until: inAnHour(), by: 'ada', reason: 'twice' };
+    expect((await store.alerts.silence(input)).id).toBe((await store.alerts.silence(input)).id);
+    await expect(store.alerts.silence({ until: '2020-01-01T00:00:00.000Z', by: 'ada', reason: 'no' })).rejects.toMatchObject({
+      code: 'INVALID_REQUEST',
+      problems: [{ path: 'kind' }, { path: 'until' }],
     });
-    expect(error?.issues.map(({ path }) => path.join('.')).sort()).toEqual(['channels.0.url', 'channels.1.from', 'channels.1.to', 'channels.2.kind']);
-    expect(
-      AlertsSettingsSchema.safeParse({
-        channels: [
-          { kind: 'slack', urlVariable: 'A' },
-          { kind: 'slack', urlVariable: 'B' },
-        ],
-      }).success,
-    ).toBe(false);
+    await expect(store.alerts.endSilence({ id: 999_999, by: 'ada' })).rejects.toMatchObject({ code: 'NOT_FOUND' });
+  });
+});
+
+describe('what waits for a person', () => {
+  const beginRun = async (): Promise<string> => {
+    const runId = randomBytes(16).toString('hex');
+    await store.runs.begin({ runId, workflowId: runId, temporalRunId: 't', pipeline: 'p', params: {}, trigger: { kind: 'cli' } });
+    return runId;
+  };
+  const open = async (): Promise<readonly string[]> => (await store.alerts.list({ limit: 1_000 })).map(({ subject }) => subject);
+
+  it('is an alert without a wait: a gate until it is decided, or expires', async () => {
+    const runs = [await beginRun(), await beginRun(), await beginRun()] as const;
+    for (const runId of runs) await store.approvals.request({ runId, gate: 'g', evidence: {}, expiresAt: null });
+    const subjects = runs.map((runId) => `run ${runId} gate g`);
+    expect(await open()).toEqual(expect.arrayContaining(subjects));
+    expect(await store.alerts.gather(settings({ groupWaitSeconds: 3_600 }))).toBeGreaterThanOrEqual(3);
+    await store.approvals.decide({ runId: runs[0], gate: 'g', who: 'ada', decision: 'approve', reason: 'fine' });
+    await store.approvals.expire(runs[1], 'g');
+    await store.runs.end({ runId: runs[2], status: 'terminated' });
+    await store.approvals.closeEnded();
+    expect(await open()).not.toEqual(expect.arrayContaining([expect.stringMatching(/ gate g$/)]));
+    // an answer is no recovery
+    expect(await store.alerts.gather(settings())).toBe(0);
+  });
+
+  it('is an alert until labels are given, or nobody waits for them', async () => {
+    const runId = await beginRun();
+    const request = { runId, stage: 's', workflowId: 'w', expiresAt: null, name: `q${String(n)}`, classes: ['yes', 'no'] };
+    const items = [{ key: 'k', shown: {}, priority: 0 }];
+    const { id } = await store.labels.request({ ...request, items });
+    expect(await open()).toContain(`queue ${request.name} request ${id}`);
+    await store.labels.close(id, 'cancelled');
+    expect(await open()).not.toContain(`queue ${request.name} request ${id}`);
+
+    await store.labels.enqueue(
+      request.name,
+      [0, 1].map((row) => ({ endpoint, requestId: 'r', row, shown: {} })),
+    );
+    expect(await open()).toContain(`queue ${request.name}`);
+    for (const _ of [1, 2]) {
+      expect(await open()).toContain(`queue ${request.name}`);
+      const item = (await store.labels.next(request.name, 'ada'))?.id ?? '';
+      await store.labels.answer(request.name, { item, by: 'ada', label: 'yes' });
+    }
+    expect(await open()).not.toContain(`queue ${request.name}`);
   });
 });

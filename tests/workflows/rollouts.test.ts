@@ -35,7 +35,7 @@ const untilWaiting = (name: string): Promise<boolean> => until(async () => (awai
 const untilShare = (name: string, percent: number): Promise<boolean> => until(async () => (await routeOf(name))?.challenger?.percent === percent);
 const lastRollout = async (name: string): Promise<RolloutRecord | undefined> => (await env.deps.store.rollouts.list({ endpoint: name }))[0];
 const alertsOf = async (name: string) =>
-  (await env.deps.store.alerts.list({ limit: 1_000 })).map(({ message }) => message).filter(({ what }) => what.includes(` at ${name} `));
+  (await env.deps.store.alerts.list({ status: 'all', limit: 1_000 })).filter(({ what }) => what.includes(` at ${name} `));
 
 const shown = ({ champion, challenger, standby }: ProductionPeriod): string =>
   [
