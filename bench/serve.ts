@@ -150,7 +150,8 @@ async function run({ quick, emit }: BenchmarkOptions): Promise<void> {
       const packedRequests = packed.map((body) => httpPost('/predict', HOST, body));
       const ours = { port: (await started(startServer('serve-millrace-process', [home, version, 'true']))).port, requests };
       const unlogged = { port: (await started(startServer('serve-millrace-process', [home, version, 'false']))).port, requests };
-      const bare = { port: (await started(startServer('serve-bare-process', [modelPath]))).port, requests: packedRequests };
+      const barePort = (await started(startServer('serve-bare-process', [modelPath, JSON.stringify(model.signature.graph)]))).port;
+      const bare = { port: barePort, requests: model.rows.map((row) => httpPost('/predict', HOST, JSON.stringify({ rows: [row] }))) };
 
       const compare = async (
         peers: Targets,
@@ -229,6 +230,6 @@ async function run({ quick, emit }: BenchmarkOptions): Promise<void> {
 export const benchmark: Benchmark = {
   name: 'serve',
   summary:
-    'one row over HTTP: the whole prediction server, logging on, beside a bare Fastify + onnxruntime-node server, FastAPI and MLServer on the same model file, and beside itself without a log',
+    'one row over HTTP: the whole prediction server, logging on, beside a bare Fastify + onnxruntime-node server that is asked the same, FastAPI and MLServer on the same model file, and beside itself without a log',
   run,
 };

@@ -90,6 +90,8 @@ export function createRowReader(signature: Pick<Signature, 'columns' | 'transfor
   const [numberSlots, dateSlots, textSlots] = [slotsOf(graph.numbers), slotsOf(graph.dates), slotsOf(graph.strings)];
   const names = columns.map(({ name }) => name);
   const coerce = columns.map(({ type }) => COERCE[type]);
+  // A name such as "constructor" must not be found on the prototype; of all others reading is enough.
+  const inherited = names.map((name) => name in Object.prototype);
   const slots = new Array<RowValue>(program.slotCount).fill(null);
 
   const problemOf = (row: number, column: number, value: unknown): Problem => {
@@ -114,8 +116,7 @@ export function createRowReader(signature: Pick<Signature, 'columns' | 'transfor
       let problems: Problem[] | undefined;
       for (let index = 0; index < names.length; index++) {
         const name = names[index] ?? '';
-        // A name such as "constructor" must not be found on the prototype.
-        const value = Object.hasOwn(record, name) ? record[name] : undefined;
+        const value = inherited[index] === true && !Object.hasOwn(record, name) ? undefined : record[name];
         const coerced = coerce[index]?.(value) ?? null;
         if (coerced === WRONG) (problems ??= []).push(problemOf(row, index, value));
         else slots[index] = coerced;

@@ -88,7 +88,7 @@ export function substringOf(text: string, start: number, length: number): string
 
 /** Text whose lone surrogates, which UTF-8 cannot hold, are U+FFFD. */
 export function wellFormed(text: string): string {
-  return /\p{Surrogate}/u.test(text) ? text.replace(/\p{Surrogate}/gu, '\ufffd') : text;
+  return text.toWellFormed();
 }
 
 /** A number as text: whole numbers below 10^15 without a point, others by their shortest digits, as DuckDB writes a DOUBLE. */

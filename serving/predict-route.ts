@@ -8,7 +8,7 @@ import type { LoadedPredictor } from './loaded-predictor.ts';
 import type { OnlineFeatures } from './online-features.ts';
 import { countAnswered, type Predictor, timedOut } from './prediction.ts';
 import type { FoundAnswers, Precomputed } from './precomputed.ts';
-import { isPlainObjectText } from './prediction-log.ts';
+import { isPlainObject } from './prediction-log.ts';
 import type { ServingFigures } from './serving-figures.ts';
 import type { Shadow } from './shadow.ts';
 
@@ -146,12 +146,10 @@ function readRows(text: string): { readonly rows: readonly unknown[] | undefined
   return { rows, keys, only: keys === undefined && Object.keys(body as object).length === 1 };
 }
 
-/** The only row as the client wrote it, when it may stand in the log as it is. */
-function rowText(text: string, row: Readonly<Record<string, unknown>>, version: ServingVersion): string | undefined {
-  const { columns } = version.predictor.signature;
-  for (const column of columns) if (!Object.hasOwn(row, column.name)) return undefined;
-  const written = text.slice(text.indexOf('[') + 1, text.lastIndexOf(']'));
-  return isPlainObjectText(written, columns.length) ? written : undefined;
+/** The only row as the client wrote it, when it may stand in the log as it is. The row was read: it has every column. */
+function rowText(body: Buffer, version: ServingVersion): string | undefined {
+  const [from, to] = [body.indexOf('[') + 1, body.lastIndexOf(']')];
+  return isPlainObject(body, from, to, version.predictor.signature.columns.length) ? body.toString('latin1', from, to) : undefined;
 }
 
 /** `POST /predict/{endpoint}`: rows by column name in, one prediction a row out, in order. */
@@ -288,7 +286,8 @@ export function addPredictRoute(app: FastifyInstance, deps: PredictionRoutesDeps
     let version: ServingVersion | undefined;
     let count = 0;
     try {
-      const text = Buffer.isBuffer(request.body) ? request.body.toString('utf8') : '';
+      const body = Buffer.isBuffer(request.body) ? request.body : Buffer.alloc(0);
+      const text = body.toString('utf8');
       // The endpoint is looked up before the body is read: an unknown one is the first thing to be told.
       version = pickUnlessByKey(endpoint, requestId, text);
       const { rows, keys, only } = readRows(text);
@@ -314,7 +313,7 @@ export function addPredictRoute(app: FastifyInstance, deps: PredictionRoutesDeps
             write: (row, packed, at) => reader.read(complete[row], row, packed, at),
             logged(row) {
               const values = complete[row] as Readonly<Record<string, unknown>>;
-              return { values, text: only && count === 1 && complete === rows ? rowText(text, values, chosen) : undefined };
+              return { values, text: only && count === 1 && complete === rows ? rowText(body, chosen) : undefined };
             },
           },
           (error, prediction) => {

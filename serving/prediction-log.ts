@@ -67,22 +67,23 @@ function inputsText(version: ServingVersion, entry: PredictionEntry): string {
 }
 
 /**
- * Whether `text` is one flat JSON object on one line, without escapes, that has `keys` keys (repeated ones counted). Such
- * a text may be copied into the log as it is.
+ * Whether the bytes from `from` to `to` are one flat JSON object on one line, in ASCII and without escapes, that has
+ * `keys` keys (repeated ones counted). They have to be valid JSON. Such a text may be copied into the log as it is.
  */
-export function isPlainObjectText(text: string, keys: number): boolean {
+export function isPlainObject(bytes: Uint8Array, from: number, to: number, keys: number): boolean {
+  if (bytes[from] !== 0x7b) return false;
   let inText = false;
   let colons = 0;
-  for (let i = 0; i < text.length; i += 1) {
-    const unit = text.charCodeAt(i);
-    if (unit === 0x22) inText = !inText;
-    else if (unit === 0x5c || unit < 0x20 || unit > 0x7e) return false;
+  for (let i = from + 1; i < to; i += 1) {
+    const byte = bytes[i] ?? 0;
+    if (byte === 0x22) inText = !inText;
+    else if (byte === 0x5c || byte < 0x20 || byte > 0x7e) return false;
     else if (!inText) {
-      if (unit === 0x3a) colons += 1;
-      else if ((unit === 0x7b && i > 0) || unit === 0x5b) return false;
+      if (byte === 0x3a) colons += 1;
+      else if (byte === 0x7b || byte === 0x5b) return false;
     }
   }
-  return colons === keys && text.startsWith('{');
+  return colons === keys;
 }
 
 const decisionText = ({ text, propensity, explored, review }: Decision): string =>
