@@ -21,7 +21,15 @@ import { ALERT_KINDS, ALERT_SEVERITIES, ALERT_STATUSES, type AlertMessage } from
 import type { ErrorReport } from '../contracts/errors.ts';
 import type { FeatureView } from '../contracts/feature-views.ts';
 import type { FlaggedRow, LabelValue } from '../contracts/labels.ts';
-import { type ExperimentEvidence, type ReadyTune, RETRAINING_FATES, type RetrainingTiming, type TriggerEntry } from '../contracts/retraining.ts';
+import {
+  type ExperimentEvidence,
+  type ReadyTune,
+  RETRAINING_FATES,
+  type RetrainingTiming,
+  type RetrainRequest,
+  type TriggerEntry,
+} from '../contracts/retraining.ts';
+import type { RetrainTrigger } from '../contracts/retrain-triggers.ts';
 import type { Route, ServedVersion } from '../contracts/routes.ts';
 import type { Trigger } from '../contracts/run.ts';
 import type { BinCounts } from '../contracts/serving-bins.ts';
@@ -1002,4 +1010,57 @@ export const feedback = pgTable(
     index('feedback_received').on(t.receivedAt),
     check('feedback_status', oneOf('status', FEEDBACK_STATUSES)),
   ],
+);
+
+/** What asks for a pipeline's retraining by itself, as its newest build declares it, and what of it was seen. */
+export const retrainTriggers = pgTable(
+  'retrain_triggers',
+  {
+    pipeline: text().notNull(),
+    name: text().notNull(),
+    trigger: json<RetrainTrigger>().notNull(),
+    /** What the next look goes on from; null before the first one. */
+    state: json<unknown>(),
+    /** Grows with each look that saw something. */
+    epoch: bigint({ mode: 'number' }).notNull().default(0),
+    armedAt: createdAt(),
+    lookedAt: instant(),
+    /** Why the last look failed. */
+    problem: text(),
+  },
+  (t) => [primaryKey({ columns: [t.pipeline, t.name] })],
+);
+
+/** Things that a trigger has seen: files, snapshots. */
+export const retrainTriggerItems = pgTable(
+  'retrain_trigger_items',
+  {
+    pipeline: text().notNull(),
+    name: text().notNull(),
+    item: text().notNull(),
+  },
+  (t) => [
+    primaryKey({ columns: [t.pipeline, t.name, t.item] }),
+    foreignKey({
+      name: 'retrain_trigger_items_of',
+      columns: [t.pipeline, t.name],
+      foreignColumns: [retrainTriggers.pipeline, retrainTriggers.name],
+    }).onDelete('cascade'),
+  ],
+);
+
+/** What triggers ask of the controllers; kept when they were told. */
+export const retrainAsks = pgTable(
+  'retrain_asks',
+  {
+    pipeline: text().notNull(),
+    key: text().notNull(),
+    seq: bigserial({ mode: 'number' }).notNull(),
+    /** The trigger's. */
+    name: text().notNull(),
+    request: json<RetrainRequest>().notNull(),
+    noticedAt: createdAt(),
+    toldAt: instant(),
+  },
+  (t) => [primaryKey({ columns: [t.pipeline, t.key] }), index('retrain_asks_untold').on(t.seq).where(sql`told_at is null`)],
 );

@@ -13,6 +13,7 @@ import { isSchemaCurrent, migrate } from './migrate.ts';
 import { createModelsStore, type ModelsStore } from './models.ts';
 import { createMonitoringStore, type MonitoringStore } from './monitoring.ts';
 import { createPredictionSetsStore, type PredictionSetsStore } from './prediction-sets.ts';
+import { createRetrainTriggersStore, type RetrainTriggersStore } from './retrain-triggers.ts';
 import { createRetrainingStore, type RetrainingStore } from './retraining.ts';
 import { createRolloutsStore, type RolloutsStore } from './rollouts.ts';
 import { createRunsStore, type RunsStore } from './runs.ts';
@@ -35,6 +36,7 @@ export interface Store {
   readonly undos: UndosStore;
   readonly metrics: MetricsStore;
   readonly retraining: RetrainingStore;
+  readonly retrainTriggers: RetrainTriggersStore;
   readonly monitoring: MonitoringStore;
   readonly builds: BuildsStore;
   readonly predictionSets: PredictionSetsStore;
@@ -85,6 +87,7 @@ export function openStore({ databaseUrl, poolSize, log }: StoreOptions): Store {
     undos: guarded('undos', createUndosStore(database, log), log),
     metrics: guarded('metrics', createMetricsStore(database), log),
     retraining: guarded('retraining', createRetrainingStore(database), log),
+    retrainTriggers: guarded('retrainTriggers', createRetrainTriggersStore(database), log),
     monitoring: guarded('monitoring', createMonitoringStore(database), log),
     builds: guarded('builds', createBuildsStore(database), log),
     predictionSets: guarded('predictionSets', createPredictionSetsStore(database), log),
