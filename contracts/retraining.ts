@@ -183,6 +183,26 @@ export interface RetrainingStatus {
   readonly experimentRequested: boolean;
 }
 
+/** What speaks for an experiment: retrainings that did not help, and what is known of the data meanwhile. */
+export interface ExperimentEvidence {
+  /** Triggers of the last runs, the newest first. */
+  readonly triggers: readonly Pick<TriggerEntry, 'number' | 'at' | 'source' | 'reason' | 'fate' | 'because' | 'workflowId' | 'runId'>[];
+  /** Metrics of those runs, the newest first. */
+  readonly runs: readonly { readonly runId: string; readonly metrics: Readonly<Record<string, number>> }[];
+  /** What asked for them found: monitors' evidence, as it was sent. */
+  readonly findings: readonly { readonly source: string; readonly at: string; readonly evidence: unknown }[];
+}
+
+/** A search over the parameters of the run's own training, on its own data. */
+export interface ReadyTune {
+  /** The pipeline that runs it, as exported. */
+  readonly pipeline: string;
+  /** Where its code belongs, from the project's folder. */
+  readonly file: string;
+  readonly code: string;
+  readonly command: string;
+}
+
 /** One line of the ledger: what became of a trigger. */
 export interface RetrainingEntry {
   readonly at: string;
