@@ -71,7 +71,7 @@ async function checkWindow(deps: ActivityDependencies, input: MonitorWindowInput
   const steadySince = earlier.findIndex((window) => !window.drifted || !isOf(window.figures, model, version));
   const streak = drifted ? 1 + (steadySince < 0 ? earlier.length : steadySince) : 0;
   // asked once, and again when it has gone on for as long again: not in every window
-  const ask = drifted && retrainOn !== undefined && streak >= retrainOn.windows && streak % retrainOn.windows === 0;
+  const ask = drifted && retrainOn !== undefined && streak >= (retrainOn.windows ?? 2) && streak % (retrainOn.windows ?? 2) === 0;
   if (ask)
     await askForRetraining(deps, input, {
       reason: `${worst.column} drifted: PSI ${worst.psi.toFixed(3)} over ${String(limit)} in ${String(streak)} windows in a row`,

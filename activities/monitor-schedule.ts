@@ -7,14 +7,7 @@ import type { MonitorWindowInput } from './types.ts';
 /** Makes the endpoint's schedule, or changes the one that is there. */
 export async function putMonitorSchedule(deps: Pick<ActivityDependencies, 'client'>, pipeline: string, input: MonitorInput): Promise<void> {
   const scheduleId = monitorScheduleId(input.endpoint);
-  const window: MonitorWindowInput = {
-    endpoint: input.endpoint,
-    pipeline,
-    everyMs: input.everyMs,
-    leastRows: input.leastRows,
-    ...(input.review ? { review: input.review } : {}),
-    ...(input.retrainOn ? { retrainOn: { windows: input.retrainOn.windows, ...(input.retrainOn.psi === undefined ? {} : { psi: input.retrainOn.psi }) } } : {}),
-  };
+  const window: MonitorWindowInput = { ...input, pipeline };
   const action = {
     type: 'startWorkflow' as const,
     workflowType: 'monitor',

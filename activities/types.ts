@@ -4,8 +4,9 @@ import type { Guards } from '../contracts/guards.ts';
 import type { ReproduceParameters, ReproductionPlan } from '../contracts/reproduction.ts';
 import type { Purpose, Trigger } from '../contracts/run.ts';
 import type { Route, ServedVersion } from '../contracts/routes.ts';
-import type { RetrainingEntry, RetrainRequest } from '../contracts/retraining.ts';
-import type { Review, RolloutOutcome, StageCall, StageResult, TrainerSpec } from '../contracts/stages.ts';
+import type { RetrainingOutcome, RetrainRequest } from '../contracts/retraining.ts';
+import type { RetrainingDecision } from '../contracts/retraining-decision.ts';
+import type { MonitorInput, RolloutOutcome, StageCall, StageResult, TrainerSpec } from '../contracts/stages.ts';
 import type { Observation } from '../ml/search/parameters.ts';
 
 /** What workflows may call. Names are persisted in histories: a rename needs a plan. */
@@ -179,12 +180,30 @@ export interface EndpointWatches {
 }
 
 export interface RetrainingActivities {
-  /** Starts a run of the pipeline, once per `workflowId`. */
-  startRetraining(input: { readonly pipeline: string; readonly workflowId: string; readonly reasons: readonly RetrainRequest[] }): Promise<void>;
-  /** Heartbeats until the run has ended, in whatever way. */
+  /** Writes entries of the ledger; a late write with a lower revision changes nothing. */
+  noteTriggers(input: PutTriggersInput): Promise<void>;
+  /** Starts a run of the pipeline, once per `workflowId`. `evidence` names the triggers whose evidence the run is told. */
+  startRetraining(input: {
+    readonly pipeline: string;
+    readonly workflowId: string;
+    readonly reasons: readonly Pick<RetrainRequest, 'reason' | 'source'>[];
+    readonly evidence?: { readonly controller: string; readonly numbers: readonly number[] };
+  }): Promise<void>;
+  /** Heartbeats until the run has ended, in whatever way, and tells what it brought. */
+  followRetraining(input: { readonly workflowId: string }): Promise<RetrainingOutcome>;
+  /** Tells people of a retraining that failed or was rejected; with `requestExperiment`, asks for an experiment. */
+  noteSetback(input: { readonly pipeline: string; readonly setback: NonNullable<RetrainingDecision['setback']>; readonly requestExperiment: boolean }): Promise<void>;
+  /** Nothing is the matter any more: `by` null when a retraining went well, else who closed the request. */
+  noteRecovery(input: { readonly pipeline: string; readonly by: string | null; readonly comment: string }): Promise<void>;
+  /** As controllers of before the ledger had one entry a trigger call it: only until their run has ended. */
   awaitRetraining(input: { readonly workflowId: string }): Promise<{ readonly status: string }>;
-  /** Written once for a key. */
-  noteRetraining(input: { readonly pipeline: string; readonly key: string; readonly entry: RetrainingEntry }): Promise<void>;
+  /** As those call it; nobody reads its lines any more. */
+  noteRetraining(input: unknown): Promise<void>;
+}
+
+export interface TriggerActivities {
+  /** Asks the controller of the pipeline's retraining; the same key asks once. */
+  askRetraining(input: { readonly pipeline: string; readonly request: RetrainRequest }): Promise<void>;
 }
 
 export interface MonitorActivities {
@@ -192,14 +211,8 @@ export interface MonitorActivities {
   checkWindow(input: MonitorWindowInput): Promise<MonitorWindowResult>;
 }
 
-export interface MonitorWindowInput {
-  readonly endpoint: string;
-  readonly pipeline: string;
-  readonly everyMs: number;
-  readonly leastRows: number;
-  readonly retrainOn?: { readonly psi?: number; readonly windows: number };
-  readonly review?: Review;
-}
+/** The monitor's options, as the schedule carries them: checked again where they are used. */
+export type MonitorWindowInput = MonitorInput & { readonly pipeline: string };
 
 export interface MonitorWindowResult {
   readonly verdict: 'drifted' | 'steady' | 'too few rows' | 'no endpoint';

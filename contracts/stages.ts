@@ -6,11 +6,13 @@ import { ExpectationsSchema } from './expectations.ts';
 import { FeaturesSchema } from './features.ts';
 import { NameSchema, Sha256Schema } from './ids.ts';
 import type { Metric } from './metrics.ts';
+import { MonitorOptionsSchema } from './monitoring.ts';
 import { CandidateRefSchema, DatasetRefSchema, EvaluationRefSchema, VersionRefSchema, WinnerRefSchema } from './references.ts';
 import { RolloutStrategySchema } from './rollouts.ts';
 import { RowTransformSchema } from './row-transforms.ts';
 import { SourceSchema } from './source.ts';
 import { FoldOptionsSchema, SplitOptionsSchema } from './split.ts';
+import { WindowRuleSchema } from './training-window.ts';
 
 /** Inputs of the stages, as they stand in workflow history. Each is checked again by the activity that receives it. */
 export const IngestInputSchema = z.object({
@@ -54,6 +56,8 @@ export const CleanInputSchema = z.object({
 export const SplitInputSchema = z.object({ dataset: DatasetRefSchema, options: SplitOptionsSchema });
 export const FoldInputSchema = z.object({ dataset: DatasetRefSchema, options: FoldOptionsSchema });
 
+export const TrainingWindowInputSchema = z.object({ dataset: DatasetRefSchema, rule: WindowRuleSchema });
+
 /** Parameters are checked by the trainer's own schema, where it runs. */
 export const TrainerSpecSchema = z.object({ name: z.enum(['gbdt', 'linear', 'mlp', 'python', 'command']), parameters: z.record(z.string(), z.unknown()) });
 export type TrainerSpec = z.infer<typeof TrainerSpecSchema>;
@@ -68,6 +72,8 @@ export const TrainInputSchema = z.object({
   /** Column of the groups within which rows are ranked. Makes the task a ranking. */
   group: z.string().min(1).optional(),
   features: FeaturesSchema,
+  /** Column of the rows' weights, at least 0. */
+  weight: z.string().min(1).optional(),
   /** Train on this many rows, drawn at random with the seed. Default: all. */
   sampleRows: z.number().int().min(1).optional(),
   /** Score on this many validation rows, drawn likewise. Default: all. */
@@ -134,19 +140,7 @@ export const ReviewSchema = z.object({
 });
 export type Review = z.infer<typeof ReviewSchema>;
 
-export const MonitorInputSchema = z.object({
-  endpoint: NameSchema,
-  everyMs: z.number().int().min(1000),
-  /** Requests fewer than this in a window give no verdict. */
-  leastRows: z.number().int().min(1).default(500),
-  retrainOn: z
-    .object({
-      /** PSI of any feature from which on the window counts as drifted. */
-      psi: z.number().positive().optional(),
-      /** So many drifted windows in a row ask for a retraining. */
-      windows: z.number().int().min(1).default(2),
-    })
-    .optional(),
+export const MonitorInputSchema = MonitorOptionsSchema.extend({
   /** Predictions that people shall look at: those whose score lies in a range, put into a label queue window by window. */
   review: ReviewSchema.optional(),
 });
@@ -190,6 +184,7 @@ export type StageKind =
   | 'labelFunctions'
   | 'label'
   | 'trainingSet'
+  | 'trainingWindow'
   | 'materialize'
   | 'batchPredict'
   | 'publishPredictions'
