@@ -7,8 +7,10 @@ import { openPostgresRows } from '../store/postgres-rows.ts';
 import type { ActivityDependencies } from './dependencies.ts';
 import { openRowsStream } from './rows-stream.ts';
 
+type SourceDependencies = Pick<ActivityDependencies, 'config' | 'store' | 'artifacts' | 'builds' | 'log'>;
+
 /** What reading a source needs, as a worker has it. */
-export function sourceAccess(deps: ActivityDependencies, call: Pick<StageCall, 'runId' | 'buildId'>): SourceAccess {
+export function sourceAccess(deps: SourceDependencies, call: Pick<StageCall, 'runId' | 'buildId'>): SourceAccess {
   const { config, store, artifacts } = deps;
   const settings = sourceSettings();
   return {

@@ -206,6 +206,11 @@ export interface TriggerActivities {
   askRetraining(input: { readonly pipeline: string; readonly request: RetrainRequest }): Promise<void>;
 }
 
+export interface TriggerActivities {
+  /** Asks the controller of the pipeline's retraining; the same key asks once. */
+  askRetraining(input: { readonly pipeline: string; readonly request: RetrainRequest }): Promise<void>;
+}
+
 export interface MonitorActivities {
   /** Compares recent requests with the training profile; records the window; asks for retraining when its rule says so. */
   checkWindow(input: MonitorWindowInput): Promise<MonitorWindowResult>;

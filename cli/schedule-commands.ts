@@ -1,4 +1,5 @@
 import type { Client, ScheduleDescription } from '@temporalio/client';
+import { catchUpWindowMs, LEAST_CATCH_UP_MS } from '../activities/catch-up.ts';
 import type { MillraceConfig } from '../config/config.ts';
 import { MillraceError } from '../contracts/errors.ts';
 import { WORKFLOW_QUEUE } from '../contracts/queues.ts';
@@ -22,13 +23,12 @@ interface CreateOptions extends Common {
   readonly id?: string;
   readonly timeZone?: string;
   readonly catchUp?: string;
+  readonly jitter?: string;
+  readonly retrain?: boolean;
   readonly reason?: string;
 }
 
 const PREFIX = 'schedule/';
-/** Temporal takes no shorter catch-up window. */
-const LEAST_CATCH_UP_MS = 10_000;
-const DAY_MS = 86_400_000;
 
 /** The name that a schedule has when none is given: one a pipeline. */
 const scheduleIdOf = (pipeline: string): string => `${PREFIX}${pipeline}`;
@@ -45,11 +45,23 @@ async function findSchedule(client: Client, text: string): Promise<{ readonly id
   throw new MillraceError('NOT_FOUND', `There is no schedule ${text}.`, { fix: '`millrace schedule list` shows the schedules.' });
 }
 
-/** The shortest time between the next starts, which is what a missed start may be late by. */
-export function shortestInterval(times: readonly Date[]): number | undefined {
-  const gaps = times.slice(1).map((time, i) => time.getTime() - (times[i]?.getTime() ?? 0));
-  return gaps.length === 0 ? undefined : Math.min(...gaps);
-}
+const runAction = (pipeline: string, params: object, trigger: Trigger) => ({
+  type: 'startWorkflow' as const,
+  workflowType: pipeline,
+  taskQueue: WORKFLOW_QUEUE,
+  workflowId: pipeline,
+  args: [params],
+  memo: { [MEMO_TRIGGER]: trigger },
+});
+
+/** A schedule can start workflows only: this one asks the controller, which decides whether and when a run begins. */
+const askAction = (id: string, pipeline: string, reason: string | undefined) => ({
+  type: 'startWorkflow' as const,
+  workflowType: 'askRetraining',
+  taskQueue: WORKFLOW_QUEUE,
+  workflowId: `ask-${pipeline}`,
+  args: [{ pipeline, source: id, ...(reason === undefined ? {} : { reason }) }],
+});
 
 /**
  * Makes the schedule; its catch-up window is the one asked for, the project's, or one interval of the schedule itself.
@@ -72,21 +84,15 @@ async function createSchedule(
     spec: {
       ...(everyMs === undefined ? {} : { intervals: [{ every: everyMs }] }),
       ...(options.cron === undefined ? {} : { cronExpressions: [...options.cron] }),
+      ...(options.jitter === undefined ? {} : { jitter: parseDurationMs('--jitter', options.jitter) }),
       timezone: options.timeZone ?? config.schedules.timeZone,
     },
-    action: {
-      type: 'startWorkflow',
-      workflowType: pipeline,
-      taskQueue: WORKFLOW_QUEUE,
-      workflowId: pipeline,
-      args: [params],
-      memo: { [MEMO_TRIGGER]: trigger },
-    },
+    action: options.retrain === true ? askAction(id, pipeline, options.reason) : runAction(pipeline, params, trigger),
     policies: { overlap: 'SKIP', catchupWindow: Math.max(LEAST_CATCH_UP_MS, wantedMs ?? LEAST_CATCH_UP_MS) },
     memo: { pipeline },
   });
   const { info } = await handle.describe();
-  const catchUpMs = Math.max(LEAST_CATCH_UP_MS, wantedMs ?? shortestInterval(info.nextActionTimes) ?? DAY_MS);
+  const catchUpMs = catchUpWindowMs(wantedMs, info.nextActionTimes);
   if (wantedMs === undefined) {
     await handle.update((schedule) => ({ ...schedule, policies: { ...schedule.policies, catchupWindow: catchUpMs } }));
   }
@@ -106,10 +112,14 @@ export function addScheduleCommands(program: Program): void {
     .option('--id <id>', "the schedule's id (default: schedule/<pipeline>)")
     .option('--time-zone <zone>', 'the zone in which cron expressions are read (default: the project, else UTC)')
     .option('--catch-up <duration>', 'how late a missed start is still made up for (default: one interval)')
+    .option('--jitter <duration>', 'put each start off by up to so much, drawn anew each time')
+    .option('--retrain', "ask the pipeline's retraining controller instead of starting a run: its cool-down, budget and pause hold")
     .option('--reason <text>', 'why; it stands in the record of each run')
     .action(async (pipeline: string, options: CreateOptions) => {
       if ((options.cron === undefined) === (options.every === undefined))
         throw new MillraceError('USAGE', 'Give --cron or --every.', { fix: "Write --every 1h, or --cron '0 6 * * *'." });
+      if (options.retrain === true && (options.input !== undefined || options.set !== undefined))
+        throw new MillraceError('USAGE', 'A retraining takes no parameters: its run has the defaults.', { fix: 'Leave --input and --set out, or --retrain.' });
       const invocation = invocationOf(program, options);
       await withClients(async (clients) => {
         const known = await requirePipeline(await clients.store(), pipeline);

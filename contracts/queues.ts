@@ -7,6 +7,7 @@ export const WATCH_QUEUE = 'millrace-watches';
 export const poolQueue = (pool: string): string => `millrace-${pool}`;
 export const endpointWorkflowId = (endpoint: string): string => `endpoint/${endpoint}`;
 export const retrainingWorkflowId = (pipeline: string): string => `retraining/${pipeline}`;
+export const retrainScheduleId = (pipeline: string, trigger: string): string => `retrain/${pipeline}/${trigger}`;
 export const monitorScheduleId = (endpoint: string): string => `monitor/${endpoint}`;
 export const tuningWorkflowId = (runId: string, stage: string): string => `tuning/${runId}/${stage}`;
 export const undoWorkflowId = (runId: string): string => `undo/${runId}`;

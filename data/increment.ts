@@ -124,6 +124,11 @@ export interface AboveRows {
  * @throws MillraceError COLUMN_MISSING, COLUMN_TYPE, SOURCE_MALFORMED where a row has no value
  */
 export async function rowsAbove(db: DuckDb, relation: SourceRelation, column: string, base: IncrementBase | undefined): Promise<AboveRows> {
+  return rowsAboveValue(db, relation, column, base?.manifest.increment?.by === 'watermark' ? base.manifest.increment.value : null);
+}
+
+/** The same, above the text of a value; null: all rows. */
+export async function rowsAboveValue(db: DuckDb, relation: SourceRelation, column: string, before: string | null): Promise<AboveRows> {
   const found = relation.columns.find(({ name }) => name === column);
   if (found === undefined) throw columnsMissing(relation.columns, [column]);
   if (found.type === 'string' || found.type === 'boolean')
@@ -131,7 +136,6 @@ export async function rowsAbove(db: DuckDb, relation: SourceRelation, column: st
       problems: [{ path: 'increment.column', column, message: 'A watermark is a number, an instant or a date that only grows.', found: found.type }],
     });
   const name = identifier(column);
-  const before = base?.manifest.increment?.by === 'watermark' ? base.manifest.increment.value : null;
   const isNew = before === null ? 'true' : `${name} > CAST(${textLiteral(before)} AS ${DUCKDB_TYPE[found.type]})`;
   const { n, missing, greatest } = await db.row(
     `SELECT count(*) FILTER (WHERE ${isNew}) AS n, count(*) FILTER (WHERE ${name} IS NULL) AS missing, CAST(max(${name}) FILTER (WHERE ${isNew}) AS VARCHAR) AS greatest FROM ${relation.sql}`,

@@ -5,6 +5,7 @@ import { createMonitorActivities } from '../activities/monitor-activities.ts';
 import { createRetrainingActivities } from '../activities/retraining-activities.ts';
 import { createRunActivities } from '../activities/run-activities.ts';
 import { createStageActivities } from '../activities/stage-activities.ts';
+import { createTriggerActivities } from '../activities/trigger-activities.ts';
 import type { ActivityDependencies } from '../activities/dependencies.ts';
 import type { StageActivities } from '../activities/types.ts';
 import { endpointWorkflowId, poolQueue, retrainingWorkflowId, SERVICE_QUEUE, WATCH_QUEUE, WORKFLOW_QUEUE } from '../contracts/queues.ts';
@@ -61,7 +62,13 @@ export function createServiceWorker({ deps, connection }: Hosting, stageActiviti
     namespace: deps.config.temporal.namespace,
     taskQueue: SERVICE_QUEUE,
     identity: deps.worker,
-    activities: { ...stageActivities, ...createEndpointActivities(deps), ...createRetrainingActivities(deps), ...createMonitorActivities(deps) },
+    activities: {
+      ...stageActivities,
+      ...createEndpointActivities(deps),
+      ...createRetrainingActivities(deps),
+      ...createMonitorActivities(deps),
+      ...createTriggerActivities(deps),
+    },
     maxConcurrentActivityTaskExecutions: SERVICE_SLOTS,
     ...COMMON,
   });

@@ -11,6 +11,7 @@ import { feedBack, tellAnswered } from './label-answers.ts';
 import { every } from './every.ts';
 import { buildProject } from './project-build.ts';
 import { reconcile } from './reconciler.ts';
+import { declareTriggers, watchTriggers } from './watch-triggers.ts';
 import { runWorkerProcess } from './worker-process.ts';
 
 /**
@@ -42,6 +43,8 @@ await runWorkerProcess('orchestrator', async (context) => {
     });
     hosted.set(buildId, { worker, running });
   };
+  let watching: AbortController | undefined;
+  let watched = Promise.resolve();
   const takeNewest = async (): Promise<string> => {
     const built = await buildProject(deps);
     await host(built.id);
@@ -50,6 +53,10 @@ await runWorkerProcess('orchestrator', async (context) => {
       deps,
       built.pipelines.map((p) => p.name),
     );
+    await declareTriggers(deps, built.pipelines);
+    watching?.abort();
+    watching = new AbortController();
+    watched = Promise.all([watched, watchTriggers(deps, AbortSignal.any([stopped, watching.signal]), log)]).then(() => undefined);
     return built.id;
   };
 
@@ -108,7 +115,7 @@ await runWorkerProcess('orchestrator', async (context) => {
     stopped.addEventListener('abort', () => resolve());
   });
   for (const { worker } of hosted.values()) if (worker.getState() === 'RUNNING') worker.shutdown();
-  await Promise.all([...background, ...[...hosted.values()].map((h) => h.running)]);
+  await Promise.all([...background, watched, ...[...hosted.values()].map((h) => h.running)]);
 });
 
 /** Calls `work` once for edits that come together, never twice at a time. */

@@ -27,6 +27,7 @@ export interface ProjectBuild {
 
 /** Millrace's own workflows, and the module of workflows/ that each is in; workflows/system.ts exports the same. */
 const SYSTEM_WORKFLOWS = [
+  ['askRetraining', 'ask-retraining'],
   ['endpoint', 'endpoint'],
   ['monitor', 'monitor'],
   ['reproduce', 'reproduce'],

@@ -1,4 +1,5 @@
 /** The workflows that every build hosts beside the pipelines. Their exported names are their types. */
+export { askRetraining } from './ask-retraining.ts';
 export { endpoint } from './endpoint.ts';
 export { monitor } from './monitor.ts';
 export { reproduce } from './reproduce.ts';
