@@ -28,6 +28,8 @@ export interface TrainJob {
   readonly task: 'auto' | 'binary' | 'multiclass' | 'regression';
   /** Column of the groups within which rows are ranked. */
   readonly group?: string | null;
+  /** Column of the training rows' weights. */
+  readonly weight?: string | null;
   readonly sampleRows: number | null;
   readonly validationRows: number | null;
   readonly seed: number;

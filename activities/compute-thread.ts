@@ -49,10 +49,13 @@ function run(): Promise<unknown> {
 async function train(task: TrainJob): Promise<TrainedCandidate | StoppedTraining> {
   const { trainPredictor } = await import('../ml/train-predictor.ts');
   const { resume, looks } = prepareLooks(task);
-  const { group } = task;
+  const { group, weight } = task;
   const columns = [...new Set([...featureColumns(task.features), task.target, ...(group ? [group] : [])])];
   send({ type: 'progress', fraction: null, message: 'reading' });
-  const table = await readColumns(task.train, columns, { seed: task.seed, ...(task.sampleRows === null ? {} : { sampleRows: task.sampleRows }) });
+  const table = await readColumns(task.train, weight ? [...new Set([...columns, weight])] : columns, {
+    seed: task.seed,
+    ...(task.sampleRows === null ? {} : { sampleRows: task.sampleRows }),
+  });
   const validation =
     task.validation === null
       ? undefined
@@ -73,6 +76,7 @@ async function train(task: TrainJob): Promise<TrainedCandidate | StoppedTraining
       targetType: task.targetType,
       taskKind: task.task,
       ...(group ? { group } : {}),
+      ...(weight ? { weight } : {}),
       seed: task.seed,
       threads: task.threads,
       ...(resume ? { resume } : {}),

@@ -3,7 +3,7 @@ import type { DatasetDraft } from '../store/stages.ts';
 
 /** What made a dataset, and what its stage has to tell of it (artifact). */
 export interface DatasetOrigin {
-  readonly kind: 'ingest' | 'validate' | 'quarantine' | 'golden' | 'clean' | 'label' | 'split' | 'step' | 'features' | 'predictions';
+  readonly kind: 'ingest' | 'validate' | 'quarantine' | 'golden' | 'clean' | 'label' | 'split' | 'step' | 'trainingWindow' | 'features' | 'predictions';
   readonly source: unknown;
   readonly report?: string;
   readonly owner?: string;

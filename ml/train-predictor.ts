@@ -7,6 +7,7 @@ import { fitFeatures } from './features/fit-features.ts';
 import { categoriesOf, type FittedFeatures } from './features/fitted-features.ts';
 import { transformFeatures, transformTrainingFeatures } from './features/transform-features.ts';
 import { groupNumbers } from './group-numbers.ts';
+import { rowWeights } from './row-weights.ts';
 import type { Matrix } from './matrix.ts';
 import { createJudge, type JudgedTask } from './metrics.ts';
 import { buildPredictorGraph, type PredictorGraph, type PredictorOrigin, predictorOrigin } from './predictor.ts';
@@ -37,6 +38,8 @@ export interface TrainPredictorInput extends Omit<TrainingContext, 'look' | 'fro
   readonly taskKind?: TaskKind;
   /** Column of the groups within which rows are ranked: the target is how relevant a row is, from 0. */
   readonly group?: string;
+  /** Column of the training rows' weights, at least 0; not a feature. Default: 1 each. */
+  readonly weight?: string;
   /** What a binary threshold is chosen by on validation; default none: 0.5. */
   readonly thresholdFor?: 'f1' | 'accuracy' | 'none';
   /** Goes on from an earlier predictor of the same trainer and features: its fitted features and classes, and what it learnt. */
@@ -96,7 +99,7 @@ export async function trainPredictor(input: TrainPredictorInput): Promise<Traine
           ...(input.targetType === undefined ? {} : { type: input.targetType }),
         })
       : encodeAsBefore(input, input.from.task, origin, trainer.name);
-  const { group } = input;
+  const { group, weight } = input;
   const task = group === undefined ? encoded.task : ({ kind: 'ranking' } as const);
   const fitted = origin?.fitted ?? fitFeatures({ features, table: train, target: encoded, trainer: trainer.name, seed });
   const categories = categoriesOf(fitted.steps);
@@ -105,6 +108,7 @@ export async function trainPredictor(input: TrainPredictorInput): Promise<Traine
     y: encoded.y,
     names: fitted.names,
     ...(group === undefined ? {} : { groups: groupNumbers(train, group, 'training') }),
+    ...(weight === undefined ? {} : { weights: rowWeights(train, weight, features) }),
     ...(categories === undefined ? {} : { categories }),
     ...(encoded.classes === undefined ? {} : { classes: encoded.classes }),
   };

@@ -68,5 +68,6 @@ export {
 export { abTest, blueGreen, canary, replace, shadow } from './rollouts.ts';
 export { rows, type RowsOptions } from './rows.ts';
 export { steps } from './steps.ts';
+export { runTrigger, trainingWindow, type TrainingWindowRule } from './training-window.ts';
 export { tune, type TuneOptions, type Tuned } from './tune.ts';
 export { command, gbdt, linear, mlp, python } from './trainers.ts';

@@ -98,6 +98,8 @@ export interface TrainOptions extends StageOptions {
   readonly task?: 'auto' | 'binary' | 'multiclass' | 'regression' | 'ranking';
   /** Column of the groups within which rows are ranked, e.g. the query's: the target is then how relevant a row is, from 0. For `gbdt`. */
   readonly group?: string;
+  /** Column of the training rows' weights, at least 0: how much each counts. Not a feature. For `gbdt`, `linear` and `mlp`. */
+  readonly weight?: string;
   /** Train on this many rows, drawn at random. Default: all. */
   readonly sampleRows?: number;
   /** Score on this many validation rows while training, drawn likewise. Default: all. */
@@ -114,7 +116,7 @@ const WITHOUT_BATCHES: ReadonlySet<string> = new Set(['gbdt', 'linear']);
 
 /** Trains one candidate: features fitted on the training rows and compiled, with the model, into one ONNX graph. */
 export function train(dataset: DatasetRef, options: TrainOptions): Promise<CandidateRef> {
-  const { trainer, target, features, validation, task = 'auto', group, sampleRows, validationRows, seed = 0, threads, from, ...stage } = options;
+  const { trainer, target, features, validation, task = 'auto', group, weight, sampleRows, validationRows, seed = 0, threads, from, ...stage } = options;
   const batches = stage.onOutOfMemory?.findIndex((step) => typeof step !== 'string' && step.batch !== 1) ?? -1;
   if (batches >= 0 && WITHOUT_BATCHES.has(trainer.name)) {
     throw new MillraceError('INVALID_PARAMETERS', `The trainer ${trainer.name} has no batches that could be smaller.`, {
@@ -129,6 +131,7 @@ export function train(dataset: DatasetRef, options: TrainOptions): Promise<Candi
     task,
     seed,
     ...(group === undefined ? {} : { group }),
+    ...(weight === undefined ? {} : { weight }),
     ...(validation ? { validation } : {}),
     ...(sampleRows ? { sampleRows } : {}),
     ...(validationRows ? { validationRows } : {}),

@@ -22,6 +22,7 @@ import { trainStage } from './train.ts';
 import { trialStage } from './trial.ts';
 import { tuneStage } from './tune.ts';
 import { trainingSetStage } from './training-set.ts';
+import { trainingWindowStage } from './training-window.ts';
 import { validateStage } from './validate.ts';
 
 /** Every kind of stage, by the name under which runs record it. */
@@ -46,6 +47,7 @@ export const stages = {
   labelFunctions: labelFunctionsStage,
   label: labelStage,
   trainingSet: trainingSetStage,
+  trainingWindow: trainingWindowStage,
   materialize: materializeStage,
   batchPredict: batchPredictStage,
   publishPredictions: publishPredictionsStage,

@@ -64,12 +64,12 @@ export async function trainCandidate(input: TrainInput, context: StageContext, r
   ]);
   const paths = async (of: typeof manifest): Promise<string[]> => (await datasetFiles(deps.artifacts, of)).map((file) => file.path);
   checkGrouping(input);
-  const needed = [...featureColumns(input.features), input.target, ...(input.group === undefined ? [] : [input.group])];
+  const needed = [...featureColumns(input.features), input.target, ...(input.group === undefined ? [] : [input.group]), ...(input.weight === undefined ? [] : [input.weight])];
   const missing = needed.filter((name) => !manifest.columns.some((column) => column.name === name));
   if (missing.length > 0) {
     throw new MillraceError('COLUMN_MISSING', `The training data has no column ${missing.join(', ')}.`, {
       problems: missing.map((name) => ({
-        path: name === input.target ? 'target' : name === input.group ? 'group' : `features.${name}`,
+        path: name === input.target ? 'target' : name === input.group ? 'group' : name === input.weight ? 'weight' : `features.${name}`,
         message: 'is not a column of the data',
         found: name,
       })),
@@ -80,6 +80,11 @@ export async function trainCandidate(input: TrainInput, context: StageContext, r
   if (input.from !== undefined && isExternal(input.trainer)) {
     throw new MillraceError('INVALID_PARAMETERS', `The trainer ${input.trainer.name} cannot go on from an earlier model.`, {
       problems: [{ path: 'from', message: 'is for the trainer linear' }],
+    });
+  }
+  if (input.weight !== undefined && isExternal(input.trainer)) {
+    throw new MillraceError('INVALID_PARAMETERS', `The trainer ${input.trainer.name} is not given weights by Millrace.`, {
+      problems: [{ path: 'weight', message: 'is for the trainers gbdt, linear and mlp', fix: 'read the column in your program' }],
     });
   }
   const earlier = input.from === undefined ? null : await loadPredictor(deps, input.from);
@@ -94,6 +99,7 @@ export async function trainCandidate(input: TrainInput, context: StageContext, r
     // relevances are numbers, whatever they look like
     task: input.group === undefined && input.task !== 'ranking' ? input.task : 'regression',
     group: input.group ?? null,
+    weight: input.weight ?? null,
     sampleRows: input.sampleRows ?? null,
     validationRows: input.validationRows ?? null,
     seed: input.seed,
