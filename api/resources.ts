@@ -7,6 +7,7 @@ import { compareDatasets } from '../data/compare-datasets.ts';
 import type { DatasetRecord } from '../store/datasets.ts';
 import { withFreshness } from '../store/feature-views.ts';
 import { APPROVAL_STATUSES, RUN_STATUSES, VERSION_STATUSES } from '../store/schema.ts';
+import { ALERT_RESOURCES } from './alert-resources.ts';
 import { LABEL_RESOURCES } from './label-resources.ts';
 import { type ArtifactReader, afterName, afterNumber, limit, page, type Resource, resource } from './resource.ts';
 
@@ -240,4 +241,5 @@ export const RESOURCES: readonly Resource[] = [
       page(await store.retraining.list({ pipeline, limit: size + 1, ...(after === undefined ? {} : { before: after }) }), size, (line) => line.id),
   }),
   ...LABEL_RESOURCES,
+  ...ALERT_RESOURCES,
 ];

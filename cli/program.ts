@@ -1,5 +1,6 @@
 import { Command } from 'commander';
 import { packageVersion } from '../config/package-root.ts';
+import { addAlertsCommands } from './alerts-commands.ts';
 import { addModelsCommands, addPipelinesCommands } from './catalogue-commands.ts';
 import { addCardCommand } from './card-command.ts';
 import type { Program } from './command.ts';
@@ -55,6 +56,7 @@ export function createProgram(terminal: Terminal, exit: (code: number) => void):
   addEndpointsCommands(program);
   addPredictCommand(program);
   addLabelCommands(program);
+  addAlertsCommands(program);
   addRetrainingCommands(program);
   addScheduleCommands(program);
   root.addHelpText(
