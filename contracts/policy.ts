@@ -1,7 +1,9 @@
 import { z } from 'zod';
+import { DetectorOptionsSchema } from './detectors.ts';
 import { MillraceError } from './errors.ts';
 import { MetricSchema } from './evaluation.ts';
 import { FeaturesSchema } from './features.ts';
+import { RetrainingSettingsSchema } from './retraining.ts';
 import { TrainerSpecSchema } from './stages.ts';
 
 const blocks = z.number().int().min(1).max(10_000);
@@ -14,12 +16,6 @@ const WindowSchema = z.discriminatedUnion('window', [
   /** From where the quality of what served last changed (ADWIN, Bifet and Gavaldà 2007), so many blocks at least. */
   z.strictObject({ window: z.literal('sinceChange'), atLeastBlocks: blocks.default(1) }),
 ]);
-
-/** A detector of ml/streaming over each row's error, in the order of the rows, with its own settings. */
-const DriftSchema = z.strictObject({
-  detector: z.enum(['adwin', 'ddm', 'pageHinkley', 'kswin']),
-  parameters: z.record(z.string(), z.number()).default({}),
-});
 
 /** Of the newest labelled block, as the version that served it did. Several at once: any of them is a reason. */
 const QualitySchema = z
@@ -54,13 +50,19 @@ export const PolicySchema = z.strictObject({
   name: z.string().min(1).max(100),
   train: WindowSchema.default({ window: 'sliding', blocks: 2 }),
   /** Reasons to retrain. None of them: the first version stays. */
-  retrain: z.strictObject({ every: blocks.optional(), drift: DriftSchema.optional(), quality: QualitySchema.optional() }).default({}),
+  retrain: z
+    .strictObject({
+      /** Every so many blocks, for the first time after `first` of them (default: as many). */
+      every: z.union([blocks, z.strictObject({ blocks, first: blocks })]).optional(),
+      /** A detector over each answered row's error (1 for a wrong class, of values the absolute error), in the order of the rows. */ drift:
+        DetectorOptionsSchema.optional(),
+      quality: QualitySchema.optional(),
+    })
+    .default({}),
   /** `newest`: the version that was let through last. `bestOf`: of so many of the newest versions the one that did best on the newest labelled block. */
   serve: z.union([z.literal('newest'), z.strictObject({ bestOf: z.number().int().min(2).max(1_000) })]).default('newest'),
-  /** No retraining within so many blocks after the last one. */
-  coolDownBlocks: z.number().int().min(0).max(10_000).default(0),
-  /** At most so many retrainings within so many blocks. */
-  budget: z.strictObject({ retrainings: z.number().int().min(0), blocks }).optional(),
+  /** Settings of the controller, as a pipeline has them: cool-down, budget, quiet hours, back-off. Without a column of time a block takes a day. */
+  controller: RetrainingSettingsSchema.default({}),
   gate: GateSchema.optional(),
 });
 export type Policy = z.output<typeof PolicySchema>;

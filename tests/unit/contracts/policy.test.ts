@@ -16,7 +16,7 @@ describe('a policy file', () => {
     const one = { name: 'weekly', retrain: { every: 7 } };
     expect(readPolicies(one, 'policy.json')).toEqual({
       simulation: {},
-      policies: [{ name: 'weekly', train: { window: 'sliding', blocks: 2 }, retrain: { every: 7 }, serve: 'newest', coolDownBlocks: 0 }],
+      policies: [{ name: 'weekly', train: { window: 'sliding', blocks: 2 }, retrain: { every: 7 }, serve: 'newest', controller: {} }],
     });
     expect(readPolicies([one, { name: 'static' }], 'policy.json').policies.map(({ name }) => name)).toEqual(['weekly', 'static']);
     expect(readPolicies({ simulation: { target: 'class' }, policies: [one] }, 'policy.json').simulation).toEqual({ target: 'class' });
