@@ -1,3 +1,4 @@
+import { canonicalJson } from '../../contracts/canonical-json.ts';
 import type { SearchMethod } from '../../contracts/tuning.ts';
 import { createRandom, hashIndex } from '../random.ts';
 import { drawByCmaEs } from './cma-es.ts';
@@ -36,10 +37,16 @@ export function suggestTrial({ parameters, search, seed, direction, trial, obser
   const settings = { ...TPE_DEFAULTS, ...(search.method === 'tpe' && search.startupTrials !== undefined ? { startupTrials: search.startupTrials } : {}) };
   const values: Record<string, TrialValues[string]> = {};
   for (const parameter of parameters) {
-    if (!isActive(parameter, values)) continue;
+    if (!isActive(parameter, values) || Object.hasOwn(values, parameter.name)) continue;
+    // by TPE those that exist in the same trials are drawn together
+    const together = search.method === 'tpe' ? parameters.filter(({ when }) => canonicalJson(when) === canonicalJson(parameter.when)) : [parameter];
     const encoded =
-      search.method === 'tpe' ? drawByTpe({ parameter, observations, pending, direction, settings, random }) : drawEvenly(parameter.distribution, random);
-    values[parameter.name] = decodeValue(parameter.distribution, encoded);
+      search.method === 'tpe'
+        ? drawByTpe({ parameters: together, observations, pending, direction, settings, random })
+        : together.map(({ distribution }) => drawEvenly(distribution, random));
+    together.forEach(({ name, distribution }, index) => {
+      values[name] = decodeValue(distribution, encoded[index] ?? 0);
+    });
   }
   return values;
 }
