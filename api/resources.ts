@@ -210,6 +210,17 @@ export const RESOURCES: readonly Resource[] = [
       return page(periods, size, (period) => period.epoch);
     },
   }),
+  resource('/endpoints/{endpoint}/report', {
+    summary: 'What became known of an endpoint over time, in at most 240 steps: drift, quality, traffic, latency, data quality, events, findings.',
+    answers: 'object',
+    params: { endpoint: NameSchema },
+    query: {
+      from: z.iso.datetime().optional().describe('Default: 30 days before `to`, or when the endpoint was first heard of in that time.'),
+      to: z.iso.datetime().optional().describe('Default: now.'),
+    },
+    read: async (store, { endpoint, from, to }) =>
+      store.endpointReports.read({ endpoint, ...(from === undefined ? {} : { from }), ...(to === undefined ? {} : { to }) }),
+  }),
   resource('/approvals', {
     summary: 'Gates, the last asked for first, each with the decisions taken at it.',
     answers: 'page',

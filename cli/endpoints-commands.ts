@@ -7,9 +7,10 @@ import type { RolloutRecord } from '../store/rollouts.ts';
 import type { Store } from '../store/store.ts';
 import { type Clients, withClients } from './clients.ts';
 import { addCommand, addGroup, invocationOf, print, type Program } from './command.ts';
-import { parseCount } from './duration.ts';
+import { parseCount, parseInstant } from './duration.ts';
 import { nearestName } from './parameters.ts';
 import { renderFields, renderTable, showElapsed, showFigure } from './table.ts';
+import { writePage } from './write-page.ts';
 
 interface Common {
   readonly json?: boolean;
@@ -178,6 +179,29 @@ export function addEndpointsCommands(program: Program): void {
                 )}`,
           ].join(''),
         );
+      });
+    });
+
+  addCommand(program, endpoints, 'report <endpoint>', 'a page: drift, quality, traffic, latency, alerts and retrainings over time')
+    .option('--from <time>', 'its beginning, UTC (default: 30 days before the end, or when the endpoint was first heard of in that time)')
+    .option('--to <time>', 'its end, UTC (default: now)')
+    .option('--out <file>', 'where the page is written (default: ENDPOINT-report.html)')
+    .option('--open', 'open the page')
+    .action(async (name: string, options: Common & { from?: string; to?: string; out?: string; open?: boolean }) => {
+      const range = {
+        ...(options.from === undefined ? {} : { from: parseInstant('--from', options.from).toISOString() }),
+        ...(options.to === undefined ? {} : { to: parseInstant('--to', options.to).toISOString() }),
+      };
+      const invocation = invocationOf(program, options);
+      await withClients(async (clients) => {
+        const store = await clients.store();
+        await requireEndpoint(store, name);
+        const report = await store.endpointReports.read({ endpoint: name, ...range });
+        // with --json the facts are what is asked for; a page is written only where a file is named
+        const isWritten = options.json !== true || options.out !== undefined || options.open === true;
+        const { endpointReportPage } = await import('../reports/endpoint-report.ts');
+        const path = isWritten ? await writePage(await endpointReportPage(report), options, `${name}-report.html`) : null;
+        print(invocation, { path, report }, () => `${path ?? ''}\n`);
       });
     });
 

@@ -9,7 +9,16 @@ import { compile, type TopLevelSpec } from 'vega-lite';
 import { parse, View } from 'vega';
 import { escaped } from './report-text.ts';
 
-export const PLOT_COLOURS = { mark: '#2f6f9f', minus: '#b5532d', ink: '#1c2733', soft: '#5b6875', line: '#dde3e9' } as const;
+export const PLOT_COLOURS = {
+  mark: '#2f6f9f',
+  minus: '#b5532d',
+  plum: '#7a4a9c',
+  moss: '#3f7d3a',
+  ink: '#1c2733',
+  soft: '#5b6875',
+  line: '#dde3e9',
+  card: '#fff',
+} as const;
 export const PLOT_WIDTH = 340;
 const HEIGHT = 130;
 const BAR_HEIGHT = 22;
@@ -164,12 +173,12 @@ const STEPS_MS = [
 const STEPS_MONTHS = [1, 2, 3, 6, 12, 24, 60, 120, 240, 600, 1200];
 const MOST_TIMES = 4;
 
-/** At most four round instants between two (UTC), and how they are written. */
-function timeTicks(from: number, to: number): { readonly at: readonly number[]; readonly format: string } {
+/** At most so many round instants between two (milliseconds, UTC), and how they are written. */
+export function timeTicks(from: number, to: number, most = MOST_TIMES): { readonly at: readonly number[]; readonly format: string } {
   for (const step of STEPS_MS) {
     const first = Math.ceil(from / step) * step;
     const n = Math.floor((to - first) / step) + 1;
-    if (n > MOST_TIMES) continue;
+    if (n > most) continue;
     const format = step >= DAY_MS ? '%d %b' : to - from > DAY_MS / 2 ? '%d %b %H:%M' : step >= 60_000 ? '%H:%M' : '%H:%M:%S';
     return { at: Array.from({ length: Math.max(0, n) }, (_, index) => first + index * step), format };
   }
@@ -182,7 +191,7 @@ function timeTicks(from: number, to: number): { readonly at: readonly number[]; 
       if (instant > to) break;
       if (instant >= from) at.push(instant);
     }
-    if (at.length <= MOST_TIMES) return { at, format: step < 12 ? '%b %Y' : '%Y' };
+    if (at.length <= most) return { at, format: step < 12 ? '%b %Y' : '%Y' };
   }
   return { at: [], format: '%Y' };
 }

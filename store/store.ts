@@ -5,6 +5,7 @@ import { openDatabase } from './database.ts';
 import { createDatasetsStore, type DatasetsStore } from './datasets.ts';
 import { type DriverErrorLog, fromDriver, guarded } from './driver-errors.ts';
 import { createEndpointsStore, type EndpointsStore } from './endpoints.ts';
+import { createEndpointReportsStore, type EndpointReportsStore } from './endpoint-reports.ts';
 import { createFeatureViewsStore, type FeatureViewsStore } from './feature-views.ts';
 import { createFeedbackStore, type FeedbackStore } from './feedback.ts';
 import { createLabelsStore, type LabelsStore } from './labels.ts';
@@ -29,6 +30,7 @@ export interface Store {
   readonly datasets: DatasetsStore;
   readonly models: ModelsStore;
   readonly endpoints: EndpointsStore;
+  readonly endpointReports: EndpointReportsStore;
   readonly rollouts: RolloutsStore;
   readonly servers: ServersStore;
   readonly stats: ServingStatsStore;
@@ -80,6 +82,7 @@ export function openStore({ databaseUrl, poolSize, log }: StoreOptions): Store {
     datasets: guarded('datasets', createDatasetsStore(database), log),
     models: guarded('models', createModelsStore(database), log),
     endpoints: guarded('endpoints', createEndpointsStore(database), log),
+    endpointReports: guarded('endpointReports', createEndpointReportsStore(database), log),
     rollouts: guarded('rollouts', createRolloutsStore(database), log),
     servers: guarded('servers', createServersStore(database), log),
     stats: guarded('stats', createServingStatsStore(database), log),
