@@ -7,10 +7,13 @@
 /** Pure: counts in, evidence out. */
 const BREAKER_TEST = 'ml/sequential/(?:rates|e-process)\\.ts$';
 
+const DRIFT_FIGURES = 'ml/drift/(?:distributions|two-samples)\\.ts$';
+
 const ARROWS = {
   contracts: [],
   config: ['contracts/'],
-  data: ['contracts/', 'config/module-worker\\.ts$'],
+  // figures of drift and tail probabilities are pure: counts in, figures out
+  data: ['contracts/', 'config/module-worker\\.ts$', DRIFT_FIGURES],
   ml: ['contracts/', 'config/module-worker\\.ts$'],
   store: ['contracts/', 'config/'],
   // pages: data reports and model cards
@@ -21,7 +24,8 @@ const ARROWS = {
   api: ['contracts/', 'config/', 'store/', 'data/'],
   stack: ['contracts/', 'config/', 'store/'],
   // the command line and the API look at snapshots: samples, queries, comparisons
-  cli: ['contracts/', 'config/', 'store/', 'data/', 'stack/', 'reports/'],
+  // `millrace simulate` replays policies in its own process
+  cli: ['contracts/', 'config/', 'store/', 'data/', 'stack/', 'reports/', 'ml/backtest/simulate-policies\\.ts$'],
   testing: ['contracts/', 'config/', 'data/', 'ml/', 'store/', 'activities/', 'workflows/', 'workers/', 'stack/', 'pipelines/', 'serving/', 'api/'],
   workers: ['contracts/', 'config/', 'data/', 'ml/', 'store/', 'activities/', 'workflows/', 'pipelines/', 'serving/', 'api/', 'stack/'],
 };

@@ -57,7 +57,7 @@ export const DriftReportSchema = z.object({
   /** Columns of the reference that the recent rows do not have, or that cannot be compared. */
   skipped: z.array(z.string()),
   /** Why, for each of `skipped`. */
-  reasons: z.record(z.string(), z.enum(['no rows', 'missing', 'type changed', 'time', 'nothing in the reference'])).optional(),
+  reasons: z.record(z.string(), z.enum(['no rows', 'missing', 'time', 'nothing in the reference'])).optional(),
 });
 export type DriftReport = z.infer<typeof DriftReportSchema>;
 
@@ -94,8 +94,11 @@ export const DriftSettingsSchema = z.strictObject({
   windowsInARow: z.int().min(1).max(1_000).default(1),
   /** Earlier windows from which on thresholds come from their figures; fewer, and only the distributions under no drift count. */
   leastHistory: z.int().min(5).max(100_000).default(20),
-  /** Which earlier windows a window is held against: all, those of the same hour of the day (UTC), or of the week. Falls back on all where there are too few. */
-  season: z.enum(['none', 'hourOfDay', 'hourOfWeek']).default('none'),
+  /**
+   * Which earlier windows are alike: those that began in the same hour of the day (UTC), or of the week; effects count beside the mean of
+   * these. `none`: all windows are alike. A season with fewer than three earlier windows is held against all.
+   */
+  season: z.enum(['none', 'hourOfDay', 'hourOfWeek']).default('hourOfDay'),
 });
 export type DriftSettings = z.infer<typeof DriftSettingsSchema>;
 
@@ -148,6 +151,6 @@ export interface PastWindow {
   readonly columns: readonly {
     readonly column: string;
     readonly exceeded: boolean;
-    readonly tests: readonly { readonly kind: (typeof DRIFT_TESTS)[number]; readonly effect: number; readonly pValue: number }[];
+    readonly tests: readonly Pick<ColumnDecision['tests'][number], 'kind' | 'effect' | 'pValue' | 'calibration' | 'exceeded'>[];
   }[];
 }

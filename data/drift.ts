@@ -1,170 +1,217 @@
 /**
- * How far recent rows have moved from the data a model was trained on, column by column, by the population stability
- * index: PSI = Σ (pᵢ − qᵢ) ln(pᵢ / qᵢ) over bins (N. Siddiqi, "Credit Risk Scorecards", 2006, ch. 8). Below 0.1 is
- * commonly taken as stable, above 0.25 as moved; with few rows it is above 0 by chance alone, see `expectedPsi`.
+ * How far recent rows have moved from a reference, column by column: a training profile, or rows (a snapshot's, or those of earlier windows).
+ * What the figures are: ml/drift/two-samples.ts. What is decided from them: ml/drift/decide.ts.
+ *
+ * Invariants:
+ * 1. A log is parsed once a call, and each column of it read once; only categories are read again, for the names of new ones.
+ * 2. Instants are left out: time moves on by itself.
  */
+import type { Column } from '../contracts/columns.ts';
 import type { ColumnDrift, DriftReport } from '../contracts/drift.ts';
 import type { ColumnProfile, Profile } from '../contracts/profile.ts';
+import { figuresOf, type MeasuredColumn } from './drift-figures.ts';
+import { comparedCategories, countColumns, planColumn } from './drift-profile.ts';
+import { compareCategories, compareNumbers, type Pair } from './drift-rows.ts';
+import { isEmptySource, isNumeric, openRows, type OpenedRows, type RecentRows } from './drift-source.ts';
+import { compareTexts, TEXT_DEFAULTS, type TextOptions } from './drift-texts.ts';
 import { type DuckDb, type DuckDbOptions, toCount, withDuckDb } from './duckdb.ts';
-import { predictionRelation } from './log-relations.ts';
-import type { LogSegment } from './prediction-segments.ts';
-import { TOP_VALUE_CHARACTERS } from './profile.ts';
-import { identifier, numberLiteral, parquetRelation, textLiteral } from './sql-text.ts';
 
-/** Recent rows: segments of the prediction log (columns under `inputs`), or snapshot files. */
-export type RecentRows =
-  | {
-      readonly kind: 'predictionLog';
-      readonly segments: readonly LogSegment[];
-      readonly model?: string;
-      readonly version?: number;
-      readonly from?: string;
-      readonly to?: string;
-    }
-  | { readonly kind: 'parquet'; readonly paths: readonly string[] };
+/** Rows to compare with, and which columns of them. */
+export interface ReferenceRows {
+  readonly kind: 'rows';
+  readonly rows: RecentRows;
+  readonly columns: readonly Column[];
+}
 
 export interface DriftOptions extends DuckDbOptions {
-  /** Default: all of the profile's. */
+  /** Default: all of the reference's. */
   readonly columns?: readonly string[];
+  /** What the model answered (`output[0]` …) is compared too, with the answers of these rows. Default: with those of reference rows that are a log, else not. */
+  readonly outputs?: RecentRows | false;
+  /**
+   * Text columns that are compared by their n-grams, where the reference is rows. Default: those of more than 50 different values of which
+   * more than half of the reference's rows have one of their own.
+   */
+  readonly texts?: readonly string[];
+  /** Default: words and pairs of words of 5,000 texts of each side. */
+  readonly ngrams?: Partial<TextOptions>;
 }
 
-const TOP_CATEGORIES = 20;
-/** A share of 0 would make the index infinite: an empty bin counts as half a row. */
-const HALF = 0.5;
+type Skipped = NonNullable<DriftReport['reasons']>[string];
 
-interface Binning {
-  readonly column: ColumnProfile;
-  /** Rows of training in each bin; the last one is missing values. */
-  readonly training: readonly number[];
-  readonly labels: readonly string[];
-  /** SQL: index of the row's bin. */
-  readonly bin: string;
-}
+/** Answers of a model with more outputs are too many columns to look at. */
+const MOST_OUTPUTS = 20;
+/** A column of more different values may be a free text. */
+const LEAST_TEXTS = 50;
 
-/**
- * Compares recent rows with a training profile. Numbers fall into the bins between the profile's deciles, categories
- * into the twenty most frequent ones and the rest; missing values are a bin of their own. Instants and free text are
- * skipped: time moves on by itself, and texts hardly ever come twice.
- */
-export async function measureDrift(recent: RecentRows, profile: Profile, options: DriftOptions = {}): Promise<DriftReport> {
-  const wanted = profile.columns.filter(({ name }) => options.columns?.includes(name) ?? true);
-  if ((recent.kind === 'parquet' ? recent.paths : recent.segments).length === 0) return { rows: 0, columns: [], skipped: wanted.map(({ name }) => name) };
+/** The figures of every column that both sides have; none where one side has no rows. */
+export async function measureDrift(recent: RecentRows, reference: Profile | ReferenceRows, options: DriftOptions = {}): Promise<DriftReport> {
+  const isWanted = ({ name }: { readonly name: string }): boolean => options.columns?.includes(name) ?? true;
+  const profiled = 'kind' in reference ? [] : reference.columns.filter(isWanted);
+  const wanted: readonly Column[] = 'kind' in reference ? reference.columns.filter(isWanted) : profiled;
+  const skipped = new Map<string, Skipped>();
+  const report = (rows: number, referenceRows: number, columns: readonly ColumnDrift[]): DriftReport => ({
+    rows,
+    referenceRows,
+    columns: [...columns].sort((a, b) => b.psi - a.psi || (a.column < b.column ? -1 : 1)),
+    skipped: [...skipped.keys()],
+    reasons: Object.fromEntries(skipped),
+  });
+  const skipAll = (): void => {
+    for (const { name } of wanted) skipped.set(name, 'no rows');
+  };
+  if (isEmptySource(recent) || ('kind' in reference && isEmptySource(reference.rows))) {
+    skipAll();
+    return report(0, 'kind' in reference ? 0 : reference.rows, []);
+  }
   return withDuckDb(options, async (db) => {
-    const { relation, value, there } = await openRecent(db, recent, wanted);
-    const binnings = wanted.filter(({ name }) => there.has(name)).flatMap((column) => binningOf(column, profile.rows, value(column)) ?? []);
-    const rows = toCount((await db.row(`SELECT count(*) AS n FROM ${relation}`))['n']);
-    const columns: ColumnDrift[] = [];
-    if (rows > 0 && binnings.length > 0) {
-      const counts = await countBins(db, relation, binnings);
-      binnings.forEach((binning, index) => columns.push(driftOf(binning, counts[index] ?? [], profile.rows, rows)));
+    const opened = await openRows(db, recent, wanted, 'millrace_recent');
+    const before = 'kind' in reference ? await openRows(db, reference.rows, wanted, 'millrace_reference') : undefined;
+    const referenceRows = before?.rows ?? ('kind' in reference ? 0 : reference.rows);
+    if (opened.rows === 0 || referenceRows === 0) {
+      skipAll();
+      return report(opened.rows, referenceRows, []);
     }
-    const compared = new Set(columns.map(({ column }) => column));
-    const order = columns.sort((a, b) => b.psi - a.psi || (a.column < b.column ? -1 : 1));
-    return { rows, columns: order, skipped: wanted.map(({ name }) => name).filter((name) => !compared.has(name)) };
+    const columns: ColumnDrift[] = [];
+    const comparable = <C extends Column>(among: readonly C[]): readonly Compared<C>[] =>
+      among.flatMap((column, index) => {
+        const why = column.type === 'timestamp' || column.type === 'date' ? 'time' : opened.there.has(column.name) ? undefined : 'missing';
+        if (why !== undefined) skipped.set(column.name, why);
+        return why === undefined ? [{ column, from: `i${index}` }] : [];
+      });
+    if (before !== undefined) columns.push(...(await againstRows(db, opened, before, comparable(wanted), options, skipped)));
+    else if (!('kind' in reference)) columns.push(...(await againstProfile(db, opened, reference, comparable(profiled), skipped)));
+    columns.push(...(await compareOutputs(db, opened, before, recent, reference, options)));
+    return report(opened.rows, referenceRows, columns);
   });
 }
 
-interface OpenedRows {
-  readonly relation: string;
-  readonly value: (column: ColumnProfile) => string;
-  readonly there: ReadonlySet<string>;
+interface Compared<C> {
+  readonly column: C;
+  readonly from: string;
 }
 
-async function openRecent(db: DuckDb, recent: RecentRows, columns: readonly ColumnProfile[]): Promise<OpenedRows> {
-  if (recent.kind === 'parquet') {
-    const relation = parquetRelation(recent.paths);
-    const described = await db.rows(`DESCRIBE SELECT * FROM ${relation}`);
-    return { relation, value: ({ name }) => identifier(name), there: new Set(described.map((row) => String(row['column_name']))) };
+async function againstProfile(
+  db: DuckDb,
+  { relation, rows }: OpenedRows,
+  profile: Profile,
+  compared: readonly Compared<ColumnProfile>[],
+  skipped: Map<string, Skipped>,
+): Promise<readonly ColumnDrift[]> {
+  const plans = compared.flatMap(({ column, from }) => {
+    const plan = planColumn(column, profile, from);
+    if (plan === undefined) skipped.set(column.name, 'nothing in the reference');
+    return plan ?? [];
+  });
+  if (plans.length === 0) return [];
+  const [counted] = await countColumns(db, relation, plans);
+  const columns: ColumnDrift[] = [];
+  for (const [index, { column, from }] of plans.entries()) {
+    const measured = counted?.columns[index];
+    if (measured === undefined) continue;
+    const categories = await comparedCategories(db, relation, column, from);
+    columns.push(figuresOf({ ...measured, ...(categories === undefined ? {} : { categories }) }, rows, profile.rows));
   }
-  const conditions = [
-    recent.model === undefined ? '' : `model = ${textLiteral(recent.model)}`,
-    recent.version === undefined ? '' : `version = ${recent.version}`,
-    recent.from === undefined ? '' : `"at" >= CAST(${textLiteral(recent.from)} AS TIMESTAMP)`,
-    recent.to === undefined ? '' : `"at" < CAST(${textLiteral(recent.to)} AS TIMESTAMP)`,
-  ].filter(Boolean);
-  await db.run(
-    `CREATE TEMPORARY TABLE millrace_recent AS SELECT inputs FROM ${predictionRelation(recent.segments)}${conditions.length === 0 ? '' : ` WHERE ${conditions.join(' AND ')}`}`,
-  );
-  const keys = await db.rows('SELECT DISTINCT unnest(json_keys(inputs)) AS k FROM millrace_recent');
-  const there = new Set(keys.map(({ k }) => String(k)));
-  const value = ({ name, type }: ColumnProfile): string => {
-    const text = `json_extract_string(inputs, ${textLiteral(`$."${name.replaceAll('"', '\\"')}"`)})`;
-    if (type === 'boolean') return `CASE ${text} WHEN 'true' THEN 1 WHEN 'false' THEN 0 END`;
-    return type === 'number' || type === 'integer' ? `TRY_CAST(${text} AS DOUBLE)` : text;
-  };
-  return { relation: 'millrace_recent', value, there: new Set(columns.map(({ name }) => name).filter((name) => there.has(name))) };
+  return columns;
 }
 
-function binningOf(column: ColumnProfile, rows: number, value: string): Binning | undefined {
-  const present = rows - column.nulls;
-  if (column.values.kind === 'timestamp' || present === 0) return undefined;
-  if (column.values.kind === 'string') {
-    const top = column.values.top.slice(0, TOP_CATEGORIES);
-    if (top.length === 0) return undefined;
-    const rest = present - top.reduce((sum, { count }) => sum + count, 0);
-    const whens = top.map((entry, index) => `WHEN ${textLiteral(entry.value)} THEN ${index}`).join(' ');
-    return {
-      column,
-      training: [...top.map(({ count }) => count), Math.max(0, rest), column.nulls],
-      labels: [...top.map((entry) => entry.value), 'others', 'missing'],
-      bin: `CASE WHEN ${value} IS NULL THEN ${top.length + 1} ELSE CASE left(${value}, ${TOP_VALUE_CHARACTERS}) ${whens} ELSE ${top.length} END END`,
+async function againstRows(
+  db: DuckDb,
+  recent: OpenedRows,
+  reference: OpenedRows,
+  compared: readonly Compared<Column>[],
+  options: DriftOptions,
+  skipped: Map<string, Skipped>,
+): Promise<readonly ColumnDrift[]> {
+  const columns: ColumnDrift[] = [];
+  for (const { column, from } of compared) {
+    const pair: Pair = {
+      column: column.name,
+      of: 'input',
+      recent: { relation: recent.relation, value: from, rows: recent.rows },
+      reference: { relation: reference.relation, value: from, rows: reference.rows },
     };
+    const found = reference.there.has(column.name) ? await comparePair(db, pair, column, options) : undefined;
+    if (found === undefined) skipped.set(column.name, 'nothing in the reference');
+    else columns.push(found);
   }
-  return numberBinning(column, column.values, present, value);
+  return columns;
 }
 
-/** Bins between deciles; deciles that fall on one value make one bin, with the share that they stand for. */
-function numberBinning(
-  column: ColumnProfile,
-  { quantiles, histogram }: ColumnProfile['values'] & { kind: 'number' },
-  present: number,
-  value: string,
-): Binning | undefined {
-  const deciles = quantiles.filter(({ q }) => q >= 0.1 && q <= 0.9 && q !== 0.25 && q !== 0.75);
-  // A value with more than a tenth of the rows holds several deciles: the share at or below it is that of the last one.
-  const bounds = deciles.filter(({ value: at }, index) => deciles[index + 1]?.value !== at);
-  if (bounds.length === 0 || histogram.counts.length === 0) return undefined;
-  const below = [...bounds.map(({ q, atOrBelow }) => atOrBelow ?? q), 1];
-  const shares = below.map((share, index) => share - (index === 0 ? 0 : (below[index - 1] ?? 0)));
-  const number = `CAST(${value} AS DOUBLE)`;
-  const whens = bounds.map(({ value: at }, index) => `WHEN ${number} <= ${numberLiteral(at)} THEN ${index}`).join(' ');
-  return {
-    column,
-    training: [...shares.map((share) => share * present), column.nulls],
-    labels: [...bounds.map(({ value: at }) => `≤ ${at}`), `> ${bounds.at(-1)?.value ?? ''}`, 'missing'],
-    bin: `CASE WHEN ${number} IS NULL THEN ${bounds.length + 1} ${whens} ELSE ${bounds.length} END`,
-  };
+async function comparePair(db: DuckDb, pair: Pair, { name, type }: Column, options: DriftOptions): Promise<ColumnDrift | undefined> {
+  const drift = (measured: MeasuredColumn | undefined): ColumnDrift | undefined =>
+    measured === undefined ? undefined : figuresOf(measured, pair.recent.rows, pair.reference.rows);
+  if (isNumeric(type)) return drift(await compareNumbers(db, pair));
+  if (options.texts?.includes(name) ?? (await looksLikeText(db, pair))) return compareTexts(db, pair, { ...TEXT_DEFAULTS, ...options.ngrams });
+  return drift(await compareCategories(db, pair));
 }
 
-/** All columns' bins in one pass. */
-async function countBins(db: DuckDb, relation: string, binnings: readonly Binning[]): Promise<readonly (readonly number[])[]> {
-  const counts: number[][] = [];
-  const bins = binnings.map(({ bin }, index) => `${bin} AS b${index}`).join(', ');
-  const list = binnings.flatMap(({ training }, index) => training.map((_, at) => `count(*) FILTER (WHERE b${index} = ${at}) AS n${index}_${at}`));
-  const row = await db.row(`SELECT ${list.join(', ')} FROM (SELECT ${bins} FROM ${relation})`);
-  binnings.forEach(({ training }, index) => counts.push(training.map((_, at) => toCount(row[`n${index}_${at}`]))));
-  return counts;
+async function looksLikeText(db: DuckDb, { reference: { relation, value } }: Pair): Promise<boolean> {
+  const { n, d } = await db.row(`SELECT count(${value}) AS n, approx_count_distinct(${value}) AS d FROM ${relation}`);
+  return toCount(d) > LEAST_TEXTS && toCount(d) > toCount(n) / 2;
 }
 
-function driftOf({ column, training, labels }: Binning, recent: readonly number[], trainingRows: number, rows: number): ColumnDrift {
-  const shares = (counts: readonly number[], total: number): readonly number[] => counts.map((count) => Math.max(count, HALF) / total);
-  // A bin that neither has says nothing.
-  const used = training.map((count, index) => count > 0 || (recent[index] ?? 0) > 0);
-  const [p, q] = [shares(recent, rows), shares(training, trainingRows)];
-  const psi = p.reduce((sum, share, index) => (used[index] === true ? sum + (share - (q[index] ?? share)) * Math.log(share / (q[index] ?? share)) : sum), 0);
-  const missing = training.length - 1;
-  return {
-    column: column.name,
-    psi,
-    expectedPsi: expectedPsi(used.filter(Boolean).length, rows, trainingRows),
-    bins: labels.map((label, index) => ({ label, training: (training[index] ?? 0) / trainingRows, recent: (recent[index] ?? 0) / rows })),
-    nullFraction: { training: column.nulls / trainingRows, recent: (recent[missing] ?? 0) / rows },
-    values: rows - (recent[missing] ?? 0),
-  };
+async function compareOutputs(
+  db: DuckDb,
+  opened: OpenedRows,
+  before: OpenedRows | undefined,
+  recent: RecentRows,
+  reference: Profile | ReferenceRows,
+  { outputs }: DriftOptions,
+): Promise<readonly ColumnDrift[]> {
+  if (outputs === false || recent.kind !== 'predictionLog') return [];
+  const given = outputs ?? ('kind' in reference && reference.rows.kind === 'predictionLog' ? reference.rows : undefined);
+  if (given === undefined || isEmptySource(given)) return [];
+  const there = outputs === undefined && before !== undefined ? before : await openRows(db, given, [], 'millrace_answers');
+  const columns: ColumnDrift[] = [];
+  for (let index = 0; index < Math.min(opened.outputs, there.outputs, MOST_OUTPUTS); index++) {
+    const value = `CASE WHEN isfinite(output[${index + 1}]) THEN output[${index + 1}] END`;
+    const pair: Pair = {
+      column: `output[${index}]`,
+      of: 'output',
+      recent: { relation: opened.relation, value, rows: opened.rows },
+      reference: { relation: there.relation, value, rows: there.rows },
+    };
+    const measured = await compareNumbers(db, pair);
+    if (measured !== undefined) columns.push(figuresOf(measured, opened.rows, there.rows));
+  }
+  return columns;
+}
+
+export interface WindowedDrift {
+  /** Start, UTC ISO. */
+  readonly from: string;
+  readonly report: DriftReport;
 }
 
 /**
- * PSI's mean where nothing has moved: (B − 1)(1/n + 1/m) for B bins, n recent and m training rows, for it is
- * asymptotically a multiple of chi-square (B. Yurdakul, "Statistical Properties of Population Stability Index", 2018).
+ * Drift from a profile in every window of some rows at once, such as the training rows themselves: what a quiet window is like is known before
+ * the first one. Windows without rows are left out; categories are not named.
  */
-export const expectedPsi = (bins: number, rows: number, trainingRows: number): number => (bins - 1) * (1 / rows + 1 / trainingRows);
+export async function measureDriftByWindow(
+  paths: readonly string[],
+  profile: Profile,
+  { time, everyMs, ...options }: DuckDbOptions & { readonly columns?: readonly string[]; readonly time: string; readonly everyMs: number },
+): Promise<readonly WindowedDrift[]> {
+  if (paths.length === 0) return [];
+  const wanted = profile.columns.filter(({ name }) => options.columns?.includes(name) ?? true);
+  return withDuckDb(options, async (db) => {
+    const source = await openRows(db, { kind: 'parquet', paths }, [...wanted, { name: time, type: 'timestamp' }], 'millrace_windows');
+    const there = wanted.flatMap((column, index) => (source.there.has(column.name) ? [{ column, from: `i${index}` }] : []));
+    const plans = there.flatMap(({ column, from }) => planColumn(column, profile, from) ?? []);
+    const at = `epoch_ms(i${wanted.length})`;
+    const groups = await countColumns(db, source.relation, plans, `${at} // ${everyMs}`);
+    const planned = new Set(plans.map(({ column }) => column.name));
+    return groups.map(({ group, rows, columns }) => ({
+      from: new Date(group * everyMs).toISOString(),
+      report: {
+        rows,
+        referenceRows: profile.rows,
+        columns: columns.map((column) => figuresOf(column, rows, profile.rows)).sort((a, b) => b.psi - a.psi || (a.column < b.column ? -1 : 1)),
+        skipped: wanted.map(({ name }) => name).filter((name) => !planned.has(name)),
+      },
+    }));
+  });
+}
+
+export type { RecentRows, TimeRange } from './drift-source.ts';

@@ -1,7 +1,7 @@
 /** A column's distribution against the same column of another dataset. */
 import type { Column } from '../contracts/columns.ts';
 import type { Expectation } from '../contracts/expectations.ts';
-import { chiSquareTail, kolmogorovTail } from './distributions.ts';
+import { chiSquareTail, kolmogorovTail } from '../ml/drift/distributions.ts';
 import { type DuckDb, toCount } from './duckdb.ts';
 import { type CheckContext, type Conclude, figure, type Outcome, settled } from './expectation-check.ts';
 import { openReference } from './row-rules.ts';

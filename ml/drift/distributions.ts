@@ -48,7 +48,7 @@ const LANCZOS = [
 ] as const;
 
 /** ln Γ(a) for a > 0 (C. Lanczos, "A Precision Approximation of the Gamma Function", 1964; g = 7, nine terms). */
-function logGamma(a: number): number {
+export function logGamma(a: number): number {
   if (a < 0.5) return Math.log(Math.PI / Math.sin(Math.PI * a)) - logGamma(1 - a);
   const x = a - 1;
   const t = x + 7.5;
@@ -74,4 +74,16 @@ export function kolmogorovTail(x: number): number {
     if (term < 1e-18) break;
   }
   return Math.min(1, Math.max(0, 2 * sum));
+}
+
+/** The x with P(X ≥ x) = `tail` of a chi-square distribution, by bisection; `tail` in (0, 1). */
+export function chiSquareUpperQuantile(tail: number, degrees: number): number {
+  let [low, high] = [0, Math.max(10, 2 * degrees)];
+  while (chiSquareTail(high, degrees) > tail) high *= 2;
+  for (let i = 0; i < 100 && high - low > 1e-12 * high; i++) {
+    const middle = (low + high) / 2;
+    if (chiSquareTail(middle, degrees) > tail) low = middle;
+    else high = middle;
+  }
+  return (low + high) / 2;
 }

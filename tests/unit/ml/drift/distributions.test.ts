@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { chiSquareTail, kolmogorovTail } from '../../../data/distributions.ts';
+import { chiSquareTail, kolmogorovTail } from '../../../../ml/drift/distributions.ts';
 
 // the figures are SciPy 1.17.1's
 describe('tail probabilities', () => {

@@ -1,0 +1,102 @@
+/**
+ * Rows whose drift is measured, as a relation with one column for each that is compared: `i0`, `i1` … as asked for, and `output`, the list
+ * that the model answered. Numbers and booleans (0 and 1) are DOUBLE and finite, instants TIMESTAMP, all else VARCHAR; what is not of its type is missing.
+ */
+import type { Column, ColumnType } from '../contracts/columns.ts';
+import { type DuckDb, toCount } from './duckdb.ts';
+import { predictionRelation } from './log-relations.ts';
+import type { LogSegment } from './prediction-segments.ts';
+import { identifier, listLiteral, parquetRelation, textLiteral } from './sql-text.ts';
+
+/** [from, to), UTC ISO. */
+export interface TimeRange {
+  readonly from: string;
+  readonly to: string;
+}
+
+/** Recent rows, or those that they are compared with: segments of the prediction log (columns under `inputs`), or snapshot files. */
+export type RecentRows =
+  | {
+      readonly kind: 'predictionLog';
+      readonly segments: readonly LogSegment[];
+      readonly model?: string;
+      readonly version?: number;
+      readonly from?: string;
+      readonly to?: string;
+      /** Only rows in any of these, such as the same hour of earlier weeks. Default: all. */
+      readonly ranges?: readonly TimeRange[];
+    }
+  | { readonly kind: 'parquet'; readonly paths: readonly string[]; readonly within?: { readonly column: string; readonly ranges: readonly TimeRange[] } };
+
+export interface OpenedRows {
+  readonly relation: string;
+  readonly rows: number;
+  /** Of the columns asked for, those that are there. */
+  readonly there: ReadonlySet<string>;
+  /** Length of the longest answer. */
+  readonly outputs: number;
+}
+
+export const isEmptySource = (source: RecentRows): boolean => (source.kind === 'parquet' ? source.paths : source.segments).length === 0;
+export const isNumeric = (type: ColumnType): boolean => type === 'number' || type === 'integer' || type === 'boolean';
+
+/** `name` is the temporary table's that the rows of a log are read into: its lines are parsed once. */
+export async function openRows(db: DuckDb, source: RecentRows, columns: readonly Column[], name: string): Promise<OpenedRows> {
+  return source.kind === 'parquet' ? openParquet(db, source, columns) : openLog(db, source, columns, name);
+}
+
+async function openParquet(db: DuckDb, { paths, within }: RecentRows & { kind: 'parquet' }, columns: readonly Column[]): Promise<OpenedRows> {
+  const file = parquetRelation(paths);
+  const described = new Set((await db.rows(`DESCRIBE SELECT * FROM ${file}`)).map((row) => String(row['column_name'])));
+  const there = columns.filter((column) => described.has(column.name));
+  const list = columns.map(({ name, type }, index) => `${described.has(name) ? typed(identifier(name), type) : 'NULL'} AS i${index}`);
+  const where = within === undefined ? '' : ` WHERE ${inRanges(identifier(within.column), within.ranges)}`;
+  const relation = `(SELECT ${[...list, 'CAST(NULL AS DOUBLE[]) AS output'].join(', ')} FROM ${file}${where})`;
+  const rows = toCount((await db.row(`SELECT count(*) AS n FROM ${file}${where}`))['n']);
+  return { relation, rows, there: new Set(there.map(({ name }) => name)), outputs: 0 };
+}
+
+async function openLog(db: DuckDb, source: RecentRows & { kind: 'predictionLog' }, columns: readonly Column[], name: string): Promise<OpenedRows> {
+  const conditions = [
+    source.model === undefined ? '' : `model = ${textLiteral(source.model)}`,
+    source.version === undefined ? '' : `version = ${source.version}`,
+    source.from === undefined ? '' : `"at" >= CAST(${textLiteral(source.from)} AS TIMESTAMP)`,
+    source.to === undefined ? '' : `"at" < CAST(${textLiteral(source.to)} AS TIMESTAMP)`,
+    source.ranges === undefined ? '' : inRanges('"at"', source.ranges),
+  ].filter(Boolean);
+  const from = `${predictionRelation(source.segments)}${conditions.length === 0 ? '' : ` WHERE ${conditions.join(' AND ')}`}`;
+  const paths = columns.map((column) => textLiteral(`$."${column.name.replaceAll('"', '\\"')}"`));
+  // all paths at once: a line's inputs are parsed once
+  const found = columns.length === 0 ? '' : `json_extract_string(inputs, ${listLiteral(paths)}) AS e, `;
+  const list = columns.map(({ type }, index) => `${typed(`e[${index + 1}]`, type)} AS i${index}`);
+  await db.run(`CREATE TEMPORARY TABLE ${name} AS SELECT ${[...list, 'output'].join(', ')} FROM (SELECT ${found}output FROM ${from})`);
+  const counted = await db.row(
+    `SELECT count(*) AS n, max(len(output)) AS widest${columns.map((_, index) => `, count(i${index}) AS c${index}`).join('')} FROM ${name}`,
+  );
+  const rows = toCount(counted['n']);
+  const silent = columns.filter((_, index) => toCount(counted[`c${index}`]) === 0);
+  const there = new Set(columns.filter((column) => !silent.includes(column)).map((column) => column.name));
+  if (silent.length > 0 && rows > 0) {
+    // null in every request, or not sent at all: the one is a column of missing values, the other none
+    const sent = await db.row(
+      `SELECT ${silent.map((column, index) => `bool_or(json_exists(inputs, ${paths[columns.indexOf(column)] ?? ''})) AS s${index}`).join(', ')} FROM ${from}`,
+    );
+    silent.forEach((column, index) => {
+      if (sent[`s${index}`] === true) there.add(column.name);
+    });
+  }
+  return { relation: name, rows, there, outputs: toCount(counted['widest']) };
+}
+
+function typed(sql: string, type: ColumnType): string {
+  if (type === 'boolean') return `CAST(CAST(TRY_CAST(${sql} AS BOOLEAN) AS INTEGER) AS DOUBLE)`;
+  if (type === 'timestamp' || type === 'date') return `TRY_CAST(${sql} AS TIMESTAMP)`;
+  if (!isNumeric(type)) return `CAST(${sql} AS VARCHAR)`;
+  const number = `TRY_CAST(${sql} AS DOUBLE)`;
+  return `CASE WHEN isfinite(${number}) THEN ${number} END`;
+}
+
+const inRanges = (column: string, ranges: readonly TimeRange[]): string =>
+  ranges.length === 0
+    ? 'false'
+    : `(${ranges.map(({ from, to }) => `(${column} >= CAST(${textLiteral(from)} AS TIMESTAMP) AND ${column} < CAST(${textLiteral(to)} AS TIMESTAMP))`).join(' OR ')})`;
