@@ -468,6 +468,17 @@ export function createAlertsStore({ orm }: Database) {
       return row === undefined ? null : { seq: Number(row.alert), channel, key: row.key, message: row.message, attempt: row.attempts };
     },
 
+    /** Channels that have taken nothing for so long although something waits, with what the oldest attempt met. */
+    async failing(forMs: number): Promise<readonly FailingChannel[]> {
+      const { rows } = await orm.execute<{ channel: string; waiting: number; oldest: string; last_error: string }>(sql`
+        select d.channel, count(*)::int as waiting, min(a.created_at) as oldest, (array_agg(d.last_error order by d.alert))[1] as last_error
+        from alert_deliveries d join alerts a on a.seq = d.alert
+        where d.delivered_at is null and d.gave_up_at is null and d.last_error is not null
+          and not exists (select 1 from alert_deliveries e where e.channel = d.channel and e.delivered_at > a.created_at)
+        group by d.channel having min(a.created_at) <= now() - make_interval(secs => ${forMs / 1_000}::float8) order by d.channel`);
+      return rows.map(({ channel, waiting, oldest, last_error: lastError }) => ({ channel, waiting, oldest: new Date(oldest).toISOString(), lastError }));
+    },
+
     async delivered({ seq, channel }: Pick<DueDelivery, 'seq' | 'channel'>): Promise<void> {
       await orm
         .update(alertDeliveries)
@@ -512,6 +523,15 @@ export function createAlertsStore({ orm }: Database) {
   }
 }
 export type AlertsStore = ReturnType<typeof createAlertsStore>;
+
+interface FailingChannel {
+  readonly channel: string;
+  /** Messages that were tried and not taken. */
+  readonly waiting: number;
+  /** When the oldest of them was written, UTC ISO. */
+  readonly oldest: string;
+  readonly lastError: string;
+}
 
 /** A message, and how far it has come. */
 export interface MessageRecord {

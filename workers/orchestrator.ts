@@ -12,6 +12,7 @@ import { every } from './every.ts';
 import { buildProject } from './project-build.ts';
 import { reconcile } from './reconciler.ts';
 import { declareTriggers, watchTriggers } from './watch-triggers.ts';
+import { watchSystem } from './system-alerts.ts';
 import { runWorkerProcess } from './worker-process.ts';
 
 /**
@@ -24,6 +25,7 @@ import { runWorkerProcess } from './worker-process.ts';
 const RECONCILE_EVERY_MS = 10_000;
 const ANSWERS_EVERY_MS = 1_000;
 const ALERTS_EVERY_MS = 1_000;
+const SYSTEM_LOOK_EVERY_MS = 10_000;
 const BUILD_IDLE_LOOK_MS = 60_000;
 const SETTLE_MS = 300;
 
@@ -91,6 +93,7 @@ await runWorkerProcess('orchestrator', async (context) => {
       await feedBack(deps);
     }),
     every(ALERTS_EVERY_MS, stopped, log, () => spreadAlerts(delivery)),
+    every(SYSTEM_LOOK_EVERY_MS, stopped, log, watchSystem({ store: deps.store, channels: config.alerts.channels.map(({ name }) => name) }).look),
     ...config.alerts.channels.map((channel) =>
       every(ALERTS_EVERY_MS, stopped, log, async () => {
         await deliverDue(delivery, channel);

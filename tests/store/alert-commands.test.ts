@@ -10,6 +10,7 @@ import { AlertsSettingsSchema, type AlertToRaise } from '../../contracts/alerts.
 import type { ShownAlert, SilenceRecord } from '../../store/alerts.ts';
 import type { Store } from '../../store/store.ts';
 import { deliverDue, spreadAlerts } from '../../workers/alert-delivery.ts';
+import { every } from '../../workers/every.ts';
 import { webhookReceiver } from '../support/alert-receivers.ts';
 import { freshStore } from '../support/database.ts';
 import { recordedTerminal } from '../unit/cli/recorded-terminal.ts';
@@ -124,22 +125,25 @@ it('refuses what does not fit with what to write, and says of one that is resolv
 it('tries a channel of the config, and says what the receiver answered', async () => {
   const good = await webhookReceiver([]);
   const bad = await webhookReceiver([500, 500]);
+  const only = { endpoints: ['nowhere'] };
   const channels = [
-    { kind: 'webhook', name: 'good', url: good.url },
-    { kind: 'webhook', name: 'bad', url: bad.url },
+    { kind: 'webhook', name: 'good', url: good.url, only },
+    { kind: 'webhook', name: 'bad', url: bad.url, only },
   ];
   await writeFile(join(folder, 'millrace.config.ts'), `export default ${JSON.stringify({ alerts: { channels } })};\n`);
   const { alerts } = await loadCliConfig();
   const deps = { store, alerts, apiUrl: 'http://api.example', env: {}, log: () => undefined };
   // what the orchestrator does each second
-  let stopped = false;
-  const delivering = (async () => {
-    while (!stopped) {
-      await spreadAlerts({ ...deps, alerts: { ...alerts, channels: [] } });
+  const stop = new AbortController();
+  const delivering = every(
+    50,
+    stop.signal,
+    () => undefined,
+    async () => {
+      await spreadAlerts(deps);
       for (const channel of alerts.channels) await deliverDue(deps, channel);
-      await new Promise((resolve) => setTimeout(resolve, 50));
-    }
-  })();
+    },
+  );
   try {
     expect(await millrace('alerts', 'test', 'good')).toMatchObject({ code: 0, out: 'good has taken the test message.\n' });
     expect(await millrace('alerts', 'test', 'bad', '--json')).toMatchObject({
@@ -147,7 +151,7 @@ it('tries a channel of the config, and says what the receiver answered', async (
       out: `${JSON.stringify({ channel: 'bad', taken: false, error: 'The receiver answered 500.' })}\n`,
     });
   } finally {
-    stopped = true;
+    stop.abort();
     await delivering;
   }
   expect(good.received.map(({ body }) => JSON.parse(body) as object)).toMatchObject([
