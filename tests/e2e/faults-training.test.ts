@@ -5,7 +5,7 @@ import type { PartName } from '../../stack/parts.ts';
 import type { StageRecord } from '../../store/stages.ts';
 import { type FaultStack, startFaultStack, until } from '../support/fault-stack.ts';
 
-/** What faults-workers.test.ts shows of `gbdt`, for the other trainers that run inside Millrace. */
+/** Every trainer that runs inside Millrace, when all of its workers die at once. */
 let stack: FaultStack;
 beforeAll(async () => {
   stack = await startFaultStack('training-project');
@@ -17,22 +17,25 @@ afterAll(async () => {
 
 const POOL = ['cpu-worker', 'cpu-worker-2'] as readonly PartName[];
 
-it.each(['linear', 'mlp'])('kill -9 of the whole pool while %s trains: it goes on from its last checkpoint and ends with the same bytes', async (trainer) => {
-  const start = (workflowId: string) => stack.client.workflow.start('longTraining', { workflowId, taskQueue: WORKFLOW_QUEUE, args: [{ trainer }] });
-  const undisturbed = (await (await start(`undisturbed-${trainer}`)).result()) as CandidateRef;
-  const killed = await start(`killed-${trainer}`);
-  const stage = async (): Promise<StageRecord | null> => {
-    const run = await stack.store.runs.findByWorkflow(`killed-${trainer}`);
-    return run === null ? null : stack.store.stages.find(run.id, 'long');
-  };
-  await until(async () => ((await stage())?.checkpointStep ?? null) !== null);
-  for (const worker of POOL) stack.kill(worker);
-  const step = (await stage())?.checkpointStep ?? 0;
-  await Promise.all(POOL.map((worker) => stack.revived(worker)));
-  const { predictor } = (await killed.result()) as CandidateRef;
-  const after = await stage();
-  expect(after).toMatchObject({ status: 'completed', attempts: 2, cachedFrom: null });
-  // it went on: its first checkpoint after that is a later one
-  expect(after?.checkpointStep ?? 0).toBeGreaterThanOrEqual(step);
-  expect(predictor).toBe(undisturbed.predictor);
-});
+it.each(['gbdt', 'linear', 'mlp'])(
+  'kill -9 of the whole pool while %s trains: it goes on from its last checkpoint and ends with the same bytes',
+  async (trainer) => {
+    const start = (workflowId: string) => stack.client.workflow.start('longTraining', { workflowId, taskQueue: WORKFLOW_QUEUE, args: [{ trainer }] });
+    const undisturbed = (await (await start(`undisturbed-${trainer}`)).result()) as CandidateRef;
+    const killed = await start(`killed-${trainer}`);
+    const stage = async (): Promise<StageRecord | null> => {
+      const run = await stack.store.runs.findByWorkflow(`killed-${trainer}`);
+      return run === null ? null : stack.store.stages.find(run.id, 'long');
+    };
+    await until(async () => ((await stage())?.checkpointStep ?? null) !== null);
+    for (const worker of POOL) stack.kill(worker);
+    const step = (await stage())?.checkpointStep ?? 0;
+    await Promise.all(POOL.map((worker) => stack.revived(worker)));
+    const { predictor } = (await killed.result()) as CandidateRef;
+    const after = await stage();
+    expect(after).toMatchObject({ status: 'completed', attempts: 2, cachedFrom: null });
+    // it went on: its first checkpoint after that is a later one
+    expect(after?.checkpointStep ?? 0).toBeGreaterThanOrEqual(step);
+    expect(predictor).toBe(undisturbed.predictor);
+  },
+);
