@@ -3,6 +3,7 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { MillraceError } from '../contracts/errors.ts';
 import type { RetrainTrigger } from '../contracts/retrain-triggers.ts';
+import type { RetrainingSettings } from '../contracts/retraining.ts';
 import type { Artifacts } from '../store/artifacts.ts';
 import type { BuildRecord } from '../store/builds.ts';
 import type { GitState } from '../store/schema.ts';
@@ -19,6 +20,8 @@ export interface BuiltPipeline {
   readonly steps: Readonly<Record<string, string>>;
   /** What asks for its retraining; absent in builds from before there were any. */
   readonly retrainOn?: readonly RetrainTrigger[];
+  /** When it may be retrained; absent in builds from before it could be said. */
+  readonly retraining?: RetrainingSettings;
 }
 
 export interface BuildFiles {

@@ -4,7 +4,7 @@ import type { Guards } from '../contracts/guards.ts';
 import type { ReproduceParameters, ReproductionPlan } from '../contracts/reproduction.ts';
 import type { Purpose, Trigger } from '../contracts/run.ts';
 import type { Route, ServedVersion } from '../contracts/routes.ts';
-import type { RetrainingOutcome, RetrainRequest } from '../contracts/retraining.ts';
+import type { LedgerWrite, RetrainingOutcome, RetrainRequest } from '../contracts/retraining.ts';
 import type { RetrainingDecision } from '../contracts/retraining-decision.ts';
 import type { MonitorInput, RolloutOutcome, StageCall, StageResult, TrainerSpec } from '../contracts/stages.ts';
 import type { Observation } from '../ml/search/parameters.ts';
@@ -181,7 +181,7 @@ export interface EndpointWatches {
 
 export interface RetrainingActivities {
   /** Writes entries of the ledger; a late write with a lower revision changes nothing. */
-  noteTriggers(input: PutTriggersInput): Promise<void>;
+  noteTriggers(input: LedgerWrite): Promise<void>;
   /** Starts a run of the pipeline, once per `workflowId`. `evidence` names the triggers whose evidence the run is told. */
   startRetraining(input: {
     readonly pipeline: string;
@@ -192,18 +192,17 @@ export interface RetrainingActivities {
   /** Heartbeats until the run has ended, in whatever way, and tells what it brought. */
   followRetraining(input: { readonly workflowId: string }): Promise<RetrainingOutcome>;
   /** Tells people of a retraining that failed or was rejected; with `requestExperiment`, asks for an experiment. */
-  noteSetback(input: { readonly pipeline: string; readonly setback: NonNullable<RetrainingDecision['setback']>; readonly requestExperiment: boolean }): Promise<void>;
+  noteSetback(input: {
+    readonly pipeline: string;
+    readonly setback: NonNullable<RetrainingDecision['setback']>;
+    readonly requestExperiment: boolean;
+  }): Promise<void>;
   /** Nothing is the matter any more: `by` null when a retraining went well, else who closed the request. */
   noteRecovery(input: { readonly pipeline: string; readonly by: string | null; readonly comment: string }): Promise<void>;
   /** As controllers of before the ledger had one entry a trigger call it: only until their run has ended. */
   awaitRetraining(input: { readonly workflowId: string }): Promise<{ readonly status: string }>;
   /** As those call it; nobody reads its lines any more. */
   noteRetraining(input: unknown): Promise<void>;
-}
-
-export interface TriggerActivities {
-  /** Asks the controller of the pipeline's retraining; the same key asks once. */
-  askRetraining(input: { readonly pipeline: string; readonly request: RetrainRequest }): Promise<void>;
 }
 
 export interface TriggerActivities {

@@ -244,12 +244,41 @@ export const RESOURCES: readonly Resource[] = [
       ),
   }),
   resource('/retrainings/{pipeline}', {
-    summary: 'The ledger of retraining of a pipeline, newest first: each trigger, and what came of it.',
+    summary: 'The ledger of retraining of a pipeline, newest first: each trigger, its fate and why, and the time from trigger to serving.',
     answers: 'page',
     params: { pipeline: NameSchema },
     query: { limit, after: afterNumber },
     read: async (store, { pipeline, limit: size, after }) =>
       page(await store.retraining.list({ pipeline, limit: size + 1, ...(after === undefined ? {} : { before: after }) }), size, (line) => line.id),
+  }),
+  resource('/retrainings/{pipeline}/{trigger}', {
+    summary: 'One trigger of the ledger, by its number, with its evidence and what held it up.',
+    answers: 'object',
+    params: { pipeline: NameSchema, trigger: z.coerce.number().int().min(1).max(2_147_483_647) },
+    query: {},
+    read: (store, { pipeline, trigger }) => store.retraining.get(pipeline, trigger),
+  }),
+  resource('/experiments', {
+    summary: 'Requests for experiments, newest first: pipelines that retraining alone does not help, with the evidence and a search that is ready to run.',
+    answers: 'page',
+    params: {},
+    query: {
+      pipeline: NameSchema.optional(),
+      open: z.enum(['true', 'false']).optional().describe('Only those that nobody has closed.'),
+      limit,
+      after: afterNumber,
+    },
+    read: async (store, { pipeline, open, limit: size, after }) =>
+      page(
+        await store.retraining.experiments({
+          limit: size + 1,
+          open: open === 'true',
+          ...(pipeline === undefined ? {} : { pipeline }),
+          ...(after === undefined ? {} : { before: after }),
+        }),
+        size,
+        (request) => request.id,
+      ),
   }),
   ...LABEL_RESOURCES,
   ...ALERT_RESOURCES,

@@ -203,18 +203,12 @@ export interface ReadyTune {
   readonly command: string;
 }
 
-/** One line of the ledger: what became of a trigger. */
-export interface RetrainingEntry {
-  readonly at: string;
-  readonly decision: 'started' | 'waiting' | 'merged' | 'refused' | 'ended';
-  /** Why it was decided so. */
-  readonly because: string;
-  readonly requests: readonly RetrainRequest[];
-  readonly workflowId?: string;
-}
-
-export interface PlainRetrainingSettings {
-  /** No retraining starts within this time after the last one began. */
-  readonly coolDownMs: number;
-  readonly paused: boolean;
+/** What the controller writes: entries as they are now. */
+export interface LedgerWrite {
+  readonly pipeline: string;
+  /** The controller's first execution: numbers begin anew where one was terminated. */
+  readonly controller: string;
+  /** Higher in each later write of the same controller. */
+  readonly revision: number;
+  readonly entries: readonly { readonly entry: TriggerEntry; readonly evidence?: unknown }[];
 }

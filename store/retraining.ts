@@ -1,6 +1,6 @@
 import { and, desc, eq, getTableColumns, inArray, isNull, lt, sql } from 'drizzle-orm';
 import { MillraceError } from '../contracts/errors.ts';
-import type { ExperimentEvidence, ReadyTune, TriggerEntry } from '../contracts/retraining.ts';
+import type { ExperimentEvidence, LedgerWrite, ReadyTune } from '../contracts/retraining.ts';
 import { type Database, onlyRow, storable } from './database.ts';
 import { experimentRequests, retrainings } from './schema.ts';
 
@@ -15,15 +15,6 @@ import { experimentRequests, retrainings } from './schema.ts';
 export type RetrainingRecord = Omit<typeof retrainings.$inferSelect, 'revision'>;
 export type ExperimentRequestRecord = typeof experimentRequests.$inferSelect;
 
-export interface PutTriggersInput {
-  readonly pipeline: string;
-  /** The controller's first execution: numbers begin anew where one was terminated. */
-  readonly controller: string;
-  /** Higher in each later write of the same controller. */
-  readonly revision: number;
-  readonly entries: readonly { readonly entry: TriggerEntry; readonly evidence?: unknown }[];
-}
-
 export interface OpenExperimentInput {
   readonly pipeline: string;
   readonly workflowId: string;
@@ -32,13 +23,13 @@ export interface OpenExperimentInput {
   readonly tune: ReadyTune | null;
 }
 
-export const triggerRowKey = (controller: string, number: number): string => `${controller}/${String(number)}`;
+const triggerRowKey = (controller: string, number: number): string => `${controller}/${String(number)}`;
 
 export function createRetrainingStore({ orm }: Database) {
   const { revision: _, ...shown } = getTableColumns(retrainings);
   return {
     /** Writes entries as they are now, in the order given. */
-    async put({ pipeline, controller, revision, entries }: PutTriggersInput): Promise<void> {
+    async put({ pipeline, controller, revision, entries }: LedgerWrite): Promise<void> {
       if (entries.length === 0) return;
       await orm
         .insert(retrainings)
@@ -133,7 +124,7 @@ export function createRetrainingStore({ orm }: Database) {
     async openExperiment(input: OpenExperimentInput): Promise<ExperimentRequestRecord> {
       await orm
         .insert(experimentRequests)
-        .values({ ...input, because: storable(input.because), evidence: storable(input.evidence) as ExperimentEvidence, tune: input.tune })
+        .values({ ...input, because: storable(input.because), evidence: storable<ExperimentEvidence>(input.evidence), tune: input.tune })
         .onConflictDoNothing();
       const [open] = await orm
         .select()
@@ -154,9 +145,9 @@ export function createRetrainingStore({ orm }: Database) {
     },
 
     /** Newest first. */
-    async experiments(input: { readonly pipeline?: string; readonly open?: boolean; readonly limit?: number; readonly before?: number } = {}): Promise<
-      readonly ExperimentRequestRecord[]
-    > {
+    async experiments(
+      input: { readonly pipeline?: string; readonly open?: boolean; readonly limit?: number; readonly before?: number } = {},
+    ): Promise<readonly ExperimentRequestRecord[]> {
       return orm
         .select()
         .from(experimentRequests)

@@ -137,7 +137,7 @@ export async function createTestEnvironment(options: TestEnvironmentOptions = {}
       await Promise.all(running);
     });
     await setCurrentBuild(client, namespace, buildId);
-    await ensureControllers(deps, names);
+    await ensureControllers(deps, pipelines);
 
     const start: TestEnvironment['start'] = async (pipeline, input = {}, { workflowId = `${pipeline}-${randomBytes(6).toString('hex')}`, memo } = {}) => {
       const handle = await client.workflow.start(pipeline, { workflowId, taskQueue: WORKFLOW_QUEUE, args: [input], ...(memo ? { memo: { ...memo } } : {}) });

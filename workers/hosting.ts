@@ -6,6 +6,7 @@ import { createRetrainingActivities } from '../activities/retraining-activities.
 import { createRunActivities } from '../activities/run-activities.ts';
 import { createStageActivities } from '../activities/stage-activities.ts';
 import { createTriggerActivities } from '../activities/trigger-activities.ts';
+import type { BuiltPipeline } from '../activities/build-files.ts';
 import type { ActivityDependencies } from '../activities/dependencies.ts';
 import type { StageActivities } from '../activities/types.ts';
 import { endpointWorkflowId, poolQueue, retrainingWorkflowId, SERVICE_QUEUE, WATCH_QUEUE, WORKFLOW_QUEUE } from '../contracts/queues.ts';
@@ -91,12 +92,20 @@ export function createWatchWorker({ deps, connection }: Hosting): Promise<Worker
 }
 
 /** The controllers that people and programs signal must exist before the first signal. */
-export async function ensureControllers(deps: ActivityDependencies, pipelines: readonly string[]): Promise<void> {
+export async function ensureControllers(deps: ActivityDependencies, pipelines: readonly Pick<BuiltPipeline, 'name' | 'retraining'>[]): Promise<void> {
   const start = (type: string, workflowId: string, name: string) =>
     deps.client.workflow.start(type, { workflowId, taskQueue: WORKFLOW_QUEUE, args: [name], workflowIdConflictPolicy: 'USE_EXISTING' });
   const endpoints = await deps.store.endpoints.list({ limit: 1_000 });
   await Promise.all([
-    ...pipelines.map((p) => start('retraining', retrainingWorkflowId(p), p)),
+    ...pipelines.map(({ name, retraining = {} }) =>
+      deps.client.workflow.signalWithStart('retraining', {
+        workflowId: retrainingWorkflowId(name),
+        taskQueue: WORKFLOW_QUEUE,
+        args: [name],
+        signal: 'defined',
+        signalArgs: [retraining],
+      }),
+    ),
     ...endpoints.map((e) => start('endpoint', endpointWorkflowId(e.name), e.name)),
   ]);
 }

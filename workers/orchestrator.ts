@@ -51,10 +51,7 @@ await runWorkerProcess('orchestrator', async (context) => {
     const built = await buildProject(deps);
     await host(built.id);
     await setCurrentBuild(deps.client, config.temporal.namespace, built.id);
-    await ensureControllers(
-      deps,
-      built.pipelines.map((p) => p.name),
-    );
+    await ensureControllers(deps, built.pipelines);
     await declareTriggers(deps, built.pipelines);
     watching?.abort();
     watching = new AbortController();

@@ -16,6 +16,7 @@ import { isStep } from '../activities/steps.ts';
 import { packageRoot } from '../config/package-root.ts';
 import { MillraceError, type Problem } from '../contracts/errors.ts';
 import { contradictions, type RetrainTrigger, RetrainTriggerSchema } from '../contracts/retrain-triggers.ts';
+import { type RetrainingSettings, RetrainingSettingsSchema } from '../contracts/retraining.ts';
 import type { GitState } from '../store/schema.ts';
 import { PIPELINE, type PipelineDefinition } from '../workflows/define-pipeline.ts';
 
@@ -242,9 +243,21 @@ async function builtPipelines(folder: PipelineFolder, exported: Record<string, u
         purpose: definition.purpose ?? null,
         steps: hashes,
         retrainOn: retrainTriggers(folder.name, name, definition.retrainOn),
+        retraining: retrainingSettings(folder.name, name, definition.retraining),
       },
     ];
   });
+}
+
+/** @throws INVALID_CONFIG with everything that does not fit */
+function retrainingSettings(folder: string, pipeline: string, declared: PipelineDefinition['retraining']): RetrainingSettings {
+  const parsed = RetrainingSettingsSchema.safeParse(declared);
+  if (parsed.success) return parsed.data;
+  const problems = parsed.error.issues.map(({ path, message }) => ({
+    path: [`pipelines/${folder}: ${pipeline}.retraining`, ...path].map(String).join('.'),
+    message,
+  }));
+  throw new MillraceError('INVALID_CONFIG', `When ${pipeline} may be retrained does not fit.`, { problems });
 }
 
 /** @throws INVALID_CONFIG with everything that does not fit */

@@ -11,6 +11,7 @@ import {
 import type { z } from 'zod';
 import { MillraceError, type Problem } from '../contracts/errors.ts';
 import type { RetrainTriggerInput } from '../contracts/retrain-triggers.ts';
+import type { RetrainingSettingsInput } from '../contracts/retraining.ts';
 import { MEMO_RETRY_OF, MEMO_TRIGGER, type Purpose, type Trigger, TriggerSchema } from '../contracts/run.ts';
 import { handleDecisions } from './approval.ts';
 import { isRunCancelled, reportOf, toWorkflowFailure } from './failure.ts';
@@ -34,12 +35,15 @@ export interface PipelineOptions<Parameters extends z.ZodObject> {
    * asks the pipeline's controller, which decides when a run starts. Default: nothing but people, programs and monitors.
    */
   readonly retrainOn?: readonly RetrainTriggerInput[];
+  /** When it may be retrained: cool-down, budget, quiet hours, back-off. `millrace retrainings configure` wins over it. */
+  readonly retraining?: RetrainingSettingsInput;
 }
 
 export interface PipelineDefinition {
   readonly params: z.ZodObject;
   readonly purpose: Purpose | undefined;
   readonly retrainOn: readonly RetrainTriggerInput[];
+  readonly retraining: RetrainingSettingsInput;
   readonly maxConcurrentRuns: number | undefined;
 }
 
@@ -87,6 +91,7 @@ export function definePipeline<Parameters extends z.ZodObject>(
     params: options.params,
     purpose: options.purpose,
     retrainOn: options.retrainOn ?? [],
+    retraining: options.retraining ?? {},
     maxConcurrentRuns: options.maxConcurrentRuns,
   };
   return Object.assign(pipeline, { [PIPELINE]: definition });

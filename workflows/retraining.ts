@@ -2,9 +2,9 @@ import {
   allHandlersFinished,
   condition,
   continueAsNew,
-  defineQuery,
-  defineSignal,
-  defineUpdate,
+  isCancellation,
+  log,
+  patched,
   proxyActivities,
   setCurrentDetails,
   setHandler,
@@ -12,37 +12,47 @@ import {
   workflowInfo,
 } from '@temporalio/workflow';
 import type { RetrainingActivities } from '../activities/types.ts';
+import { MillraceError, type Problem } from '../contracts/errors.ts';
 import { SERVICE_QUEUE } from '../contracts/queues.ts';
-import { type RetrainingEntry, type PlainRetrainingSettings, type RetrainRequest, RetrainRequestSchema } from '../contracts/retraining.ts';
+import { ConfigureRetrainingSchema, type LedgerWrite, type RetrainRequest, RetrainRequestSchema, type TriggerEntry } from '../contracts/retraining.ts';
+import {
+  createRetrainingState,
+  decideRetraining,
+  type RetrainingDecision,
+  type RetrainingEvent,
+  type RetrainingState,
+  retrainingStatus,
+} from '../contracts/retraining-decision.ts';
+import { type EarlierCarry, earlierRetraining } from './earlier-retraining.ts';
+import { reportOf, toWorkflowFailure } from './failure.ts';
+import {
+  closeExperimentUpdate,
+  configureUpdate,
+  definedSignal,
+  ledgerQuery,
+  pauseRetrainingUpdate,
+  resumeRetrainingUpdate,
+  retrainSignal,
+  stateQuery,
+} from './retraining-messages.ts';
 
 /**
- * The one controller of a pipeline's retraining.
+ * The one controller of a pipeline's retraining: hears triggers, acts on what `decideRetraining` decides, keeps the ledger.
  *
  * Invariants:
- * 1. One run in flight and at most one waiting; triggers that meet are merged into the waiting one, with all their
- *    reasons. No trigger is lost: each stands in the ledger with what became of it.
- * 2. No run starts within the cool-down after the last one began, nor while paused.
- * 3. A retraining that fails ends its own run only; the champion serves on.
+ * 1. What is decided is decided at once, in the order in which it was heard; what follows from it is done one after the other.
+ * 2. The ledger in Postgres comes to hold every entry as it is here; a run starts after its triggers are written.
+ * 3. A retraining that fails ends its own run only: the champion serves on, and the controller lives.
+ * 4. It continues as new long before its history is long, and carries its whole state.
  */
-export const retrainSignal = defineSignal<[unknown]>('retrain');
-export const configureUpdate = defineUpdate<PlainRetrainingSettings, [Partial<PlainRetrainingSettings>]>('configure');
-export const pauseRetrainingUpdate = defineUpdate<void>('pause');
-export const resumeRetrainingUpdate = defineUpdate<void>('resume');
-export const ledgerQuery = defineQuery<readonly RetrainingEntry[]>('ledger');
-
 export interface RetrainingCarry {
-  readonly settings: PlainRetrainingSettings;
-  readonly waiting: readonly RetrainRequest[];
-  readonly ledger: readonly RetrainingEntry[];
-  readonly lastStartedMs: number;
-  readonly count: number;
-  /** Lines of the ledger so far. */
-  readonly noted: number;
-  readonly inFlight: string | null;
+  readonly state: RetrainingState;
+  readonly revision: number;
 }
 
-/** Entries that are kept at hand; all of them are in Postgres. */
-const LEDGER_LENGTH = 100;
+/** Far from where Temporal ends a history, and from its limit of updates. */
+const LONG_HISTORY = 4_000;
+const SHOWN = 10;
 
 const activities = proxyActivities<RetrainingActivities>({
   taskQueue: SERVICE_QUEUE,
@@ -51,88 +61,186 @@ const activities = proxyActivities<RetrainingActivities>({
 });
 const watch = proxyActivities<RetrainingActivities>({
   taskQueue: SERVICE_QUEUE,
-  startToCloseTimeout: '30 days',
+  startToCloseTimeout: '366 days',
   heartbeatTimeout: '30s',
   retry: { initialInterval: '1s', maximumInterval: '30s' },
 });
 
-export async function retraining(pipeline: string, carry?: RetrainingCarry): Promise<void> {
-  let settings: PlainRetrainingSettings = carry?.settings ?? { coolDownMs: 60_000, paused: false };
-  const waiting: RetrainRequest[] = [...(carry?.waiting ?? [])];
-  const ledger: RetrainingEntry[] = [...(carry?.ledger ?? [])];
-  const unwritten: { readonly key: string; readonly entry: RetrainingEntry }[] = [];
-  let noted = carry?.noted ?? 0;
-  let lastStartedMs = carry?.lastStartedMs ?? 0;
-  let count = carry?.count ?? 0;
-  let inFlight = carry?.inFlight ?? null;
+type Errand =
+  | { readonly kind: 'start'; readonly start: NonNullable<RetrainingDecision['start']> }
+  | { readonly kind: 'setback'; readonly setback: NonNullable<RetrainingDecision['setback']>; readonly requestExperiment: boolean }
+  | { readonly kind: 'recovery'; readonly by: string | null; readonly comment: string };
 
-  const note = (decision: RetrainingEntry['decision'], because: string, requests: readonly RetrainRequest[], workflowId?: string): void => {
-    const entry: RetrainingEntry = { at: new Date(Date.now()).toISOString(), decision, because, requests, ...(workflowId === undefined ? {} : { workflowId }) };
-    ledger.push(entry);
-    ledger.splice(0, Math.max(0, ledger.length - LEDGER_LENGTH));
-    // many may be made in one instant, alike in everything but their number
-    noted += 1;
-    unwritten.push({ key: `${workflowInfo().firstExecutionRunId}/${String(noted)}`, entry });
-    setCurrentDetails(
-      [`**${pipeline}**${settings.paused ? ' (paused)' : ''}`, '', ...ledger.slice(-10).map((e) => `- ${e.at} ${e.decision}: ${e.because}`)].join('\n'),
-    );
+export async function retraining(pipeline: string, carry?: RetrainingCarry | EarlierCarry): Promise<void> {
+  // controllers live for months: one of before replays on what it ran on, and then hands over
+  if (!patched('one entry a trigger')) {
+    await earlierRetraining(pipeline, carry as EarlierCarry | undefined);
+    return;
+  }
+  const controller = workflowInfo().firstExecutionRunId;
+  let state = createRetrainingState(`${pipeline}-retrain-${controller.slice(0, 8)}`);
+  let revision = 0;
+  let decisions = 0;
+  const alarm: { atMs: number | null } = { atMs: null };
+  const unwritten = new Map<number, TriggerEntry>();
+  const evidence = new Map<number, unknown>();
+  const errands: Errand[] = [];
+
+  const show = (): void => {
+    const { waiting, inFlight, ledger, paused } = state;
+    const lines = [...ledger, ...(inFlight?.entries ?? []), ...waiting]
+      .slice(-SHOWN)
+      .map((e) => `- ${String(e.number)} ${e.at} ${e.fate}: ${e.reason}. ${e.because}`);
+    setCurrentDetails([`**${pipeline}**${paused ? ' (paused)' : ''}`, '', ...lines].join('\n'));
   };
+  const decide = (event: RetrainingEvent): void => {
+    const decision = decideRetraining(state, event, Date.now());
+    ({ state } = decision);
+    alarm.atMs = decision.wakeAtMs;
+    decisions += 1;
+    for (const entry of decision.changed) unwritten.set(entry.number, entry);
+    if (decision.setback !== null) errands.push({ kind: 'setback', setback: decision.setback, requestExperiment: decision.requestExperiment });
+    if (decision.recovered) errands.push({ kind: 'recovery', by: null, comment: 'a retraining went well' });
+    if (decision.start !== null) errands.push({ kind: 'start', start: decision.start });
+    show();
+  };
+  const hear = (request: RetrainRequest): void => {
+    const before = state.triggers;
+    decide({ kind: 'trigger', request });
+    if (state.triggers > before && request.evidence !== undefined) evidence.set(state.triggers, request.evidence);
+  };
+
+  if (carry !== undefined && 'state' in carry) ({ state, revision } = carry);
+  else if (carry !== undefined) {
+    state = ofEarlier(state, carry);
+    for (const request of carry.waiting) hear(request);
+  }
 
   setHandler(retrainSignal, (payload) => {
     // whatever a program or a person sends is a request: a signal cannot be refused
-    const parsed = RetrainRequestSchema.safeParse(typeof payload === 'string' ? { reason: payload } : (payload ?? {}));
-    const request = parsed.success ? parsed.data : RetrainRequestSchema.parse({ reason: 'asked by a signal whose argument does not fit' });
-    if (waiting.length > 0) note('merged', 'a retraining is waiting already', [request]);
-    else if (inFlight !== null) note('waiting', `${inFlight} is in flight`, [request], inFlight);
-    else if (settings.paused) note('waiting', 'retraining is paused', [request]);
-    waiting.push(request);
+    const parsed = RetrainRequestSchema.safeParse(typeof payload === 'string' ? { reason: payload.slice(0, 2_000) } : (payload ?? {}));
+    hear(parsed.success ? parsed.data : RetrainRequestSchema.parse({ reason: 'asked by a signal whose argument does not fit' }));
   });
-  setHandler(configureUpdate, (change) => (settings = { ...settings, ...change }));
+  setHandler(definedSignal, (settings) => {
+    decide({ kind: 'defined', settings });
+  });
+  setHandler(
+    configureUpdate,
+    (change) => {
+      const { reset, ...settings } = ConfigureRetrainingSchema.parse(change);
+      decide({ kind: 'configured', settings, ...(reset === undefined ? {} : { reset }) });
+      return retrainingStatus(state, pipeline, Date.now());
+    },
+    { validator: checkSettings },
+  );
   setHandler(pauseRetrainingUpdate, () => {
-    settings = { ...settings, paused: true };
+    decide({ kind: 'paused' });
   });
   setHandler(resumeRetrainingUpdate, () => {
-    settings = { ...settings, paused: false };
+    decide({ kind: 'resumed' });
   });
-  setHandler(ledgerQuery, () => ledger);
+  setHandler(closeExperimentUpdate, ({ by, comment }) => {
+    decide({ kind: 'requestClosed' });
+    errands.push({ kind: 'recovery', by, comment });
+  });
+  setHandler(ledgerQuery, () => [...state.ledger, ...(state.inFlight?.entries ?? []), ...state.waiting].sort((a, b) => a.number - b.number));
+  setHandler(stateQuery, () => retrainingStatus(state, pipeline, Date.now()));
 
-  const writeLedger = async (): Promise<void> => {
-    for (let next = unwritten.shift(); next; next = unwritten.shift()) await activities.noteRetraining({ pipeline, ...next });
+  const write = async (): Promise<void> => {
+    while (unwritten.size > 0) {
+      const entries = [...unwritten.values()].map((entry): LedgerWrite['entries'][number] => ({
+        entry,
+        ...(evidence.has(entry.number) ? { evidence: evidence.get(entry.number) } : {}),
+      }));
+      unwritten.clear();
+      evidence.clear();
+      revision += 1;
+      await surviving('the ledger', () => activities.noteTriggers({ pipeline, controller, revision, entries }));
+    }
+  };
+  const follow = async (workflowId: string): Promise<void> => {
+    try {
+      decide({ kind: 'ended', outcome: await watch.followRetraining({ workflowId }) });
+    } catch (error) {
+      if (isCancellation(error)) return;
+      const nowMs = Date.now();
+      const because = reportOf(error).message;
+      decide({ kind: 'ended', outcome: { fate: 'failed', because, runId: null, beganMs: nowMs, endedMs: nowMs, gatesMs: 0, rolloutMs: 0 } });
+    }
+  };
+  const run = async (errand: Errand): Promise<void> => {
+    switch (errand.kind) {
+      case 'start': {
+        const { workflowId, entries } = errand.start;
+        const reasons = entries.map(({ reason, source }) => ({ reason, source }));
+        const numbers = entries.map(({ number }) => number);
+        try {
+          await activities.startRetraining({ pipeline, workflowId, reasons, evidence: { controller, numbers } });
+        } catch (error) {
+          if (isCancellation(error)) throw error;
+          log.warn('a retraining could not be started', { workflowId, error: reportOf(error).message });
+        }
+        void follow(workflowId);
+        return;
+      }
+      case 'setback':
+        await surviving('a setback', () => activities.noteSetback({ pipeline, setback: errand.setback, requestExperiment: errand.requestExperiment }));
+        return;
+      case 'recovery':
+        await surviving('a recovery', () => activities.noteRecovery({ pipeline, by: errand.by, comment: errand.comment }));
+    }
   };
 
+  if (state.inFlight !== null) void follow(state.inFlight.workflowId);
+  decide({ kind: 'tick' });
   for (;;) {
-    if (inFlight === null) {
-      await condition(() => unwritten.length > 0 || (waiting.length > 0 && !settings.paused) || workflowInfo().continueAsNewSuggested);
-      await writeLedger();
-      if (waiting.length > 0 && !settings.paused) {
-        const before = settings;
-        const restMs = lastStartedMs + settings.coolDownMs - Date.now();
-        if (lastStartedMs > 0 && restMs > 0) {
-          note('waiting', `cool-down: ${String(Math.ceil(restMs / 1000))} s to go`, [...waiting]);
-          await writeLedger();
-          await condition(() => settings !== before, restMs);
-          continue;
-        }
-        const requests = waiting.splice(0);
-        count += 1;
-        lastStartedMs = Date.now();
-        inFlight = `${pipeline}-retrain-${workflowInfo().firstExecutionRunId.slice(0, 8)}-${String(count)}`;
-        await activities.startRetraining({ pipeline, workflowId: inFlight, reasons: requests });
-        note('started', requests.map((r) => r.reason).join('; '), requests, inFlight);
-      }
+    await write();
+    const errand = errands.shift();
+    if (errand !== undefined) {
+      await run(errand);
+      continue;
     }
-    if (inFlight !== null) {
-      await writeLedger();
-      const { status } = await watch.awaitRetraining({ workflowId: inFlight });
-      note('ended', status, [], inFlight);
-      inFlight = null;
-      await writeLedger();
-    }
-    if (workflowInfo().continueAsNewSuggested) {
+    if (isLong()) {
       await condition(allHandlersFinished);
-      await writeLedger();
-      await continueAsNew<typeof retraining>(pipeline, { settings, waiting, ledger, lastStartedMs, count, noted, inFlight });
+      if (unwritten.size > 0 || errands.length > 0) continue;
+      await continueAsNew<typeof retraining>(pipeline, { state, revision });
     }
+    const seen = decisions;
+    const news = (): boolean => decisions !== seen || errands.length > 0 || isLong();
+    if (alarm.atMs === null) await condition(news);
+    else if (!(await condition(news, Math.max(1, alarm.atMs - Date.now())))) decide({ kind: 'tick' });
   }
 }
 setWorkflowOptions({ versioningBehavior: 'AUTO_UPGRADE' }, retraining);
+
+const isLong = (): boolean => workflowInfo().continueAsNewSuggested || workflowInfo().historyLength > LONG_HISTORY;
+
+/** Work without which the controller lives on; what it was is told. */
+async function surviving(what: string, work: () => Promise<unknown>): Promise<void> {
+  try {
+    await work();
+  } catch (error) {
+    if (isCancellation(error)) throw error;
+    log.error(`${what} could not be recorded`, { error: reportOf(error).message });
+  }
+}
+
+/** What a controller of before knew; its waiting requests come as triggers. */
+function ofEarlier(fresh: RetrainingState, { settings, count, lastStartedMs, defined }: EarlierCarry): RetrainingState {
+  const known = decideRetraining(
+    { ...fresh, paused: settings.paused, runs: count },
+    { kind: 'configured', settings: { coolDownMs: settings.coolDownMs } },
+    0,
+  ).state;
+  const lastRun =
+    lastStartedMs > 0 ? { workflowId: `${fresh.runPrefix}-${String(count)}`, startedMs: lastStartedMs, ranWell: false, trigger: 0, runId: null } : null;
+  return decideRetraining({ ...known, lastRun }, { kind: 'defined', settings: defined ?? {} }, 0).state;
+}
+
+/** @throws ApplicationFailure of type INVALID_PARAMETERS with every problem */
+function checkSettings(change: unknown): void {
+  const parsed = ConfigureRetrainingSchema.safeParse(change);
+  if (parsed.success) return;
+  const problems = parsed.error.issues.map(({ path, message }): Problem => ({ path: path.map(String).join('.') || '(settings)', message }));
+  throw toWorkflowFailure(new MillraceError('INVALID_PARAMETERS', 'The settings of retraining do not fit.', { problems }));
+}

@@ -5,6 +5,7 @@ import { createApiServer } from '../../api/server.ts';
 import { RESOURCES } from '../../api/resources.ts';
 import { openStore, type Store } from '../../store/store.ts';
 import { emptyDatabase, freshStore } from '../support/database.ts';
+import { triggerEntry } from '../support/trigger-entry.ts';
 
 let store: Store;
 let runId: string;
@@ -33,7 +34,19 @@ beforeAll(async () => {
     rolloutId: rollout,
   });
   await store.approvals.request({ runId, gate: 'production', evidence: {}, expiresAt: null });
-  await store.retraining.append({ pipeline: 'flightDelay', key: 'k', trigger: {}, reasons: ['drift'], decision: 'started' });
+  await store.retraining.put({
+    pipeline: 'flightDelay',
+    controller: 'c',
+    revision: 1,
+    entries: [{ entry: triggerEntry({ reason: 'drift', fate: 'running' }) }],
+  });
+  await store.retraining.openExperiment({
+    pipeline: 'flightDelay',
+    workflowId: 'w',
+    because: 'three in a row',
+    evidence: { triggers: [], runs: [], findings: [] },
+    tune: null,
+  });
 });
 
 const get = async (url: string, headers: Record<string, string> = {}) => {
@@ -71,7 +84,9 @@ describe('the API', () => {
     });
     expect((await get('/api/v1/datasets?name=flights')).body).toMatchObject({ items: [{ rows: 3 }] });
     expect((await get('/api/v1/approvals?status=pending')).body).toMatchObject({ items: [{ gate: 'production', decisions: [] }] });
-    expect((await get('/api/v1/retrainings/flightDelay')).body).toMatchObject({ items: [{ decision: 'started', reasons: ['drift'] }] });
+    expect((await get('/api/v1/retrainings/flightDelay')).body).toMatchObject({ items: [{ fate: 'running', reason: 'drift' }] });
+    expect((await get('/api/v1/retrainings/flightDelay/1')).body).toMatchObject({ number: 1, reason: 'drift' });
+    expect((await get('/api/v1/experiments?pipeline=flightDelay&open=true')).body).toMatchObject({ items: [{ because: 'three in a row', closedAt: null }] });
   });
 
   it('gives long lists page by page, each item once', async () => {

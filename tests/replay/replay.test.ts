@@ -28,7 +28,14 @@ describe('the workflow code of today', () => {
   });
 
   it('is held against a history of each kind of workflow that lives long', () => {
-    expect(histories.sort()).toEqual(['endpoint-canary.json', 'pipeline-approved.json', 'pipeline-rolled-back.json', 'retraining.json', 'tuning.json']);
+    expect(histories.sort()).toEqual([
+      'endpoint-canary.json',
+      'pipeline-approved.json',
+      'pipeline-rolled-back.json',
+      'retraining-earlier.json',
+      'retraining.json',
+      'tuning.json',
+    ]);
   });
 
   it.each(histories)('goes on where the run of %s stood', async (file) => {
@@ -82,11 +89,18 @@ describe('a change that a running workflow would not survive is found', () => {
       to: "callStage<TrialOutput>(run, { ...stage, name: 'another', pool: 'gpu' }, 'trial',",
     },
     {
+      what: 'a controller of before one entry a trigger that is taken for one of today',
+      history: 'retraining-earlier.json',
+      file: 'workflows/retraining.ts',
+      from: "if (!patched('one entry a trigger'))",
+      to: "if (pipeline === '')",
+    },
+    {
       what: 'a cool-down that is not kept',
       history: 'retraining.json',
-      file: 'workflows/retraining.ts',
-      from: 'lastStartedMs > 0 && restMs > 0',
-      to: 'lastStartedMs > 0 && restMs > 3_600_000_000',
+      file: 'contracts/retraining-decision.ts',
+      from: 'if (atMs < coolMs)',
+      to: 'if (atMs < coolMs - 3_600_000_000)',
     },
   ];
 

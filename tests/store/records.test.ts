@@ -1,7 +1,9 @@
 import { randomBytes } from 'node:crypto';
 import { beforeAll, describe, expect, it } from 'vitest';
+import type { TriggerEntry } from '../../contracts/retraining.ts';
 import type { Store } from '../../store/store.ts';
 import { freshStore } from '../support/database.ts';
+import { triggerEntry } from '../support/trigger-entry.ts';
 
 let store: Store;
 beforeAll(async () => {
@@ -60,13 +62,41 @@ describe('a gate', () => {
   });
 });
 
-it('writes a line of the retraining ledger once, and lists the newest first', async () => {
-  const line = { pipeline: 'p', key: 'k1', trigger: { source: 'monitor' }, reasons: ['drift'], decision: 'started', runId: newId() };
-  const first = await store.retraining.append(line);
-  expect(await store.retraining.append({ ...line, decision: 'queued' })).toEqual(first);
-  await store.retraining.append({ ...line, key: 'k2', decision: 'coolingDown' });
-  expect((await store.retraining.list({ pipeline: 'p' })).map((l) => l.decision)).toEqual(['coolingDown', 'started']);
-  expect(await store.retraining.list({ pipeline: 'p', before: first.id })).toEqual([]);
+it('keeps one row of the retraining ledger a trigger, as it was written last, with the evidence it came with', async () => {
+  const put = (revision: number, stated: Partial<TriggerEntry>, evidence?: unknown): Promise<void> =>
+    store.retraining.put({
+      pipeline: 'p',
+      controller: 'c',
+      revision,
+      entries: [{ entry: triggerEntry(stated), ...(evidence === undefined ? {} : { evidence }) }],
+    });
+  await put(1, { number: 1 }, { psi: 0.4 });
+  await put(2, { number: 2, reason: 'nul \u0000 and a lone \ud800' });
+  const timing = { totalMs: 6, waitingMs: 1, trainingMs: 2, gatesMs: 3, rolloutMs: 0 };
+  await put(4, { number: 1, fate: 'serving', because: 'm 2 serves at e', workflowId: 'w', timing });
+  // an attempt that was given up on comes late
+  await put(3, { number: 1, fate: 'running', because: 'new data', workflowId: 'w' });
+  const [second, first] = await store.retraining.list({ pipeline: 'p' });
+  expect(first).toMatchObject({ number: 1, fate: 'serving', evidence: { psi: 0.4 }, timing });
+  expect(second).toMatchObject({ number: 2, fate: 'waiting', evidence: null });
+  expect(await store.retraining.list({ pipeline: 'p', before: first?.id ?? 0 })).toEqual([]);
+  expect(await store.retraining.list({ workflowId: 'w' })).toHaveLength(1);
+  expect(await store.retraining.get('p', 1)).toEqual(first);
+  expect([...(await store.retraining.evidence('p', 'c', [1, 2]))]).toEqual([[1, { psi: 0.4 }]]);
+  await expect(store.retraining.get('p', 3)).rejects.toMatchObject({ code: 'NOT_FOUND' });
+});
+
+it('has one request for an experiment open for a pipeline, and keeps those that were closed', async () => {
+  const request = { pipeline: 'p', workflowId: 'p-1', because: 'three in a row', evidence: { triggers: [], runs: [], findings: [] }, tune: null };
+  const opened = await store.retraining.openExperiment(request);
+  expect(await store.retraining.openExperiment({ ...request, workflowId: 'p-2' })).toEqual(opened);
+  expect(await store.retraining.closeExperiment({ pipeline: 'p', by: 'ada', comment: 'more data' })).toMatchObject({ id: opened.id, closedBy: 'ada' });
+  expect(await store.retraining.closeExperiment({ pipeline: 'p', by: 'ada', comment: 'again' })).toBeNull();
+  // the same setback told twice does not open it again
+  expect((await store.retraining.openExperiment(request)).closedAt).not.toBeNull();
+  expect((await store.retraining.openExperiment({ ...request, workflowId: 'p-3' })).id).not.toBe(opened.id);
+  expect(await store.retraining.experiments({ pipeline: 'p' })).toHaveLength(2);
+  expect(await store.retraining.experiments({ open: true })).toHaveLength(1);
 });
 
 it('keeps a window of monitoring as it was computed last', async () => {

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { beforeAll, describe, expect, it, vi } from 'vitest';
 import { tuningWorkflowId } from '../../contracts/queues.ts';
-import type { RetrainingEntry } from '../../contracts/retraining.ts';
+import type { TriggerEntry } from '../../contracts/retraining.ts';
 import type { TuningState } from '../../contracts/tuning.ts';
 import { historyToJson } from '../../testing/history-json.ts';
 import type { TestEnvironment } from '../../testing/test-environment.ts';
@@ -64,18 +64,21 @@ describe('a history replays on the code that made it', () => {
   it('of a controller of retraining with merged triggers and a cool-down', async () => {
     const controller = env.client.workflow.getHandle('retraining/release');
     const untilLast = (wanted: string): Promise<void> =>
-      vi.waitFor(async () => expect((await controller.query<readonly RetrainingEntry[]>('ledger')).at(-1)?.decision).toBe(wanted), {
+      vi.waitFor(async () => expect((await controller.query<readonly TriggerEntry[]>('ledger')).at(-1)?.fate).toBe(wanted), {
         timeout: PATIENCE_MS,
         interval: 150,
       });
     await controller.executeUpdate('configure', { args: [{ coolDownMs: 3_600_000 }] });
     await controller.signal('retrain', 'first');
-    await untilLast('ended');
+    await untilLast('completed');
     await controller.signal('retrain', 'second');
     await untilLast('waiting');
+    // written, so that its timer runs
+    await vi.waitUntil(async () => (await env.deps.store.retraining.list({ pipeline: 'release' })).length === 2, { timeout: PATIENCE_MS });
     await controller.signal('retrain', 'third');
+    await vi.waitUntil(async () => (await env.deps.store.retraining.list({ pipeline: 'release' })).length === 3, { timeout: PATIENCE_MS });
     await controller.executeUpdate('configure', { args: [{ coolDownMs: 0 }] });
-    await untilLast('ended');
+    await untilLast('completed');
     expect(await replayable('retraining/release', 'retraining')).toBeGreaterThan(40);
   });
 

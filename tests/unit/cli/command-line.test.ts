@@ -92,7 +92,9 @@ describe('bad usage ends with exit code 2 and says what was meant', () => {
     [['runs', 'list', '--limit', 'many'], '"many" is not a whole number'],
     [['schedule', 'create', 'flightDelay'], 'Give --cron or --every.'],
     [['schedule', 'create', 'flightDelay', '--every', '1h', '--cron', '0 6 * * *'], 'Give --cron or --every.'],
-    [['retrainings', 'flightDelay', '--cool-down', '5'], '"5" is not a duration'],
+    [['retrainings', 'configure', 'flightDelay', '--cool-down', '5'], '"5" is not a duration'],
+    [['retrainings', 'configure', 'flightDelay', '--quiet', '25:00-06:00'], 'must be a time of day'],
+    [['retrainings', 'configure', 'flightDelay'], 'Nothing to configure'],
   ])('%j', async (args, said) => {
     const { code, err } = await run(...args);
     expect(code).toBe(2);
