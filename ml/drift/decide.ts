@@ -13,8 +13,8 @@
  * Invariants:
  * 1. Pure: the same figures and earlier windows give the same decision.
  * 2. Until there are enough earlier windows an effect has to be three times `leastEffect`: how much quiet windows differ is not known yet.
- * 3. Windows that were drifted beyond doubt do not raise the thresholds of later ones; windows that were merely over them do, or thresholds
- *    would sink with each false alarm.
+ * 3. While a column is over its threshold, that threshold stays: windows of the drift are not held against one another. Later they count, or
+ *    thresholds would sink with each false alarm; but for those that were drifted beyond doubt.
  */
 import type { ColumnDecision, ColumnDrift, DomainDrift, DriftDecision, DriftReport, DriftSettings, DRIFT_TESTS, PastWindow } from '../../contracts/drift.ts';
 import { chiSquareUpperQuantile } from './distributions.ts';
@@ -258,22 +258,28 @@ function movedMessage({ column, bins, categories, kolmogorovSmirnov }: ColumnDri
 
 type PastTest = PastWindow['columns'][number]['tests'][number];
 
-/** Theory alone leaves doubt: it does not know how much quiet windows differ. */
-const isBeyondDoubt = ({ exceeded, calibration, pValue }: PastTest): boolean => exceeded && calibration === 'history' && pValue < BEYOND_DOUBT;
+/** Theory alone does not know how much quiet windows differ: what is over it is no drift yet. */
+const isOverHistory = ({ exceeded, calibration }: PastTest): boolean => exceeded && calibration === 'history';
 
 interface PastEffect {
   readonly effect: number;
   readonly season: number;
 }
 
-/** Effects of earlier windows by column and test. */
+/** Effects of earlier windows, newest first, by column and test. */
 function effectsOf(past: readonly PastWindow[], seasonOf: (from: string) => number): ReadonlyMap<string, readonly PastEffect[]> {
   const effects = new Map<string, PastEffect[]>();
+  // columns whose drift had ended by then, or had not begun
+  const settled = new Set<string>();
   for (const { from, columns } of past) {
     const season = seasonOf(from);
     for (const { column, tests } of columns) {
+      if (!settled.has(column)) {
+        if (tests.some(isOverHistory)) continue;
+        settled.add(column);
+      }
       for (const test of tests) {
-        if (isBeyondDoubt(test)) continue;
+        if (isOverHistory(test) && test.pValue < BEYOND_DOUBT) continue;
         const key = keyOf(column, test.kind);
         const known = effects.get(key);
         const entry = { effect: test.effect, season };

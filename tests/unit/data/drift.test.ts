@@ -8,8 +8,10 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Column } from '../../../contracts/columns.ts';
 import { type ColumnDrift, type DriftReport, DriftReportSchema, DriftSettingsSchema, type PastWindow } from '../../../contracts/drift.ts';
 import type { Profile } from '../../../contracts/profile.ts';
+import { sampleDomain } from '../../../data/domain-sample.ts';
 import { measureDrift, measureDriftByWindow } from '../../../data/drift.ts';
 import { profileDataset } from '../../../data/profile.ts';
+import { classifyDomain } from '../../../ml/drift/domain-classifier.ts';
 import { decideDrift, quietWindow } from '../../../ml/drift/decide.ts';
 import { chiSquareOfHomogeneity, smirnovPValue, valueDistances } from '../../../ml/drift/two-samples.ts';
 
@@ -244,6 +246,32 @@ describe('drift against a profile', () => {
           .sort(),
       ).toEqual(['constant', 'gone', 'n', 'word']);
     }
+  });
+});
+
+describe('samples for a domain classifier', () => {
+  it('are of both sides, categories coded alike, and tell which column was changed', async () => {
+    const sample = await sampleDomain(parquet('kilometres.parquet'), parquet('hour.parquet', 'february.parquet'), {
+      columns: COLUMNS.filter(({ name }) => name !== 'hour'),
+      rows: 1_500,
+    });
+    expect(sample.names).toEqual(['delay', 'distance', 'origin', 'destination']);
+    expect(sample.categories).toEqual([0, 0, 64, 64]);
+    const recent = sample.recent.reduce((sum, side) => sum + side, 0);
+    expect(recent).toBe(1040);
+    expect(sample.x).toMatchObject({ columns: 4, rows: sample.recent.length });
+    expect(sample.x.rows - recent).toBeGreaterThan(1_400);
+    expect(sample.x.rows - recent).toBeLessThanOrEqual(1_500);
+    const found = await classifyDomain(sample, { seed: 1 });
+    expect(found.low).toBeGreaterThan(0.65);
+    expect(found.columns[0]?.column).toBe('distance');
+  });
+
+  it('lack rows and columns that a side lacks', async () => {
+    expect(await sampleDomain(parquet(), parquet('hour.parquet'), { columns: COLUMNS, rows: 100 })).toMatchObject({ names: [], x: { columns: 0 } });
+    expect(
+      (await sampleDomain(parquet('hour.parquet'), parquet('hour.parquet'), { columns: [...COLUMNS, { name: 'gone', type: 'number' }], rows: 100 })).names,
+    ).not.toContain('gone');
   });
 });
 
