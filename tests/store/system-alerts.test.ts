@@ -1,5 +1,6 @@
 import { beforeAll, expect, it, vi } from 'vitest';
 import { AlertsSettingsSchema } from '../../contracts/alerts.ts';
+import { MillraceError } from '../../contracts/errors.ts';
 import type { Store } from '../../store/store.ts';
 import { deliverDue, spreadAlerts } from '../../workers/alert-delivery.ts';
 import { watchSystem } from '../../workers/system-alerts.ts';
@@ -35,7 +36,7 @@ it('an endpoint that nobody serves is told of after the grace, and resolved when
 
 it('a server that cannot take a route up is told of with its reason, until the route is another', async () => {
   const watch = watchSystem({ store, channels: [], graceMs: 0 });
-  const error = { code: 'ARTIFACT_MISSING', message: 'The predictor is not there.', fix: 'Put it back.', problems: [] };
+  const error = new MillraceError('ARTIFACT_MISSING', 'The predictor is not there.').report();
   await store.servers.heartbeat({ serverId: 's2', url: 'http://s2', holding: [], failures: [{ endpoint: 'late', epoch: 1, error }], leaseSeconds: 3_600 });
   await watch.look();
   expect(await standing()).toEqual(['warning route of late: 1 of 2 prediction servers cannot take up what late should serve: The predictor is not there.']);
