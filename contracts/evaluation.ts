@@ -2,6 +2,7 @@ import { z } from 'zod';
 import { BehaviourTestSchema } from './behaviour-tests.ts';
 import { NameSchema, Sha256Schema } from './ids.ts';
 import { METRIC_TABLE, type Metric } from './metrics.ts';
+import { ScoreBinSchema } from './window-quality.ts';
 
 /** What the stage `evaluate` is asked for, and the report that it leaves in the artifact store. */
 export const METRICS = Object.keys(METRIC_TABLE) as [Metric, ...Metric[]];
@@ -147,6 +148,8 @@ const CurvesSchema = z.object({
       z.object({ from: z.number(), to: z.number(), rows: z.number(), meanProbability: z.number(), frequency: z.number(), low: z.number(), high: z.number() }),
     )
     .optional(),
+  /** What estimated performance is calibrated by: scores of the positive class, or of the answered one. Reports of earlier versions have none. */
+  scoreBins: z.array(ScoreBinSchema).optional(),
   brierParts: z.object({ reliability: z.number(), resolution: z.number(), uncertainty: z.number(), within: z.number() }).optional(),
   confusion: z.object({ classes: z.array(z.string()), counts: z.array(z.array(z.number())) }).optional(),
   residuals: z

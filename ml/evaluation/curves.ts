@@ -1,4 +1,6 @@
+import type { ScoreBin } from '../../contracts/window-quality.ts';
 import { confusionAt } from './binary.ts';
+import { scoreBinsOf } from './calibration.ts';
 import { type JudgedAnswers, positiveScores } from './intervals.ts';
 import { mostProbable } from './multiclass.ts';
 import { quantileOf, wilsonInterval } from './normal.ts';
@@ -11,6 +13,8 @@ export interface Curves {
   readonly precisionRecall?: readonly { readonly threshold: number; readonly precision: number; readonly recall: number }[];
   /** Bins with rows, of equal width: of the positive class, or of the answered one. `low` and `high` are Wilson's 95 % interval of the frequency. */
   readonly calibration?: readonly CalibrationBin[];
+  /** Of the same scores, in bins of about equal rows of either outcome: what estimated performance is calibrated by. */
+  readonly scoreBins?: readonly ScoreBin[];
   /** Murphy's parts of the Brier score (1973) over these bins; `within` is what binning leaves (Stephenson 2008). Binary. */
   readonly brierParts?: { readonly reliability: number; readonly resolution: number; readonly uncertainty: number; readonly within: number };
   /** `counts[i][j]`: rows of class i that are answered j. The most frequent classes, at most 50; the others are the last row and column. */
@@ -50,7 +54,7 @@ export function curvesOf(judged: JudgedAnswers, classes: readonly string[]): Cur
     const answered = mostProbable(answers, task.classes);
     const right = Float64Array.from(answered, (k, row) => (k === y[row] ? 1 : 0));
     const confidence = Float64Array.from(answered, (k, row) => answers[row * task.classes + k] as number);
-    return { calibration: calibrationOf(right, confidence), confusion: confusionTable(y, answered, classes) };
+    return { calibration: calibrationOf(right, confidence), scoreBins: scoreBinsOf(confidence, right), confusion: confusionTable(y, answered, classes) };
   }
   const scores = positiveScores(answers);
   const c = confusionAt(y, scores, threshold);
@@ -58,6 +62,7 @@ export function curvesOf(judged: JudgedAnswers, classes: readonly string[]): Cur
   return {
     ...ranksOf(y, scores),
     calibration,
+    scoreBins: scoreBinsOf(scores, y),
     brierParts: brierParts(y, scores, calibration),
     confusion: {
       classes,

@@ -1,0 +1,231 @@
+import type { EvaluationReport } from '../../contracts/evaluation.ts';
+import type { EstimatedPerformance, ScoreBin } from '../../contracts/window-quality.ts';
+import { createRandom, type Random } from '../random.ts';
+import { binaryJudge, confusionAt } from './binary.ts';
+import { isotonicShares, shareAt } from './calibration.ts';
+import type { IntervalOptions } from './intervals.ts';
+import { descendingOrder, type Judge } from './judge.ts';
+import { quantileOf } from './normal.ts';
+import { binomial } from './resample.ts';
+
+/** Which figures can be estimated from scores, by task; of several classes only the share of right answers. */
+export const ESTIMATED_METRICS = {
+  binary: [
+    'auc',
+    'averagePrecision',
+    'logLoss',
+    'brier',
+    'accuracy',
+    'precision',
+    'recall',
+    'f1',
+    'macroF1',
+    'specificity',
+    'balancedAccuracy',
+    'macroPrecision',
+    'macroRecall',
+    'weightedPrecision',
+    'weightedRecall',
+    'weightedF1',
+    'matthews',
+    'cohenKappa',
+  ],
+  multiclass: ['accuracy'],
+} as const satisfies Readonly<Record<string, readonly string[]>>;
+
+export interface EstimateInput {
+  readonly task: 'binary' | 'multiclass';
+  /** Of each row of the window the model's probability of the positive class; of several classes that of the answered one. */
+  readonly scores: Float64Array;
+  /** Answered as positive from this score on. Of several classes it plays no part. */
+  readonly threshold: number;
+  /** What `calibrationOf(report)` gives; `exact`: scores are probabilities as they are, without an error of their own. */
+  readonly calibration: readonly ScoreBin[] | 'exact';
+  /** Default all of the task; what cannot be estimated is left out. */
+  readonly metrics?: readonly string[];
+  /** Of fewer rows nothing is told. Default 30. */
+  readonly leastRows?: number;
+  readonly intervals: IntervalOptions;
+}
+
+const LEAST_ROWS = 30;
+/** Rows are put into so many bins of neighbouring scores to draw labels for them. */
+const MOST_DRAWN = 2_000;
+
+/**
+ * What labels would probably show of the answers in a window that has none: each row counts as a hit with its calibrated
+ * probability and as a miss with the rest (confidence-based performance estimation, CBPE). The calibration is the isotonic
+ * one of the evaluation's rows.
+ *
+ * The interval holds the figure that labels will show with the stated confidence. Its error has two parts, drawn together
+ * `replicates` times: which labels the rows happen to have, and what other evaluation rows would have taught the calibration
+ * (a parametric bootstrap of its bins). It holds while rows of one score are hits as often as in the evaluation: a shift of
+ * the inputs may be borne, a changed meaning of the target is not seen by any method that looks at scores alone.
+ *
+ * Source: J. Białek, W. Kuberski, N. Perrakis, A. Bifet, "Estimating model performance under covariate shift without
+ * labels", 2024. Equal to NannyML 0.13.1 where it is given the same calibrated probabilities.
+ *
+ * Pure computation: a sort of the rows, and twice `replicates` passes over at most 2,000 bins. Call it in a worker thread.
+ */
+export function estimatePerformance(input: EstimateInput): EstimatedPerformance {
+  const { task, calibration, intervals } = input;
+  const scores = input.scores.filter(Number.isFinite);
+  const told = { rows: scores.length, unusableAnswers: input.scores.length - scores.length, beyond: 0, confidence: intervals.confidence };
+  const nothing = { ...told, confusion: null, metrics: {} };
+  if (input.scores.length === 0) return { state: 'noRows', ...nothing };
+  if (calibration !== 'exact' && calibration.length === 0) return { state: 'noCalibration', ...nothing };
+  if (scores.length < Math.max(1, input.leastRows ?? LEAST_ROWS)) return { state: 'fewRows', ...nothing };
+
+  // of several classes every answer is one that can be right: nothing lies below the threshold
+  const threshold = task === 'binary' ? input.threshold : Number.NEGATIVE_INFINITY;
+  const possible: readonly string[] = ESTIMATED_METRICS[task];
+  const names = input.metrics?.filter((name) => possible.includes(name)) ?? possible;
+  const learnt = calibration === 'exact' ? null : { bins: calibration, shares: isotonicShares(calibration) };
+  const probabilities = scores.map((score) => (learnt === null ? Math.min(1, Math.max(0, score)) : shareAt(score, learnt.bins, learnt.shares)));
+  const all = bothOutcomes(scores, threshold);
+  const weights = bothWeights(probabilities, null);
+  const values = all.values(names, weights);
+  const confusion = confusionAt(bothLabels(scores.length), bothScores(scores), threshold, weights);
+  const someAnswered = confusion.truePositives + confusion.falsePositives > 0;
+  const valued = names.filter((name) => Number.isFinite(values[name]) && (name !== 'precision' || someAnswered));
+
+  const bins = drawnBins(scores, probabilities, threshold);
+  const judge = bothOutcomes(bins.scores, threshold);
+  const centre = judge.values(valued, bothWeights(bins.probabilities, bins.counts));
+  const random = createRandom(intervals.seed);
+  const errors = new Map(valued.map((name) => [name, { labels: new Float64Array(intervals.replicates), calibration: new Float64Array(intervals.replicates) }]));
+  for (let replicate = 0; replicate < intervals.replicates; replicate++) {
+    const hits = bins.probabilities.map((p, i) => binomial(bins.counts[i] as number, p, random) / (bins.counts[i] as number));
+    const drawn = judge.values(valued, bothWeights(hits, bins.counts));
+    const taught = learnt === null ? centre : judge.values(valued, bothWeights(relearnt(learnt.bins, learnt.shares, bins.scores, random), bins.counts));
+    for (const [name, error] of errors) {
+      error.labels[replicate] = (drawn[name] as number) - (centre[name] as number);
+      error.calibration[replicate] = (centre[name] as number) - (taught[name] as number);
+    }
+  }
+  const figures = [...errors].flatMap(([name, error]) => {
+    const known = error.labels
+      .map((labels, replicate) => labels + (error.calibration[replicate] as number))
+      .filter(Number.isFinite)
+      .sort();
+    // a figure that many draws do not have says nothing certain
+    if (known.length < intervals.replicates * 0.9) return [];
+    const value = values[name] as number;
+    const [low, high] = [quantileOf(known, (1 - intervals.confidence) / 2), quantileOf(known, (1 + intervals.confidence) / 2)];
+    const [least, most] = [name === 'matthews' || name === 'cohenKappa' ? -1 : 0, name === 'logLoss' ? Number.POSITIVE_INFINITY : 1];
+    return [
+      [
+        name,
+        {
+          value,
+          low: Math.max(least, Math.min(value, value + low)),
+          high: Math.min(most, Math.max(value, value + high)),
+          samplingDeviation: deviationOf(error.labels),
+          calibrationDeviation: deviationOf(error.calibration),
+        },
+      ] as const,
+    ];
+  });
+  return {
+    state: 'estimated',
+    ...told,
+    beyond: calibration === 'exact' ? 0 : shareBeyond(scores, calibration),
+    confusion: task === 'binary' ? confusion : null,
+    metrics: Object.fromEntries(figures),
+  };
+}
+
+/**
+ * What an evaluation's report tells of its scores; of a report of an earlier version its 15 bins of equal width. Empty where
+ * it tells nothing, and of regressions and rankings.
+ */
+export function calibrationOf({ curves, task }: Pick<EvaluationReport, 'curves' | 'task'>): readonly ScoreBin[] {
+  if (task !== 'binary' && task !== 'multiclass') return [];
+  return (
+    curves.scoreBins ??
+    (curves.calibration ?? []).map(({ from, to, rows, meanProbability, frequency }) => ({
+      from,
+      to,
+      meanScore: meanProbability,
+      rows,
+      hits: Math.round(frequency * rows),
+    }))
+  );
+}
+
+/** Every row twice, as a hit and as a miss, to be weighted by how probable either is. */
+function bothOutcomes(scores: Float64Array, threshold: number): Judge {
+  const answers = new Float64Array(scores.length * 4);
+  scores.forEach((score, row) => {
+    answers.set([1 - score, score], row * 2);
+    answers.set([1 - score, score], (scores.length + row) * 2);
+  });
+  return binaryJudge(bothLabels(scores.length), answers, threshold);
+}
+
+const bothLabels = (rows: number): Float64Array => new Float64Array(2 * rows).fill(1, 0, rows);
+
+function bothScores(scores: Float64Array): Float64Array {
+  const both = new Float64Array(2 * scores.length);
+  both.set(scores);
+  both.set(scores, scores.length);
+  return both;
+}
+
+function bothWeights(probabilities: Float64Array, counts: Float64Array | null): Float64Array {
+  const rows = probabilities.length;
+  const weights = new Float64Array(2 * rows);
+  for (let row = 0; row < rows; row++) {
+    const [p, count] = [probabilities[row] as number, counts?.[row] ?? 1];
+    weights[row] = p * count;
+    weights[rows + row] = (1 - p) * count;
+  }
+  return weights;
+}
+
+interface DrawnBins {
+  readonly scores: Float64Array;
+  readonly probabilities: Float64Array;
+  readonly counts: Float64Array;
+}
+
+/** Rows of neighbouring scores together, equal ones never parted and none across the threshold, each with the means of what is in it. */
+function drawnBins(scores: Float64Array, probabilities: Float64Array, threshold: number): DrawnBins {
+  const size = Math.ceil(scores.length / MOST_DRAWN);
+  const bins: { greatest: number; least: number; score: number; probability: number; count: number }[] = [];
+  let bin: (typeof bins)[number] | undefined;
+  for (const row of descendingOrder(scores)) {
+    const score = scores[row] as number;
+    if (bin === undefined || (score !== bin.least && (bin.count >= size || (bin.least >= threshold && score < threshold)))) {
+      bins.push((bin = { greatest: score, least: score, score: 0, probability: 0, count: 0 }));
+    }
+    bin.least = score;
+    bin.score += score;
+    bin.probability += probabilities[row] as number;
+    bin.count++;
+  }
+  return {
+    // rounding must not take a mean across the threshold
+    scores: Float64Array.from(bins, ({ score, count, least, greatest }) => Math.max(least, Math.min(greatest, score / count))),
+    probabilities: Float64Array.from(bins, ({ probability, count }) => Math.min(1, probability / count)),
+    counts: Float64Array.from(bins, ({ count }) => count),
+  };
+}
+
+/** The probabilities that a calibration gives which other rows of the evaluation have taught. */
+function relearnt(calibration: readonly ScoreBin[], shares: Float64Array, scores: Float64Array, random: Random): Float64Array {
+  const hits = calibration.map(({ rows }, i) => binomial(rows, shares[i] as number, random));
+  const others = isotonicShares(calibration, hits);
+  return scores.map((score) => shareAt(score, calibration, others));
+}
+
+function shareBeyond(scores: Float64Array, calibration: readonly ScoreBin[]): number {
+  const [least, greatest] = [calibration[0]?.from ?? Number.NaN, calibration.at(-1)?.to ?? Number.NaN];
+  return scores.reduce((sum, score) => sum + (score < least || score > greatest ? 1 : 0), 0) / scores.length;
+}
+
+function deviationOf(values: Float64Array): number {
+  const known = values.filter(Number.isFinite);
+  const mean = known.reduce((sum, value) => sum + value, 0) / known.length;
+  return Math.sqrt(known.reduce((sum, value) => sum + (value - mean) ** 2, 0) / known.length);
+}
