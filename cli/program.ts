@@ -21,6 +21,7 @@ import { addRunsCommands } from './runs-commands.ts';
 import { addScheduleCommands } from './schedule-commands.ts';
 import { addStackCommands } from './stack-commands.ts';
 import { addSuggestCommand } from './suggest-command.ts';
+import { addTriggersCommands } from './triggers-commands.ts';
 import type { Terminal } from './terminal.ts';
 
 /** The whole command line, as commander knows it. */
@@ -58,6 +59,7 @@ export function createProgram(terminal: Terminal, exit: (code: number) => void):
   addLabelCommands(program);
   addAlertsCommands(program);
   addRetrainingCommands(program);
+  addTriggersCommands(program);
   addScheduleCommands(program);
   root.addHelpText(
     'after',

@@ -99,7 +99,11 @@ async function createSchedule(
   return { id, catchUpMs, next: info.nextActionTimes };
 }
 
-const workflowTypeOf = (action: { readonly type: string; readonly workflowType?: string }): string => action.workflowType ?? '';
+/** A run of the pipeline, or what its retraining's controller makes of being asked. */
+function startedBy(action: { readonly workflowType?: string }, memo: Readonly<Record<string, unknown>> | undefined): string {
+  const { workflowType = '' } = action;
+  return workflowType === 'askRetraining' && typeof memo?.['pipeline'] === 'string' ? `retraining of ${memo['pipeline']}` : workflowType;
+}
 
 export function addScheduleCommands(program: Program): void {
   const schedule = addGroup(program, 'schedule', 'runs that start by themselves');
@@ -143,7 +147,7 @@ export function addScheduleCommands(program: Program): void {
       for await (const summary of client.schedule.list()) {
         found.push({
           id: summary.scheduleId,
-          pipeline: summary.action === undefined ? '' : workflowTypeOf(summary.action),
+          pipeline: summary.action === undefined ? '' : startedBy(summary.action, summary.memo),
           paused: summary.state.paused,
           next: summary.info.nextActionTimes[0]?.toISOString() ?? null,
           last: summary.info.recentActions.at(-1)?.takenAt.toISOString() ?? null,

@@ -112,7 +112,8 @@ async function watchOne(deps: Deps, pipeline: string, trigger: WatchedTrigger, s
     while (!stopped.aborted) {
       notified = new AbortController();
       try {
-        if (heard?.channel !== undefined) listener ??= listenTo(heard.connection, heard.channel, stopped, log, () => notified.abort());
+        // the look says in the trigger's record what is wrong with the connection, where something is
+        if (heard?.channel !== undefined) listener ??= tryToListen(heard.connection, heard.channel, stopped, log, () => notified.abort());
         await lookAtTrigger(deps, pipeline, trigger.name, { signal: AbortSignal.any([stopped, AbortSignal.timeout(LOOK_LIMIT_MS)]), sizes });
       } catch (error) {
         if (!isStopped(stopped)) log('warn', `what asks for retraining ${pipeline} could not be looked at: ${trigger.name}`, { error: String(error) });
@@ -137,6 +138,16 @@ function listenTo(connection: string, channel: string, stopped: AbortSignal, log
       if (!stopped.aborted) log('warn', `the connection that hears the channel ${channel} was lost; it is made again`);
     },
   });
+}
+
+/** Undefined where the connection's address is not known. */
+function tryToListen(...given: Parameters<typeof listenTo>): ChannelListener | undefined {
+  try {
+    return listenTo(...given);
+  } catch (error) {
+    if (error instanceof MillraceError) return undefined;
+    throw error;
+  }
 }
 
 /** Asks for each notification, those that come together as one. They stay here until they are written. */

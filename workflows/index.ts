@@ -47,6 +47,7 @@ export { ensemble, type EnsembleOptions } from './ensemble.ts';
 export { featureView, type FeatureViewOptions, materialize, over, trainingSet } from './feature-view.ts';
 export { label, type LabelOptions, type PeopleOptions } from './label.ts';
 export { loadTest, type LoadTestOptions } from './load-test.ts';
+export { newestLabelled } from './newest-labelled.ts';
 export { newFiles, newLabels, newRows, newSnapshot, notification, schedule } from './retrain-on.ts';
 export { onRollback, type StageOptions } from './run.ts';
 export {

@@ -4,12 +4,22 @@ import { once } from 'node:events';
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
-import { beforeAll, describe, expect, it, onTestFinished } from 'vitest';
+import { beforeAll, describe, expect, it, onTestFinished, vi } from 'vitest';
+import type { BuiltPipeline } from '../../activities/build-files.ts';
 import { loadProjectConfig } from '../../config/load-project-config.ts';
 import { packageRoot } from '../../config/package-root.ts';
 import type { AlertChannel, AlertLine } from '../../contracts/alerts.ts';
+import type { DatasetRef } from '../../contracts/references.ts';
+import { MEMO_TRIGGER } from '../../contracts/run.ts';
+import { findPredictions } from '../../data/find-predictions.ts';
+import { predictionSegments } from '../../data/prediction-segments.ts';
+import type { TestEnvironment } from '../../testing/test-environment.ts';
 import { ChannelFailure, sendAlert } from '../../workers/alert-channels.ts';
+import { joinFeedback, takeFeedback } from '../../workers/join-feedback.ts';
+import { declareTriggers, watchTriggers } from '../../workers/watch-triggers.ts';
 import { guideProject } from '../support/guide-project.ts';
+import { readDataset } from '../support/read-dataset.ts';
+import { openEnvironment, PATIENCE_MS, serve } from './test-project.ts';
 
 const PAGE = 'docs/monitoring.md';
 let project: string;
@@ -73,6 +83,96 @@ describe('Alerts', () => {
     expect(lines).toEqual(['origin drifted', 'firing: origin drifted (millrace alerts list)']);
   });
 });
+
+/** A project and an environment of their own: other sections leave files in theirs. */
+let env: TestEnvironment & { readonly project: string };
+describe('Triggers', () => {
+  beforeAll(async () => {
+    env = await openEnvironment({ project: await guideProject(PAGE) });
+  }, 180_000);
+
+  it('of the page: a file asks once, the schedule is as declared, and what cannot be looked at says so', async () => {
+    const { store, config } = env.deps;
+    const built = ((await store.builds.find(env.buildId))?.pipelines ?? []) as readonly BuiltPipeline[];
+    await declareTriggers(
+      env.deps,
+      built.filter(({ name }) => name === 'onTrigger'),
+    );
+    const { spec } = await env.client.schedule.getHandle('retrain/onTrigger/schedule').describe();
+    expect(spec).toMatchObject({ timezone: 'Europe/Berlin', jitter: 600_000 });
+    const stop = new AbortController();
+    const watching = watchTriggers(env.deps, stop.signal, () => undefined);
+    onTestFinished(async () => {
+      stop.abort();
+      await watching;
+    });
+    const found = async (name: string) => (await store.retrainTriggers.list('onTrigger')).find((trigger) => trigger.name === name);
+    await vi.waitUntil(async () => (await found('files incoming/*.csv'))?.state != null, { timeout: PATIENCE_MS });
+    await writeFile(join(config.projectFolder, 'incoming', 'february.csv'), 'id,total\n3,30\n');
+    const run = await vi.waitUntil(async () => (await store.runs.list({ pipeline: 'onTrigger' })).find(({ status }) => status === 'completed'), {
+      timeout: PATIENCE_MS,
+      interval: 200,
+    });
+    expect(run.trigger).toMatchObject({ kind: 'retrain', reason: '1 new file: incoming/february.csv' });
+    expect(await found('files incoming/*.csv')).toMatchObject({ asked: 1 });
+    await vi.waitUntil(async () => (await found('rows by id'))?.problem != null, { timeout: PATIENCE_MS });
+    expect((await found('rows by id'))?.problem).toContain('SOURCE_DATABASE_URL');
+    expect((await found('notification retrain_orders'))?.problem).toContain('SOURCE_DATABASE_URL');
+  });
+});
+
+describe('What a retraining trains on', () => {
+  const rowsOf = async (ref: DatasetRef) => readDataset(env.deps.artifacts, ref);
+
+  it('is chosen by the rule, and the challenger is compared with the champion on the newest labelled predictions', async () => {
+    const { url } = await serve(env);
+    const first = (await env.run('freshest')) as unknown as { readonly train: DatasetRef; readonly on: DatasetRef };
+    expect(first.on.name).toBe('freshest-flights-test');
+    const weighted = await rowsOf(first.train);
+    const newest = Math.max(...weighted.map(({ date }) => instantOf(date)));
+    for (const { date, weight } of weighted) expect(weight).toBeCloseTo(2 ** (-(newest - instantOf(date)) / (20 * 86_400_000)), 9);
+
+    const rows = weighted.slice(-40).map(({ distance, origin }) => ({ distance: Number(distance), origin }));
+    const post = async (path: string, body: unknown): Promise<number> =>
+      (
+        await fetch(`${url}/${path}/freshest`, {
+          method: 'POST',
+          headers: { 'content-type': 'application/json', 'x-request-id': 'newest' },
+          body: JSON.stringify(body),
+        })
+      ).status;
+    expect(await post('predict', { rows })).toBe(200);
+    const segments = () => predictionSegments(env.deps.config.home, 'freshest', new Date(0).toISOString());
+    await vi.waitUntil(async () => (await findPredictions(await segments(), ['newest'])).length === rows.length, { timeout: PATIENCE_MS });
+    const labels = weighted.slice(-rows.length).map(({ late }, row) => ({ requestId: 'newest', row, label: Boolean(late) }));
+    expect(await post('feedback', { labels })).toBe(200);
+    let joined = 0;
+    await vi.waitUntil(
+      async () => {
+        await takeFeedback(env.deps);
+        return (joined += await joinFeedback(env.deps)) === labels.length;
+      },
+      { timeout: PATIENCE_MS },
+    );
+
+    const changePoint = '2001-02-10T00:00:00.000Z';
+    const requests = [{ reason: 'origin drifted', source: 'monitor/freshest', evidence: { changePoint } }];
+    const run = await env.start('freshest', { rule: 'sinceChange' }, { memo: { [MEMO_TRIGGER]: { kind: 'retrain', reason: 'origin drifted', requests } } });
+    const second = (await run.result()) as unknown as { readonly train: DatasetRef; readonly on: DatasetRef };
+    const since = await rowsOf(second.train);
+    expect(since.map(({ date }) => instantOf(date)).every((at) => at >= Date.parse(changePoint))).toBe(true);
+    expect(since).toHaveLength(weighted.filter(({ date }) => instantOf(date) >= Date.parse(changePoint)).length);
+    expect(second.on).toMatchObject({ name: 'freshest-labelled-window', rows: 40 });
+    expect((await rowsOf(second.on)).map(({ late }) => late)).toEqual(labels.map(({ label }) => label));
+    expect(await env.deps.store.datasets.get(second.train.id)).toMatchObject({
+      kind: 'trainingWindow',
+      source: { rule: { rule: 'sinceChange', changePoint } },
+    });
+  });
+});
+
+/** Milliseconds of an instant as DuckDB gives it. */
+const instantOf = (value: unknown): number => Number((value as { readonly micros: bigint }).micros / 1_000n);
 
 async function end(child: ChildProcess): Promise<void> {
   if (child.exitCode !== null || child.signalCode !== null) return;
