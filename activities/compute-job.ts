@@ -12,6 +12,7 @@ import type { ChosenThreshold, ThresholdRule } from '../ml/threshold.ts';
 import type { TrainedPredictor } from '../ml/train-predictor.ts';
 import type { EnsembleJob } from './ensemble-job.ts';
 import type { EvaluateJob } from './evaluate-job.ts';
+import type { MonitorJob } from './monitor-job.ts';
 import type { PredictJob } from './predict-job.ts';
 
 /**
@@ -101,7 +102,7 @@ export interface StepJob {
   readonly hashKey: string;
 }
 
-export type ComputeJob = TrainJob | ScoreJob | EvaluateJob | EnsembleJob | PredictJob | StepJob;
+export type ComputeJob = TrainJob | ScoreJob | EvaluateJob | EnsembleJob | PredictJob | MonitorJob | StepJob;
 
 export type ComputeMessage<Result> =
   | { readonly type: 'progress'; readonly fraction: number | null; readonly message: string }

@@ -13,6 +13,7 @@ import { noSuchMetric } from './no-such-metric.ts';
 import { splitRungs, StoppedAtRung, withRungs } from './rung-checkpoint.ts';
 import type { BuiltEnsemble, EnsembleJob } from './ensemble-job.ts';
 import type { EvaluatedRows, EvaluateJob } from './evaluate-job.ts';
+import type { MeasuredWindow, MonitorJob } from './monitor-job.ts';
 import type { PredictedDataset, PredictJob } from './predict-job.ts';
 import type { StepContext } from './steps.ts';
 import { usersCode } from './users-code.ts';
@@ -42,6 +43,7 @@ function run(): Promise<unknown> {
   if (job.kind === 'evaluate') return evaluate(job);
   if (job.kind === 'ensemble') return ensemble(job);
   if (job.kind === 'predict') return predict(job);
+  if (job.kind === 'monitor') return monitor(job);
   return job.kind === 'score' ? score(job) : step(job);
 }
 
@@ -175,6 +177,14 @@ async function predict(task: PredictJob): Promise<PredictedDataset> {
     commit: (step, state) => {
       send({ type: 'checkpoint', step, state });
     },
+  });
+}
+
+/** Measures one window of an endpoint's requests. */
+async function monitor(task: MonitorJob): Promise<MeasuredWindow> {
+  const { measureWindow } = await import('./measure-window.ts');
+  return measureWindow(task, (fraction, message) => {
+    send({ type: 'progress', fraction, message });
   });
 }
 

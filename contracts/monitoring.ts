@@ -132,6 +132,10 @@ export const MonitorOptionsSchema = z.object({
   retrainOn: MonitorRulesSchema.optional(),
 });
 
+export type MonitorOptions = z.output<typeof MonitorOptionsSchema>;
+/** As people write them: what is left out has its default. */
+export type MonitorOptionsInput = z.input<typeof MonitorOptionsSchema>;
+
 export const CHECKS = ['drift', 'quality', 'estimated', 'outcome', 'skew', 'data', 'schema', 'detector', 'system'] as const;
 
 /** One thing that a window showed. Findings of one check and subject in windows that follow each other are one trouble. */
@@ -211,8 +215,8 @@ export const WindowFiguresSchema = z.object({
       latencyMsP99: z.number().nullable(),
     })
     .optional(),
-  /** By name: what the detectors know after this window, and at how many of its values they saw a change. */
-  detectors: z.record(z.string(), z.object({ state: DetectorStateSchema, values: z.int(), changes: z.int() })).optional(),
+  /** By name: what the detectors know after this window, how many values it had for them, and at how many of those they saw a change; of a value a window, the end of the last one they took. */
+  detectors: z.record(z.string(), z.object({ state: DetectorStateSchema, values: z.int(), changes: z.int(), until: z.string().optional() })).optional(),
   findings: z.array(FindingSchema).optional(),
   /** Labels and outcomes that came later are not in it. UTC ISO. */
   labelsUntil: z.string().optional(),

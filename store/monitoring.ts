@@ -1,4 +1,5 @@
-import { asc, desc, eq, sql } from 'drizzle-orm';
+import { and, asc, desc, eq, gt, lt, lte, sql } from 'drizzle-orm';
+import type { PastWindow } from '../contracts/drift.ts';
 import type { Database } from './database.ts';
 import { monitors, monitorWindows } from './schema.ts';
 
@@ -39,14 +40,57 @@ export function createMonitoringStore({ orm }: Database) {
         .onConflictDoUpdate({ target: [monitorWindows.endpoint, monitorWindows.from, monitorWindows.to], set: { ...row, at: sql`now()` } });
     },
 
-    /** Newest first. Default limit 50, at most 1,000. */
-    async listWindows(input: { readonly endpoint: string; readonly limit?: number }): Promise<readonly MonitorWindow[]> {
+    /** Newest first; `before`: only windows that ended before then, `until`: or then (UTC ISO). Default limit 50, at most 1,000. */
+    async listWindows(input: {
+      readonly endpoint: string;
+      readonly limit?: number;
+      readonly before?: string;
+      readonly until?: string;
+    }): Promise<readonly MonitorWindow[]> {
       return orm
         .select()
         .from(monitorWindows)
-        .where(eq(monitorWindows.endpoint, input.endpoint))
+        .where(
+          and(
+            eq(monitorWindows.endpoint, input.endpoint),
+            input.before === undefined ? undefined : lt(monitorWindows.to, input.before),
+            input.until === undefined ? undefined : lte(monitorWindows.to, input.until),
+          ),
+        )
         .orderBy(desc(monitorWindows.to), desc(monitorWindows.from))
         .limit(Math.min(input.limit ?? 50, 1_000));
+    },
+
+    /** What was decided of drift in the windows of one version that ended at `until` or before, newest first. At most 3,000. */
+    async pastDecisions(input: {
+      readonly endpoint: string;
+      readonly model: string;
+      readonly version: number;
+      readonly until: string;
+    }): Promise<readonly PastWindow[]> {
+      const figures = monitorWindows.figures;
+      const rows = await orm
+        .select({ decision: sql<PastWindow | null>`${figures} -> 'decision'` })
+        .from(monitorWindows)
+        .where(
+          and(
+            eq(monitorWindows.endpoint, input.endpoint),
+            lte(monitorWindows.to, input.until),
+            sql`${figures} -> 'version' ->> 'model' = ${input.model} and (${figures} -> 'version' ->> 'version')::int = ${input.version} and ${figures} ? 'decision'`,
+          ),
+        )
+        .orderBy(desc(monitorWindows.to), desc(monitorWindows.from))
+        .limit(3_000);
+      return rows.flatMap(({ decision }) => decision ?? []);
+    },
+
+    /** Forgets windows that end after an instant (UTC ISO): a clock was ahead when they were looked at. @returns how many */
+    async dropWindowsAfter(input: { readonly endpoint: string; readonly after: string }): Promise<number> {
+      const dropped = await orm
+        .delete(monitorWindows)
+        .where(and(eq(monitorWindows.endpoint, input.endpoint), gt(monitorWindows.to, input.after)))
+        .returning({ to: monitorWindows.to });
+      return dropped.length;
     },
   };
 }

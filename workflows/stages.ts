@@ -5,6 +5,7 @@ import type { DecisionsInput } from '../contracts/decisions.ts';
 import { MillraceError } from '../contracts/errors.ts';
 import type { Expectations } from '../contracts/expectations.ts';
 import type { Features } from '../contracts/features.ts';
+import type { MonitorOptionsInput } from '../contracts/monitoring.ts';
 import type { CandidateRef, DatasetRef, DeploymentRef, EvaluationRef, FoldsRef, SplitRef, VersionRef, WinnerRef } from '../contracts/references.ts';
 import type { RowTransform } from '../contracts/row-transforms.ts';
 import type { SourceInput } from '../contracts/source.ts';
@@ -258,18 +259,38 @@ export async function deploy(
   });
 }
 
-/** Watches the endpoint by a Temporal Schedule `monitor/<endpoint>`: recent requests against the training profile. */
-export function monitor(
-  endpoint: string,
-  input: {
-    readonly every: Duration;
-    readonly leastRows?: number;
-    readonly retrainOn?: { readonly psi?: number; readonly windows?: number };
-    /** Predictions that people shall look at, put into a label queue: their answers become labels of the requests. */
-    readonly review?: { readonly queue: string; readonly between: readonly [number, number]; readonly atMost?: number };
-  },
-  options?: StageOptions,
-): Promise<void> {
-  const { every, ...rest } = input;
-  return runStage('monitor', 'monitor', { endpoint, everyMs: durationMs(every), ...rest }, { ...options, cache: false });
+type QualityOptions = Exclude<NonNullable<MonitorOptionsInput['quality']>, false>;
+type MonitorInput = Omit<MonitorOptionsInput, 'endpoint' | 'everyMs' | 'lengthMs' | 'quality'> & {
+  /** How often a window is looked at; it runs from where the last one ended. */
+  readonly every: Duration;
+  /** A window is as long as this and ends now: it overlaps with the one before. */
+  readonly length?: Duration;
+  /** `lateness`: for how long after its end a window is looked at again when labels or outcomes came for it. Default 7 days. */
+  readonly quality?: false | (Omit<QualityOptions, 'latenessMs'> & { readonly lateness?: Duration });
+  /** Predictions that people shall look at, put into a label queue: their answers become labels of the requests. */
+  readonly review?: { readonly queue: string; readonly between: readonly [number, number]; readonly atMost?: number };
+};
+
+/**
+ * Watches the endpoint by a Temporal Schedule `monitor/<endpoint>`: drift against the training profile or earlier requests, quality by labels and
+ * outcomes, also late ones, what the training path answers, and the training data's expectations, window by window. What is the matter is an alert;
+ * what `retrainOn` names asks for a retraining.
+ */
+export function monitor(endpoint: string, input: MonitorInput, options?: StageOptions): Promise<void> {
+  const { every, length, quality, ...rest } = input;
+  const { lateness, ...judged } = quality === false || quality === undefined ? {} : quality;
+  return runStage(
+    'monitor',
+    'monitor',
+    {
+      endpoint,
+      everyMs: durationMs(every),
+      ...(length === undefined ? {} : { lengthMs: durationMs(length) }),
+      ...(quality === undefined
+        ? {}
+        : { quality: quality === false ? false : { ...judged, ...(lateness === undefined ? {} : { latenessMs: durationMs(lateness) }) } }),
+      ...rest,
+    },
+    { ...options, cache: false },
+  );
 }

@@ -94,8 +94,7 @@ describe('the monitor of an endpoint', () => {
     await logRequests('drifted-again', 600, farOnly);
     expect(await look()).toMatchObject({ verdict: 'drifted', rows: 600, retrainingAsked: true });
     await vi.waitFor(
-      async () =>
-        expect(await controller.query('ledger')).toMatchObject([{ decision: 'started', requests: [{ source: `monitor/${ENDPOINT}` }] }, { decision: 'ended' }]),
+      async () => expect(await controller.query('ledger')).toMatchObject([{ source: `monitor/${ENDPOINT}`, condition: 'drift', fate: 'completed' }]),
       {
         timeout: PATIENCE_MS,
         interval: 300,

@@ -1,0 +1,250 @@
+/**
+ * One window of an endpoint's predictions in DuckDB, with what came of them.
+ *
+ * Invariants:
+ * 1. Lines are parsed once. Of a request's row that was logged twice the last prediction counts; shadows are left out.
+ * 2. Of labels, and of outcomes of one name, the one that came last counts; those that name no row of the window are left out.
+ * 3. A value that is not of its column's type is missing.
+ */
+import type { Column, RawTable } from '../contracts/columns.ts';
+import { type DuckDb, toCount, toNumber, toText } from './duckdb.ts';
+import { feedbackRelation, predictionRelation } from './log-relations.ts';
+import type { LogSegment } from './prediction-segments.ts';
+import { openPartReader } from './read-columns.ts';
+import { DUCKDB_TYPE, identifier, listLiteral, textLiteral } from './sql-text.ts';
+
+export interface MonitorRowsInput {
+  readonly segments: readonly LogSegment[];
+  /** Labels and outcomes; those received at `feedbackUntil` or later are left out. */
+  readonly feedback: readonly LogSegment[];
+  readonly feedbackUntil: string;
+  readonly model: string;
+  readonly version: number;
+  /** [from, to), UTC ISO. */
+  readonly from: string;
+  readonly to: string;
+}
+
+export interface OutcomeFigures {
+  readonly rows: number;
+  readonly sum: number;
+  readonly mean: number;
+  /** Of the sample; null of one value. */
+  readonly deviation: number | null;
+}
+
+export interface SampledRow {
+  readonly requestId: string;
+  readonly row: number;
+  readonly inputs: Readonly<Record<string, unknown>>;
+  readonly output: readonly number[];
+}
+
+export interface MonitorRows {
+  readonly rows: number;
+  readonly otherVersions: number;
+  readonly repeated: number;
+  /** Labels that another one of the same row followed. */
+  readonly relabelled: number;
+  readonly labelled: number;
+  /** Length of the longest answer. */
+  readonly width: number;
+  readonly latencyMs: { readonly p50: number; readonly p95: number; readonly p99: number } | null;
+  readonly outcomes: Readonly<Record<string, OutcomeFigures>>;
+  /** The labelled rows in order of time: text of the label, each output, and these raw columns; times apart. */
+  labelledRows(columns: readonly Column[]): Promise<{ readonly labels: readonly string[]; readonly answers: Float64Array; readonly table: RawTable }>;
+  /** One output of every row, in order of time; NaN where it is no number. `greatest`: the greatest of all. */
+  scores(output: number | 'greatest'): Promise<Float64Array>;
+  /** Rows drawn by seed among those that were logged with all of these columns. The relation has their raw columns, in the same order. */
+  sample(options: {
+    readonly rows: number;
+    readonly seed: number;
+    readonly carrying: readonly string[];
+  }): Promise<{ readonly rows: readonly SampledRow[]; readonly relation: (columns: readonly Column[]) => string }>;
+  /** Writes the raw columns as a Parquet file. */
+  write(path: string, columns: readonly Column[]): Promise<void>;
+}
+
+const ROWS = 'millrace_window';
+const LABELLED = 'millrace_labelled';
+const SAMPLE = 'millrace_sample';
+const instant = (at: string): string => `CAST(${textLiteral(at)} AS TIMESTAMP)`;
+/** Of an answer: JSON has no NaN. */
+const listText = (sql: string): string => `CAST(to_json(list_transform(${sql}, lambda x: CASE WHEN isfinite(x) THEN x END)) AS VARCHAR)`;
+const path = (name: string): string => textLiteral(`$."${name.replaceAll('"', '\\"')}"`);
+
+/** Raw columns out of the logged inputs, typed. */
+function typedRelation(relation: string, columns: readonly Column[], kept = ''): string {
+  if (columns.length === 0) return `(SELECT ${kept === '' ? '1 AS millrace_one' : kept} FROM ${relation})`;
+  const list = columns.map(({ name, type }, index) => `${typedValue(`e[${index + 1}]`, type)} AS ${identifier(name)}`);
+  return `(SELECT ${[...(kept === '' ? [] : [kept]), ...list].join(', ')} FROM (SELECT *, json_extract_string(inputs, ${listLiteral(columns.map(({ name }) => path(name)))}) AS e FROM ${relation}))`;
+}
+
+function typedValue(sql: string, type: Column['type']): string {
+  if (type === 'string') return sql;
+  const value = `TRY_CAST(${sql} AS ${DUCKDB_TYPE[type]})`;
+  return type === 'number' ? `CASE WHEN isfinite(${value}) THEN ${value} END` : value;
+}
+
+/** Null where nothing was logged in the window. */
+export async function openMonitorRows(db: DuckDb, input: MonitorRowsInput): Promise<MonitorRows | null> {
+  const { segments, feedback, feedbackUntil, model, version, from, to } = input;
+  if (segments.length === 0) return null;
+  const isOwn = `model = ${textLiteral(model)} AND version = ${version}`;
+  await db.run(
+    `CREATE TEMPORARY TABLE millrace_logged AS SELECT requestId, "row", "at", inputs, output, latencyMs, ${isOwn} AS own FROM ${predictionRelation(segments)} WHERE NOT shadow AND "at" >= ${instant(from)} AND "at" < ${instant(to)}`,
+  );
+  const { n, own, unlike } = await db.row(
+    'SELECT count(*) AS n, count(*) FILTER (WHERE own) AS own, count(DISTINCT hash(requestId, "row")) FILTER (WHERE own) AS unlike FROM millrace_logged',
+  );
+  if (toCount(n) === 0) return null;
+  const repeated = toCount(own) - toCount(unlike);
+  const once = repeated === 0 ? '' : ' QUALIFY row_number() OVER (PARTITION BY requestId, "row" ORDER BY "at" DESC, CAST(output AS VARCHAR)) = 1';
+  await db.run(`CREATE TEMPORARY VIEW ${ROWS} AS SELECT * FROM millrace_logged WHERE own${once}`);
+  const { labelled, relabelled } = await joinLabels(db, feedback, feedbackUntil);
+  const figures = await db.row(
+    `SELECT count(*) AS n, max(len(output)) AS width, quantile_cont(latencyMs, 0.5) AS p50, quantile_cont(latencyMs, 0.95) AS p95, quantile_cont(latencyMs, 0.99) AS p99 FROM ${ROWS}`,
+  );
+  const [p50, p95, p99] = [toNumber(figures['p50']), toNumber(figures['p95']), toNumber(figures['p99'])];
+  const width = toCount(figures['width']);
+  const rows = toCount(figures['n']);
+  return {
+    rows,
+    otherVersions: toCount(n) - toCount(own),
+    repeated,
+    relabelled,
+    labelled,
+    width,
+    latencyMs: p50 === null || p95 === null || p99 === null ? null : { p50, p95, p99 },
+    outcomes: await outcomesOf(db, feedback, feedbackUntil),
+    async labelledRows(columns) {
+      const outputs = Array.from({ length: width }, (_, index) => `millrace_output_${index}`);
+      const kept = ['millrace_label', ...outputs.map((name, index) => `coalesce(output[${index + 1}], 'nan'::DOUBLE) AS ${name}`)].join(', ');
+      const asked = columns.filter(({ name }) => name !== 'millrace_label' && !outputs.includes(name));
+      const read = await openPartReader(
+        db,
+        typedRelation(LABELLED, asked, kept),
+        [{ name: 'millrace_label', type: 'string' }, ...outputs.map((name) => ({ name, type: 'number' as const })), ...asked],
+        labelled,
+      );
+      const table = await read(typedRelation(LABELLED, asked, kept));
+      const label = table.columns.get('millrace_label');
+      const answers = new Float64Array(labelled * width);
+      outputs.forEach((name, k) => {
+        const column = table.columns.get(name);
+        if (column !== undefined && column.kind !== 'string') column.values.forEach((value, row) => (answers[row * width + k] = value));
+      });
+      return {
+        labels: label?.kind === 'string' ? Array.from(label.codes, (code) => label.dictionary[code] ?? '') : [],
+        answers,
+        table: { rows: table.rows, columns: new Map(asked.flatMap(({ name }) => (table.columns.has(name) ? [[name, table.columns.get(name) as never]] : []))) },
+      };
+    },
+    async scores(output) {
+      const value = output === 'greatest' ? 'list_max(output)' : `output[${output + 1}]`;
+      const chunks = await db.whole(`SELECT coalesce(${value}, 'nan'::DOUBLE) AS v FROM ${ROWS} ORDER BY "at", requestId, "row"`);
+      const found = new Float64Array(rows);
+      let at = 0;
+      for (const chunk of chunks) for (const one of chunk.getColumnValues(0)) found[at++] = typeof one === 'number' ? one : Number.NaN;
+      return found;
+    },
+    async sample({ rows: most, seed, carrying }) {
+      await db.run(
+        `CREATE OR REPLACE TEMPORARY TABLE ${SAMPLE} AS SELECT requestId, "row", inputs, output FROM ${ROWS} WHERE list_has_all(json_keys(inputs), ${listLiteral(carrying.map(textLiteral))}) ORDER BY hash(requestId, "row", ${seed}), requestId, "row" LIMIT ${most}`,
+      );
+      const drawn = await db.rows(`SELECT requestId, "row" AS r, CAST(inputs AS VARCHAR) AS i, ${listText('output')} AS o FROM ${SAMPLE}`);
+      return {
+        rows: drawn.map(({ requestId, r, i, o }) => ({
+          requestId: toText(requestId ?? null) ?? '',
+          row: toCount(r),
+          inputs: JSON.parse(toText(i ?? null) ?? '{}') as Record<string, unknown>,
+          output: (JSON.parse(toText(o ?? null) ?? '[]') as readonly (number | null)[]).map((value) => value ?? Number.NaN),
+        })),
+        relation: (columns) => typedRelation(SAMPLE, columns),
+      };
+    },
+    async write(file, columns) {
+      await db.run(`COPY (SELECT * FROM ${typedRelation(ROWS, columns)}) TO ${textLiteral(file)} (FORMAT parquet)`);
+    },
+  };
+}
+
+/** Makes the table of the rows that have a label, in order of time. */
+async function joinLabels(db: DuckDb, feedback: readonly LogSegment[], until: string): Promise<{ readonly labelled: number; readonly relabelled: number }> {
+  if (feedback.length === 0) return { labelled: 0, relabelled: 0 };
+  await db.run(
+    `CREATE TEMPORARY TABLE ${LABELLED} AS SELECT w.*, json_extract_string(l.label, '$') AS millrace_label, l.times FROM ${ROWS} w JOIN (SELECT requestId, "row", label, count(*) OVER (PARTITION BY requestId, "row") AS times FROM ${feedbackRelation(feedback)} WHERE label IS NOT NULL AND coalesce("at" < ${instant(until)}, true) QUALIFY row_number() OVER (PARTITION BY requestId, "row" ORDER BY "at" DESC NULLS LAST, CAST(label AS VARCHAR)) = 1) l ON l.requestId = w.requestId AND l."row" = w."row" ORDER BY w."at", w.requestId, w."row"`,
+  );
+  const { n, again } = await db.row(`SELECT count(*) AS n, sum(times - 1) AS again FROM ${LABELLED}`);
+  return { labelled: toCount(n), relabelled: toCount(again) };
+}
+
+async function outcomesOf(db: DuckDb, feedback: readonly LogSegment[], until: string): Promise<Record<string, OutcomeFigures>> {
+  if (feedback.length === 0) return {};
+  const last = `SELECT requestId, "row", outcome, value FROM ${feedbackRelation(feedback)} WHERE outcome IS NOT NULL AND isfinite(value) AND coalesce("at" < ${instant(until)}, true) QUALIFY row_number() OVER (PARTITION BY requestId, "row", outcome ORDER BY "at" DESC NULLS LAST, happenedAt DESC NULLS LAST, value) = 1`;
+  const found = await db.rows(
+    `SELECT outcome, count(*) AS n, sum(value) AS s, avg(value) AS m, stddev_samp(value) AS d FROM (${last}) SEMI JOIN ${ROWS} USING (requestId, "row") GROUP BY outcome ORDER BY outcome LIMIT 200`,
+  );
+  return Object.fromEntries(
+    found.map(({ outcome, n, s, m, d }) => [toText(outcome ?? null) ?? '', { rows: toCount(n), sum: toCount(s), mean: toCount(m), deviation: toNumber(d) }]),
+  );
+}
+
+/**
+ * Labels that came in [from, until) for predictions of this version, with the answers that they are about, in the order in which they came.
+ * A row's second label is not told again.
+ */
+export async function arrivedLabels(
+  db: DuckDb,
+  { segments, feedback, model, version, from, until }: Omit<MonitorRowsInput, 'feedbackUntil' | 'to'> & { readonly until: string },
+): Promise<readonly { readonly label: string; readonly output: readonly number[] }[]> {
+  if (segments.length === 0 || feedback.length === 0) return [];
+  const first = `SELECT requestId, "row", label, "at" FROM ${feedbackRelation(feedback)} WHERE label IS NOT NULL QUALIFY row_number() OVER (PARTITION BY requestId, "row" ORDER BY "at" NULLS FIRST, CAST(label AS VARCHAR)) = 1`;
+  const rows = await db.rows(
+    `SELECT json_extract_string(l.label, '$') AS label, ${listText('p.output')} AS o FROM (${first}) l JOIN (SELECT requestId, "row", output FROM ${predictionRelation(segments)} WHERE NOT shadow AND model = ${textLiteral(model)} AND version = ${version} QUALIFY row_number() OVER (PARTITION BY requestId, "row" ORDER BY "at" DESC) = 1) p ON p.requestId = l.requestId AND p."row" = l."row" WHERE l."at" >= ${instant(from)} AND l."at" < ${instant(until)} ORDER BY l."at", l.requestId, l."row"`,
+  );
+  return rows.map(({ label, o }) => ({
+    label: toText(label ?? null) ?? '',
+    output: (JSON.parse(toText(o ?? null) ?? '[]') as readonly (number | null)[]).map((value) => value ?? Number.NaN),
+  }));
+}
+
+/** Where a window of so many rows ends that begins at `from`: just after its last row's time, which further rows may share. Null: there are fewer until then. */
+export async function windowEnd(
+  db: DuckDb,
+  {
+    segments,
+    model,
+    version,
+    from,
+    until,
+    rows,
+  }: Pick<MonitorRowsInput, 'segments' | 'model' | 'version' | 'from'> & { readonly until: string; readonly rows: number },
+): Promise<string | null> {
+  if (segments.length === 0) return null;
+  const [last] = await db.rows(
+    `SELECT epoch_ms("at") AS t FROM ${predictionRelation(segments)} WHERE NOT shadow AND model = ${textLiteral(model)} AND version = ${version} AND "at" >= ${instant(from)} AND "at" < ${instant(until)} ORDER BY "at" LIMIT 1 OFFSET ${rows - 1}`,
+  );
+  return last === undefined ? null : new Date(toCount(last['t']) + 1).toISOString();
+}
+
+/** Of each window how many labels and outcomes came at `since` or later, and before `until`, for its predictions. */
+export async function feedbackByWindow(
+  db: DuckDb,
+  input: Pick<MonitorRowsInput, 'segments' | 'feedback'> & {
+    readonly until: string;
+    readonly windows: readonly { readonly from: string; readonly to: string; readonly since: string }[];
+  },
+): Promise<readonly number[]> {
+  const { segments, feedback, until, windows } = input;
+  if (windows.length === 0 || segments.length === 0 || feedback.length === 0) return windows.map(() => 0);
+  const earliest = windows.reduce((least, { since }) => (since < least ? since : least), windows[0]?.since ?? '');
+  const counts = windows.map(
+    ({ from, to, since }, index) =>
+      `count(*) FILTER (WHERE p."at" >= ${instant(from)} AND p."at" < ${instant(to)} AND f."at" >= ${instant(since)}) AS n${index}`,
+  );
+  const row = await db.row(
+    `SELECT ${counts.join(', ')} FROM (SELECT requestId, "row", "at" FROM ${feedbackRelation(feedback)} WHERE "at" >= ${instant(earliest)} AND "at" < ${instant(until)}) f JOIN (SELECT requestId, "row", "at" FROM ${predictionRelation(segments)} WHERE NOT shadow) p ON p.requestId = f.requestId AND p."row" = f."row"`,
+  );
+  return windows.map((_, index) => toCount(row[`n${index}`]));
+}
