@@ -62,7 +62,7 @@ const activities = proxyActivities<RetrainingActivities>({
 const watch = proxyActivities<RetrainingActivities>({
   taskQueue: SERVICE_QUEUE,
   startToCloseTimeout: '366 days',
-  heartbeatTimeout: '30s',
+  heartbeatTimeout: '10s',
   retry: { initialInterval: '1s', maximumInterval: '30s' },
 });
 
