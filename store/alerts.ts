@@ -12,7 +12,7 @@ import {
 import { MillraceError } from '../contracts/errors.ts';
 import type { Database, Executor } from './database.ts';
 import { onlyRow, storable } from './database.ts';
-import { alertDeliveries, alertMessages, alertSilences, raisedAlerts } from './schema.ts';
+import { alertDeliveries, alertMessages, alertSilences, raisedAlerts, runs } from './schema.ts';
 
 /**
  * What is the matter, who was told of it, and the messages, kept until each channel has taken them.
@@ -162,6 +162,12 @@ export async function resolveAlert(tx: Executor, subject: AlertSubject, options:
       recovery_due = ${options.tell ?? true} and tellings > 0 and not event
     where identity = ${identity} and status <> 'resolved' and not ${options.unless ?? sql`false`} returning id`);
   return rows.length > 0;
+}
+
+/** What an alert of a run names beside it; nothing for a run without a record. */
+export async function pipelineOf(tx: Executor, runId: string): Promise<Pick<AlertSubject, 'pipeline'>> {
+  const [run] = await tx.select({ pipeline: runs.pipeline }).from(runs).where(eq(runs.id, runId));
+  return run === undefined ? {} : { pipeline: run.pipeline };
 }
 
 export function createAlertsStore({ orm }: Database) {

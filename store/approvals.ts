@@ -1,9 +1,9 @@
 import { and, asc, desc, eq, lt, sql } from 'drizzle-orm';
 import type { AlertSubject, AlertToRaise } from '../contracts/alerts.ts';
 import { MillraceError } from '../contracts/errors.ts';
-import { raiseAlert, resolveAlert } from './alerts.ts';
+import { pipelineOf, raiseAlert, resolveAlert } from './alerts.ts';
 import { type Database, type Executor, onlyRow, storable } from './database.ts';
-import { approvals, type ApprovalStatus, decisions, runs } from './schema.ts';
+import { approvals, type ApprovalStatus, decisions } from './schema.ts';
 
 /**
  * Gates and what people decided at them.
@@ -49,10 +49,8 @@ export function createApprovalsStore({ orm }: Database) {
     if (row === undefined) throw new MillraceError('NOT_FOUND', `Run ${runId} has no gate ${gate} open.`);
     return row;
   };
-  const pipelineOf = async (tx: Executor, runId: string): Promise<string> =>
-    onlyRow(await tx.select({ pipeline: runs.pipeline }).from(runs).where(eq(runs.id, runId))).pipeline;
   const settle = async (tx: Executor, runId: string, gate: string, status: ApprovalStatus): Promise<typeof approvals.$inferSelect> => {
-    await resolveAlert(tx, alertSubject(await pipelineOf(tx, runId), runId, gate), { tell: false });
+    await resolveAlert(tx, { ...alertSubject(runId, gate), ...(await pipelineOf(tx, runId)) }, { tell: false });
     return onlyRow(await tx.update(approvals).set({ status, settledAt: sql`now()` }).where(at(runId, gate)).returning());
   };
 
@@ -70,7 +68,7 @@ export function createApprovalsStore({ orm }: Database) {
           })
           .onConflictDoNothing()
           .returning();
-        for (const { requestedAt } of asked) await raiseAlert(tx, waitingAlert(input, await pipelineOf(tx, input.runId), requestedAt));
+        for (const { requestedAt } of asked) await raiseAlert(tx, { ...waitingAlert(input, requestedAt), ...(await pipelineOf(tx, input.runId)) });
       });
       return withDecisions(orm, onlyRow(await orm.select().from(approvals).where(at(input.runId, input.gate))));
     },
@@ -119,7 +117,7 @@ export function createApprovalsStore({ orm }: Database) {
         const { rows } = await tx.execute<{ run_id: string; gate: string; pipeline: string }>(sql`
           update approvals a set status = 'expired', settled_at = now() from runs
           where runs.id = a.run_id and a.status = 'pending' and runs.status not in ('waiting', 'running') returning a.run_id, a.gate, runs.pipeline`);
-        for (const { run_id: runId, gate, pipeline } of rows) await resolveAlert(tx, alertSubject(pipeline, runId, gate), { tell: false });
+        for (const { run_id: runId, gate, pipeline } of rows) await resolveAlert(tx, { ...alertSubject(runId, gate), pipeline }, { tell: false });
         return rows.map(({ run_id: runId, gate }) => `${runId}/${gate}`);
       });
     },
@@ -152,10 +150,10 @@ export function createApprovalsStore({ orm }: Database) {
   };
 }
 
-const alertSubject = (pipeline: string, runId: string, gate: string): AlertSubject => ({ kind: 'approval', pipeline, subject: `run ${runId} gate ${gate}` });
+const alertSubject = (runId: string, gate: string): AlertSubject => ({ kind: 'approval', subject: `run ${runId} gate ${gate}` });
 
-const waitingAlert = ({ runId, gate, expiresAt }: RequestApprovalInput, pipeline: string, since: string): AlertToRaise => ({
-  ...alertSubject(pipeline, runId, gate),
+const waitingAlert = ({ runId, gate, expiresAt }: RequestApprovalInput, since: string): AlertToRaise => ({
+  ...alertSubject(runId, gate),
   severity: 'info',
   what: `Run ${runId.slice(0, 8)} waits for an approval at the gate ${gate}.`,
   since,

@@ -3,9 +3,9 @@ import { and, asc, eq, inArray, sql } from 'drizzle-orm';
 import type { AlertSubject } from '../contracts/alerts.ts';
 import { MillraceError } from '../contracts/errors.ts';
 import type { FlaggedRow, LabelItemDraft, LabelValue, PeoplesAnswers } from '../contracts/labels.ts';
-import { raiseAlert, resolveAlert } from './alerts.ts';
+import { pipelineOf, raiseAlert, resolveAlert } from './alerts.ts';
 import { type Database, type Executor, onlyRow, storable } from './database.ts';
-import { labelAnswers, labelItems, labelQueues, labelRequestItems, type LabelRequestStatus, labelRequests, runs } from './schema.ts';
+import { labelAnswers, labelItems, labelQueues, labelRequestItems, type LabelRequestStatus, labelRequests } from './schema.ts';
 
 /**
  * Queues in which people give labels.
@@ -83,7 +83,7 @@ const requestId = (runId: string, stage: string): string =>
     .digest('hex')
     .slice(0, 32);
 
-const requestAlert = (id: string, queue: string, pipeline: string): AlertSubject => ({ kind: 'labels', pipeline, subject: `queue ${queue} request ${id}` });
+const requestAlert = (id: string, queue: string): AlertSubject => ({ kind: 'labels', subject: `queue ${queue} request ${id}` });
 const queueAlert = (queue: string): AlertSubject => ({ kind: 'labels', subject: `queue ${queue}` });
 
 export function createLabelsStore({ orm }: Database) {
@@ -172,9 +172,6 @@ export function createLabelsStore({ orm }: Database) {
     return { id, ...row };
   };
 
-  const pipelineOf = async (tx: Executor, runId: string): Promise<string> =>
-    onlyRow(await tx.select({ pipeline: runs.pipeline }).from(runs).where(eq(runs.id, runId))).pipeline;
-
   const resolveWhenEmpty = async (tx: Executor, name: string): Promise<void> => {
     const unless = sql`exists (select 1 from label_items where queue = ${name} and status = 'open' and flagged is not null)`;
     await resolveAlert(tx, queueAlert(name), { tell: false, unless });
@@ -204,7 +201,7 @@ export function createLabelsStore({ orm }: Database) {
       .returning({ queue: labelRequests.queue, runId: labelRequests.runId });
     const [request] = ended;
     if (request === undefined) return;
-    await resolveAlert(tx, requestAlert(id, request.queue, await pipelineOf(tx, request.runId)), { tell: false });
+    await resolveAlert(tx, { ...requestAlert(id, request.queue), ...(await pipelineOf(tx, request.runId)) }, { tell: false });
     await tx.execute(sql`
       update label_items i set status = 'withdrawn', held_by = null, held_until = null
       where i.status = 'open' and i.flagged is null and i.id in (select item_id from label_request_items where request_id = ${id})
@@ -244,7 +241,8 @@ export function createLabelsStore({ orm }: Database) {
         const asked = await progress(tx, id);
         if (asked.open > 0)
           await raiseAlert(tx, {
-            ...requestAlert(id, queue.name, await pipelineOf(tx, input.runId)),
+            ...requestAlert(id, queue.name),
+            ...(await pipelineOf(tx, input.runId)),
             severity: 'info',
             what: `Run ${input.runId.slice(0, 8)} waits for ${asked.open.toLocaleString('en')} labels in the queue ${queue.name}.`,
             since: new Date().toISOString(),
