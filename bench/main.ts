@@ -18,6 +18,7 @@ const BENCHMARKS: Readonly<Record<string, () => Promise<{ readonly benchmark: Be
   swap: () => import('./swap.ts'),
   guards: () => import('./guards.ts'),
   'batch-predict': () => import('./batch-predict.ts'),
+  elec2: () => import('./elec2.ts'),
   quickstart: () => import('./quickstart.ts'),
 };
 

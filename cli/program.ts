@@ -19,6 +19,7 @@ import { addRetrainingCommands } from './retraining-commands.ts';
 import { addRunCommand, addStageCommand } from './run-command.ts';
 import { addRunsCommands } from './runs-commands.ts';
 import { addScheduleCommands } from './schedule-commands.ts';
+import { addSimulateCommand } from './simulate-command.ts';
 import { addStackCommands } from './stack-commands.ts';
 import { addSuggestCommand } from './suggest-command.ts';
 import { addTriggersCommands } from './triggers-commands.ts';
@@ -60,6 +61,7 @@ export function createProgram(terminal: Terminal, exit: (code: number) => void):
   addAlertsCommands(program);
   addRetrainingCommands(program);
   addTriggersCommands(program);
+  addSimulateCommand(program);
   addScheduleCommands(program);
   root.addHelpText(
     'after',

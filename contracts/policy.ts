@@ -134,5 +134,6 @@ export function readPolicies(content: unknown, file: string): PolicyFile {
   }
   throw new MillraceError('INVALID_PARAMETERS', `${file} holds no policies that can be followed.`, {
     problems: parsed.error.issues.map(({ path, message }) => ({ path: (isOne ? path.slice(2) : path).map(String).join('.') || 'the file', message, file })),
+    fix: 'Correct each value that is listed, in the file.',
   });
 }

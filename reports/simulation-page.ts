@@ -97,12 +97,11 @@ async function curvePlot({ metric, policies, rules, hindsight }: SimulationResul
         ? []
         : [{ data: { values: hindsight }, mark: { type: 'line', color: PLOT_COLOURS.soft, strokeDash: [5, 4], strokeWidth: 1.5 } }]),
       { data: { values: points }, mark: { type: 'point', filled: true, size: 60, color: PLOT_COLOURS.mark, opacity: 1 } },
-      // names of points that lie on each other would be unreadable: the first of a place is named
-      {
-        data: { values: apart(points, most - least + 2 * room, widest) },
-        mark: { type: 'text', align: 'left', dx: 7, color: PLOT_COLOURS.ink },
+      ...named(points, most - least + 2 * room, widest).map(({ values, dy }) => ({
+        data: { values },
+        mark: { type: 'text', align: 'left', dx: 5, dy, color: PLOT_COLOURS.ink },
         encoding: { text: { field: 'name' } },
-      },
+      })),
     ],
   };
   return drawn(spec as unknown as Spec, `${metric} of each policy against its number of retrainings`);
@@ -114,16 +113,21 @@ interface Point {
   readonly retrainings: number;
 }
 
-/** The points whose names do not run into one that was placed before. */
-function apart(points: readonly Point[], height: number, widest: number): readonly Point[] {
+/** Names above their points, else below them; one that would run into another either way is left out. */
+function named(points: readonly Point[], height: number, widest: number): readonly { readonly values: readonly Point[]; readonly dy: number }[] {
   const placed: { readonly left: number; readonly right: number; readonly y: number }[] = [];
-  return points.filter(({ name, quality, retrainings }) => {
-    const left = (retrainings / (widest * 1.22)) * CURVE_WIDTH;
-    const box = { left, right: left + 12 + name.length * 6.4, y: (quality / height) * CURVE_HEIGHT };
-    if (placed.some((other) => Math.abs(other.y - box.y) < 13 && box.left < other.right && other.left < box.right)) return false;
-    placed.push(box);
-    return true;
-  });
+  const groups = [-9, 11].map((dy) => ({ dy, values: [] as Point[] }));
+  for (const point of points) {
+    const left = (point.retrainings / (widest * 1.22)) * CURVE_WIDTH;
+    for (const { dy, values } of groups) {
+      const box = { left, right: left + 12 + point.name.length * 6.4, y: dy - (point.quality / height) * CURVE_HEIGHT };
+      if (placed.some((other) => Math.abs(other.y - box.y) < 13 && box.left < other.right && other.left < box.right)) continue;
+      placed.push(box);
+      values.push(point);
+      break;
+    }
+  }
+  return groups;
 }
 
 const legend = ({ hindsight }: SimulationResult): string =>

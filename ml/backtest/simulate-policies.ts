@@ -12,7 +12,7 @@ import { betterBy, certain, createVersions, type TrainedVersion, type Versions }
 export interface SimulatePoliciesInput {
   /** Every row has its target. */
   readonly table: RawTable;
-  readonly simulation: Simulation & {
+  readonly simulation: Omit<Simulation, 'trainer'> & {
     readonly target: string;
     readonly features: Features;
     readonly trainer: { readonly name: string; readonly parameters?: unknown };

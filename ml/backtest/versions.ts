@@ -16,7 +16,7 @@ import { rowsOf } from './blocks.ts';
  * Invariants:
  * 1. A version knows the rows of its window alone: features, classes and model are fitted on them.
  * 2. A window is trained once, whoever asks: the same rows and seed give the same version.
- * 3. Answers are kept for a few blocks only; memory does not grow with blocks × versions.
+ * 3. Few answers are kept; memory does not grow with blocks × versions × rows.
  */
 export interface TrainedVersion {
   /** Names the version within its replay. */
@@ -55,8 +55,8 @@ export interface Versions {
   errors(version: TrainedVersion, fromRow: number, toRow: number): Float64Array;
 }
 
-/** Answers of so many (version, rows) are kept. */
-const KEPT_ANSWERS = 32;
+/** Numbers of answers that are kept: 64 MiB. */
+const KEPT_ANSWERS = 8_388_608;
 
 export function createVersions({ table, target, task: taskKind, features, trainer: spec, metric: named, seed, threads }: VersionsOptions): Versions {
   const trainer = bindTrainer(spec.name, spec.parameters);
@@ -69,6 +69,7 @@ export function createVersions({ table, target, task: taskKind, features, traine
   checkMetric(metric, judge(certain(encoded, Uint32Array.of(0)), 0, 1).names);
   const trained = new Map<string, TrainedVersion>();
   const kept = new Map<string, Float64Array>();
+  let keptNumbers = 0;
   const measurements = new Map<string, { readonly value: number; readonly seconds: number }>();
 
   const remembered = (key: string, answer: () => Float64Array): Float64Array => {
@@ -76,9 +77,11 @@ export function createVersions({ table, target, task: taskKind, features, traine
     if (there !== undefined) return there;
     const made = answer();
     kept.set(key, made);
-    for (const oldest of kept.keys()) {
-      if (kept.size <= KEPT_ANSWERS) break;
+    keptNumbers += made.length;
+    for (const [oldest, { length }] of kept) {
+      if (keptNumbers <= KEPT_ANSWERS || oldest === key) break;
       kept.delete(oldest);
+      keptNumbers -= length;
     }
     return made;
   };
