@@ -6,11 +6,13 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { beforeAll, describe, expect, it, onTestFinished, vi } from 'vitest';
 import type { BuiltPipeline } from '../../activities/build-files.ts';
+import { runCommandLine } from '../../cli/program.ts';
 import { loadProjectConfig } from '../../config/load-project-config.ts';
 import { packageRoot } from '../../config/package-root.ts';
 import type { AlertChannel, AlertLine } from '../../contracts/alerts.ts';
 import type { DatasetRef } from '../../contracts/references.ts';
 import { MEMO_TRIGGER } from '../../contracts/run.ts';
+import type { SimulationResult } from '../../contracts/simulation.ts';
 import { findPredictions } from '../../data/find-predictions.ts';
 import { predictionSegments } from '../../data/prediction-segments.ts';
 import type { TestEnvironment } from '../../testing/test-environment.ts';
@@ -19,6 +21,7 @@ import { joinFeedback, takeFeedback } from '../../workers/join-feedback.ts';
 import { declareTriggers, watchTriggers } from '../../workers/watch-triggers.ts';
 import { guideProject } from '../support/guide-project.ts';
 import { readDataset } from '../support/read-dataset.ts';
+import { recordedTerminal } from '../unit/cli/recorded-terminal.ts';
 import { openEnvironment, PATIENCE_MS, serve } from './test-project.ts';
 
 const PAGE = 'docs/monitoring.md';
@@ -180,3 +183,24 @@ async function end(child: ChildProcess): Promise<void> {
   child.kill();
   await closed;
 }
+
+describe('Which policy would have been best', () => {
+  it("is answered by the page's policies over real prices: one that asks for quality does more with as few retrainings", async () => {
+    const prices = join(packageRoot, 'tests', 'fixtures', 'data', 'elec2-twelfth.csv');
+    const terminal = recordedTerminal();
+    const policies = join(project, 'policies.json');
+    expect(await runCommandLine(['simulate', 'prices', '--policy', policies, '--compare', '--data', prices, '--target', 'class', '--json'], terminal)).toBe(0);
+    const found = JSON.parse(terminal.out()) as SimulationResult;
+    const of = (name: string) => found.policies.find((policy) => policy.name === name);
+    expect(of('every fourth')).toMatchObject({ retrainings: 4, quality: of('every 4 blocks')?.quality });
+    expect(of('on quality')?.quality).toBeGreaterThan(of('every 2 blocks')?.quality ?? 1);
+    expect(of('on quality')?.retrainings).toBeLessThanOrEqual(8);
+    expect(of('on quality')?.blocked.length).toBeGreaterThan(0);
+    expect(
+      of('on drift')
+        ?.versions.slice(1)
+        .every(({ reasons }) => reasons.every((reason) => reason.includes('adwin: the error changed at row'))),
+    ).toBe(true);
+    expect(found.hindsight).toHaveLength(18);
+  });
+});
