@@ -161,6 +161,38 @@ describe('streaming detectors', () => {
   });
 });
 
+describe('docs/monitoring.md', () => {
+  const page = readFileSync(new URL('../../../../docs/monitoring.md', import.meta.url), 'utf8');
+  const section = /^## Detectors$([\s\S]*?)^## /m.exec(page)?.[1] ?? '';
+
+  it('lists detectors that can be made, and that find their kind of change', () => {
+    const listed = JSON.parse(/```json\n([\s\S]*?)```/.exec(section)?.[1] ?? '[]') as { readonly detector: DetectorOptionsInput }[];
+    const changed: Readonly<Record<string, readonly number[]>> = {
+      adwin: STREAMS['abrupt errors'] ?? [],
+      ddm: STREAMS['abrupt errors'] ?? [],
+      kswin: STREAMS['wider'] ?? [],
+      pageHinkley: Array.from({ length: 80 }, (_, i) => (i < 60 ? 120 + (i % 3) : 240)),
+    };
+    expect(listed.map(({ detector }) => detector.kind)).toEqual(['adwin', 'ddm', 'kswin', 'pageHinkley']);
+    for (const { detector } of listed) {
+      const stream = changed[detector.kind] ?? [];
+      const [first = 0] = flags(createDetector(detector), stream).drift;
+      expect(first, detector.kind).toBeGreaterThanOrEqual(stream.length / 2);
+    }
+  });
+
+  it('says what the defaults are', () => {
+    const defaults = KINDS.map(({ kind }) => createDetector({ kind }).state().options as unknown as Readonly<Record<string, string | number>>);
+    for (const { kind, ...options } of defaults) {
+      for (const [name, value] of Object.entries(options)) {
+        const row = section.split('\n').find((line) => line.includes(`\`${name}\``) && line.split('|').length === 5) ?? '';
+        expect(section, `${kind}.${name}`).toContain(`\`${name}\``);
+        if (kind === 'adwin' || kind === 'ddm') expect(row.split('|')[2], `${kind}.${name}`).toContain(String(value));
+      }
+    }
+  });
+});
+
 describe('the test of two samples of one size', () => {
   it.each([
     // SciPy 1.17.1: ks_2samp(method='exact') of two samples of n values at a distance of h / n
