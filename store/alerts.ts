@@ -231,6 +231,8 @@ export function createAlertsStore({ orm }: Database) {
       readonly at?: string;
     }): Promise<{ readonly raised: readonly number[]; readonly resolved: readonly number[] }> {
       return orm.transaction(async (tx) => {
+        // rows of several alerts are changed here and by `gather`, in another order
+        await tx.execute(sql`select pg_advisory_xact_lock_shared(${GATHER_LOCK})`);
         // in one order, so that two at a time do not wait for each other
         const firing = [...input.firing].sort((a, b) => (identityOf(a) < identityOf(b) ? -1 : 1));
         const raised: number[] = [];

@@ -133,6 +133,16 @@ describe('an alert', () => {
     expect(await told()).toEqual([['firing a']]);
   });
 
+  it('is told of once while windows of the same columns are settled and gathered at the same time', async () => {
+    const columns = Array.from({ length: 20 }, (_, column) => alert(`c${String(column)}`));
+    const settle = (firing: readonly AlertToRaise[]) => store.alerts.settle({ kinds: ['drift'], endpoint, firing });
+    await Promise.all(
+      Array.from({ length: 24 }, (_, at) => (at % 3 === 0 ? store.alerts.gather(settings()) : settle(at % 2 === 0 ? columns : columns.toReversed()))),
+    );
+    await store.alerts.gather(settings());
+    expect((await told()).flat().sort()).toEqual(columns.map(({ subject }) => `firing ${subject}`).sort());
+  });
+
   it('of something that is over is told once, without a recovery', async () => {
     const id = await store.alerts.raise(alert('failed', { event: true }));
     await store.alerts.gather(settings());
