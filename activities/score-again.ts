@@ -27,6 +27,9 @@ export interface ScoreAgainInput {
 const EXPLAINED_ROWS = 20;
 /** Other values that are tried in a column's place. */
 const TRIED_VALUES = 24;
+const BISECTIONS = 30;
+/** Needed values whose spread is below this follow one rule. */
+const ONE_RULE = 0.02;
 
 /**
  * Compares logged outputs with those of the training path: DuckDB applies the row transforms, the same graph answers. Where they
@@ -141,36 +144,128 @@ function sameValue(column: RawColumn, row: number, served: RowValue): boolean {
   return Object.is(value, other) || value === other || Math.abs(value - other) <= 1e-9 * Math.max(1, Math.abs(value));
 }
 
-/** Graph columns in whose place one other value, null or another row's, or one between two of those, gives the logged output. */
+/**
+ * Graph columns in whose place another value alone gives the logged output: null, another row's, or one found between two of
+ * those. Of several columns that all could, the one whose values follow one rule (a factor, an offset, always the same).
+ */
 async function explainedBy(
   scorer: Scorer,
   { table, rows, signature, tolerance }: Differing,
   differing: readonly number[],
 ): Promise<ReadonlyMap<string, number>> {
-  const found = new Map<string, number>();
-  if (differing.length === 0) return found;
+  if (differing.length === 0) return new Map();
+  const logged = differing.map((row) => rows[row]?.output ?? []);
+  const found: { readonly name: string; readonly rows: number; readonly spread: number }[] = [];
   for (const name of [...signature.graph.numbers, ...signature.graph.strings]) {
     const column = table.columns.get(name);
     if (column === undefined) continue;
     const values = triedValues(column);
-    const tried = await scorer.score(repeated(table, differing, name, values));
-    let explained = 0;
-    differing.forEach((row, place) => {
-      const logged = rows[row]?.output ?? [];
-      const answers = values.map((_, at) =>
-        Array.from(tried.values.subarray((place * values.length + at) * tried.outputs, (place * values.length + at + 1) * tried.outputs)),
-      );
-      const last = logged.length - 1;
-      const isBetween =
-        column.kind !== 'string' &&
-        answers.some((answer) => (answer[last] ?? 0) <= (logged[last] ?? 0)) &&
-        answers.some((answer) => (answer[last] ?? 0) >= (logged[last] ?? 0));
-      if (isBetween || answers.some((answer) => gapOf(logged, answer) <= tolerance)) explained++;
-    });
-    if (explained > 0) found.set(name, explained);
+    const answers = await answersWith(scorer, table, differing, name, (_, at) => values[at] as number, values.length);
+    const needed = differing.map(
+      (_, place): number | undefined => values[(answers[place] ?? []).findIndex((answer) => gapOf(logged[place] ?? [], answer) <= tolerance)],
+    );
+    if (column.kind !== 'string') await bisect(scorer, { table, name, differing, logged, values, answers, needed, tolerance });
+    const explained = needed.filter((value) => value !== undefined).length;
+    if (explained > 0)
+      found.push({
+        name,
+        rows: explained,
+        spread:
+          column.kind === 'string'
+            ? 0
+            : spreadOf(
+                differing.map((row) => column.values[row] as number),
+                needed,
+              ),
+      });
   }
-  const most = Math.max(0, ...found.values());
-  return new Map([...found].filter(([, count]) => count === most));
+  const most = Math.max(0, ...found.map((one) => one.rows));
+  const best = found.filter((one) => one.rows === most).sort((one, other) => one.spread - other.spread);
+  const [first] = best;
+  return new Map(best.filter(({ spread }) => first !== undefined && (first.spread > ONE_RULE || spread === first.spread)).map((one) => [one.name, one.rows]));
+}
+
+type Answers = readonly (readonly (readonly number[])[])[];
+
+/** Answers to each of the rows with each of so many values in one column. */
+async function answersWith(
+  scorer: Scorer,
+  table: RawTable,
+  differing: readonly number[],
+  name: string,
+  valueAt: (place: number, at: number) => number,
+  tries: number,
+): Promise<Answers> {
+  const { values, outputs } = await scorer.score(repeated(table, differing, name, valueAt, tries));
+  return differing.map((_, place) =>
+    Array.from({ length: tries }, (_tried, at) => Array.from(values.subarray((place * tries + at) * outputs, (place * tries + at + 1) * outputs))),
+  );
+}
+
+/** Looks between two neighbouring values whose answers lie on both sides of the logged one for the value that gives it. */
+async function bisect(
+  scorer: Scorer,
+  {
+    table,
+    name,
+    differing,
+    logged,
+    values,
+    answers,
+    needed,
+    tolerance,
+  }: {
+    readonly table: RawTable;
+    readonly name: string;
+    readonly differing: readonly number[];
+    readonly logged: readonly (readonly number[])[];
+    readonly values: readonly number[];
+    readonly answers: Answers;
+    readonly needed: (number | undefined)[];
+    readonly tolerance: number;
+  },
+): Promise<void> {
+  const lastOf = (answer: readonly number[] | undefined): number => answer?.at(-1) ?? Number.NaN;
+  const open = differing.flatMap((_, place) => {
+    if (needed[place] !== undefined) return [];
+    const goal = lastOf(logged[place]);
+    // the first value is null
+    const at = values.findIndex((_value, i) => i > 1 && (lastOf(answers[place]?.[i - 1]) - goal) * (lastOf(answers[place]?.[i]) - goal) <= 0);
+    return at < 0 ? [] : [{ place, goal, low: values[at - 1] as number, high: values[at] as number, below: lastOf(answers[place]?.[at - 1]) - goal }];
+  });
+  for (let step = 0; step < BISECTIONS && open.length > 0; step++) {
+    const middles = open.map(({ low, high }) => (low + high) / 2);
+    const tried = await answersWith(
+      scorer,
+      table,
+      open.map(({ place }) => differing[place] as number),
+      name,
+      (place) => middles[place] as number,
+      1,
+    );
+    open.forEach((one, index) => {
+      const answer = tried[index]?.[0] ?? [];
+      if (gapOf(logged[one.place] ?? [], answer) <= tolerance) needed[one.place] = middles[index];
+      const gap = lastOf(answer) - one.goal;
+      if (gap * one.below > 0) one.low = middles[index] as number;
+      else one.high = middles[index] as number;
+    });
+  }
+}
+
+/** How far the needed values are from following one rule of the real ones: 0 where they do. Null throughout is one. */
+function spreadOf(real: readonly number[], needed: readonly (number | undefined)[]): number {
+  const pairs = needed.flatMap((value, i) => (value === undefined ? [] : [[real[i] as number, value] as const]));
+  if (pairs.every(([, value]) => Number.isNaN(value))) return 0;
+  const deviation = (values: readonly number[]): number => {
+    const mean = values.reduce((sum, value) => sum + value, 0) / values.length;
+    const size = values.reduce((sum, value) => sum + Math.abs(value), 0) / values.length;
+    const spread = Math.sqrt(values.reduce((sum, value) => sum + (value - mean) ** 2, 0) / values.length);
+    return size === 0 ? 0 : spread / size;
+  };
+  const rules = [pairs.map(([value, other]) => other / value), pairs.map(([value, other]) => other - value), pairs.map(([, other]) => other)];
+  const finite = rules.map((rule) => (rule.every(Number.isFinite) ? deviation(rule) : Number.POSITIVE_INFINITY));
+  return pairs.length < 2 ? Number.POSITIVE_INFINITY : Math.min(...finite);
 }
 
 /** Null, and values of the column from its least to its greatest: codes of texts. */
@@ -184,16 +279,16 @@ function triedValues(column: RawColumn): readonly number[] {
   return [Number.NaN, ...picked];
 }
 
-/** Each of the rows as often as there are values, with one of them each in the column. */
-function repeated(table: RawTable, rows: readonly number[], name: string, values: readonly number[]): RawTable {
-  const length = rows.length * values.length;
-  const from = (at: number): number => rows[Math.floor(at / values.length)] as number;
-  const valueAt = (at: number): number => values[at % values.length] as number;
+/** Each of the rows as often as it is tried, with another value each in the column. */
+function repeated(table: RawTable, rows: readonly number[], name: string, valueAt: (place: number, at: number) => number, tries: number): RawTable {
+  const length = rows.length * tries;
+  const from = (at: number): number => rows[Math.floor(at / tries)] as number;
+  const tried = (at: number): number => valueAt(Math.floor(at / tries), at % tries);
   const columns = [...table.columns].map(([key, column]): readonly [string, RawColumn] => [
     key,
     column.kind === 'string'
-      ? { ...column, codes: Int32Array.from({ length }, (_, at) => (key === name ? valueAt(at) : (column.codes[from(at)] as number))) }
-      : { ...column, values: Float64Array.from({ length }, (_, at) => (key === name ? valueAt(at) : (column.values[from(at)] as number))) },
+      ? { ...column, codes: Int32Array.from({ length }, (_, at) => (key === name ? tried(at) : (column.codes[from(at)] as number))) }
+      : { ...column, values: Float64Array.from({ length }, (_, at) => (key === name ? tried(at) : (column.values[from(at)] as number))) },
   ]);
   return { rows: length, columns: new Map(columns) };
 }

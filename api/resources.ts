@@ -210,6 +210,20 @@ export const RESOURCES: readonly Resource[] = [
       return page(periods, size, (period) => period.epoch);
     },
   }),
+  resource('/endpoints/{endpoint}/windows', {
+    summary: "Windows of an endpoint's monitor, newest first: drift, quality, outcomes, skew, data quality, what the matter was.",
+    answers: 'page',
+    params: { endpoint: NameSchema },
+    query: { limit, after: z.iso.datetime().optional().describe('`next` of the page before.') },
+    read: async (store, { endpoint, limit: size, after }) => {
+      if ((await store.endpoints.find(endpoint)) === null) throw new MillraceError('ENDPOINT_NOT_FOUND', `There is no endpoint ${endpoint}.`);
+      return page(
+        await store.monitoring.listWindows({ endpoint, limit: size + 1, ...(after === undefined ? {} : { before: after }) }),
+        size,
+        (window) => window.to,
+      );
+    },
+  }),
   resource('/endpoints/{endpoint}/report', {
     summary: 'What became known of an endpoint over time, in at most 240 steps: drift, quality, traffic, latency, data quality, events, findings.',
     answers: 'object',

@@ -1,8 +1,10 @@
 import { userInfo } from 'node:os';
 import type { EndpointState, ProductionPeriod, Promoted } from '../contracts/endpoint.ts';
 import { MillraceError } from '../contracts/errors.ts';
+import { WindowFiguresSchema } from '../contracts/monitoring.ts';
 import { endpointWorkflowId } from '../contracts/queues.ts';
 import type { Route, ServedVersion } from '../contracts/routes.ts';
+import type { MonitorWindow } from '../store/monitoring.ts';
 import type { RolloutRecord } from '../store/rollouts.ts';
 import type { Store } from '../store/store.ts';
 import { type Clients, withClients } from './clients.ts';
@@ -102,6 +104,31 @@ function renderHistory(history: readonly ProductionPeriod[]): string {
   );
 }
 
+function renderWindows(windows: readonly MonitorWindow[]): string {
+  if (windows.length === 0) return 'No window has been looked at yet.\n';
+  return renderTable(
+    ['from', 'to', 'rows', 'verdict', 'most drifted', 'labelled', 'quality', 'what is the matter'],
+    windows.map(({ from, to, figures }) => {
+      const read = WindowFiguresSchema.safeParse(figures);
+      if (!read.success) return [from, to, '', 'not readable', '', '', '', ''];
+      const { rows, verdict, drift, columns, quality, findings, notes } = read.data;
+      const worst = drift?.columns[0] ?? columns?.[0];
+      const [metric] = Object.entries(quality?.metrics ?? {});
+      const matters = (findings ?? []).map(({ what, firing }) => (firing ? what : `(${what})`));
+      return [
+        from,
+        to,
+        String(rows),
+        verdict ?? '',
+        worst === undefined ? '' : `${worst.column}, PSI ${showFigure(worst.psi)}`,
+        quality == null ? '' : String(quality.labelled),
+        metric === undefined ? '' : `${metric[0]} ${showFigure(metric[1])}`,
+        [...matters, ...(notes ?? [])].join('; '),
+      ];
+    }),
+  );
+}
+
 export function addEndpointsCommands(program: Program): void {
   const endpoints = addGroup(program, 'endpoints', 'what is served, and its rollouts');
 
@@ -127,6 +154,19 @@ export function addEndpointsCommands(program: Program): void {
       );
     });
   });
+
+  addCommand(program, endpoints, 'windows <endpoint>', 'what the monitor saw, window by window, the newest first; in brackets what is not an alert yet')
+    .option('--limit <count>', 'at most so many windows', '24')
+    .action(async (name: string, options: Common & { limit: string }) => {
+      const limit = parseCount('--limit', options.limit);
+      const invocation = invocationOf(program, options);
+      await withClients(async (clients) => {
+        const store = await clients.store();
+        await requireEndpoint(store, name);
+        const windows = await store.monitoring.listWindows({ endpoint: name, limit });
+        print(invocation, { endpoint: name, windows }, () => renderWindows(windows));
+      });
+    });
 
   addCommand(program, endpoints, 'show <endpoint>', 'an endpoint: who answers, what is being rolled out, earlier rollouts')
     .option('--limit <count>', 'at most so many rollouts, or periods', '10')

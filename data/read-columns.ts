@@ -142,6 +142,8 @@ async function enumReader(db: DuckDb, relation: string, { name }: Column, index:
   // ENUMs hold no empty dictionary: a column of nulls only has nothing to code.
   const found = await db.rows(`SELECT DISTINCT ${column} AS v FROM ${relation} WHERE ${column} IS NOT NULL ORDER BY v`);
   const dictionary = found.map(({ v }) => String(v));
+  // of a reader that was opened before on the same connection, and is done
+  await db.run(`DROP TYPE IF EXISTS ${type}`);
   if (dictionary.length > 0)
     await db.run(`CREATE TYPE ${type} AS ENUM (SELECT DISTINCT ${column} AS v FROM ${relation} WHERE ${column} IS NOT NULL ORDER BY v)`);
   return {
