@@ -1,7 +1,7 @@
 import { ScheduleAlreadyRunning, ScheduleNotFoundError, ScheduleOverlapPolicy } from '@temporalio/client';
 import { retrainScheduleId, WORKFLOW_QUEUE } from '../contracts/queues.ts';
 import type { RetrainTrigger } from '../contracts/retrain-triggers.ts';
-import { catchUpWindowMs, LEAST_CATCH_UP_MS } from './catch-up.ts';
+import { catchUpWindowMs, LEAST_CATCH_UP_MS } from '../contracts/catch-up.ts';
 import type { ActivityDependencies } from './dependencies.ts';
 
 type ScheduleTrigger = Extract<RetrainTrigger, { readonly kind: 'schedule' }>;

@@ -1,5 +1,5 @@
 import type { Client, ScheduleDescription } from '@temporalio/client';
-import { catchUpWindowMs, LEAST_CATCH_UP_MS } from '../activities/catch-up.ts';
+import { catchUpWindowMs, LEAST_CATCH_UP_MS } from '../contracts/catch-up.ts';
 import type { MillraceConfig } from '../config/config.ts';
 import { MillraceError } from '../contracts/errors.ts';
 import { WORKFLOW_QUEUE } from '../contracts/queues.ts';

@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { NameSchema } from './ids.ts';
+import { isTimeZone } from './local-time.ts';
 import { isFileSource, SourceSchema } from './source.ts';
 
 /**
@@ -32,23 +33,12 @@ const ScheduleTimesShape = {
   cron: z.array(z.string().min(1).max(200)).min(1).max(50).optional(),
   everyMs: z.number().int().min(1000).optional(),
   /** The zone in which cron expressions are read. Default: the project's, else UTC. */
-  timeZone: z
-    .string()
-    .refine((zone) => isTimeZone(zone), 'must be a time zone of the IANA list, as Europe/Berlin')
-    .optional(),
+  timeZone: z.string().refine(isTimeZone, 'must be a time zone of the IANA list, as Europe/Berlin').optional(),
   /** Each start is put off by up to so much, drawn anew each time. */
   jitterMs: z.number().int().min(0).optional(),
   /** How late a missed start is still made up for. Default: the project's, else one interval. */
   catchUpMs: z.number().int().min(10_000).optional(),
 };
-
-function isTimeZone(zone: string): boolean {
-  try {
-    return new Intl.DateTimeFormat('en', { timeZone: zone }).resolvedOptions().timeZone !== '';
-  } catch {
-    return false;
-  }
-}
 
 export const RetrainTriggerSchema = z.discriminatedUnion('kind', [
   z.object({ kind: z.literal('schedule'), ...common, ...ScheduleTimesShape }),

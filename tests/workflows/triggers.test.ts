@@ -123,11 +123,10 @@ async function sent(pipeline: string): Promise<RetrainRequest[]> {
     signal?.signalName === 'retrain' ? [JSON.parse(Buffer.from(signal.input?.payloads?.[0]?.data ?? []).toString()) as RetrainRequest] : [],
   );
 }
-const untilSent = (pipeline: string, count: number): Promise<RetrainRequest[]> =>
-  vi.waitUntil(async () => {
-    const requests = await sent(pipeline);
-    return requests.length >= count ? requests : undefined;
-  }, soon) as Promise<RetrainRequest[]>;
+async function untilSent(pipeline: string, count: number): Promise<RetrainRequest[]> {
+  await vi.waitUntil(async () => (await sent(pipeline)).length >= count, soon);
+  return sent(pipeline);
+}
 
 async function label(requestId: string): Promise<void> {
   await database.query(

@@ -2,7 +2,7 @@ import { expect, test } from 'vitest';
 import { parseDurationMs, parseInstant } from '../../../cli/duration.ts';
 import { newWorkflowId } from '../../../cli/run-command.ts';
 import { cacheText, trialLines } from '../../../cli/runs-commands.ts';
-import { shortestInterval } from '../../../activities/catch-up.ts';
+import { shortestInterval } from '../../../contracts/catch-up.ts';
 
 const RUN = '0123456789abcdef0123456789abcdef';
 

@@ -1,7 +1,7 @@
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { type WindowRule, WindowRuleSchema } from '../../../contracts/training-window.ts';
+import { WindowRuleSchema } from '../../../contracts/training-window.ts';
 import type { StoredDataset } from '../../../data/dataset.ts';
 import { ingestSource } from '../../../data/ingest.ts';
 import { trainingWindow } from '../../../data/training-window.ts';
@@ -32,8 +32,7 @@ beforeAll(async () => {
 });
 afterAll(() => artifacts.remove());
 
-const cut = (rule: object, of = orders) =>
-  trainingWindow({ manifest: of.manifest, id: of.ref.id, rule: WindowRuleSchema.parse(rule) as WindowRule, artifacts });
+const cut = (rule: object, of = orders) => trainingWindow({ manifest: of.manifest, id: of.ref.id, rule: WindowRuleSchema.parse(rule), artifacts });
 const idsOf = async (rule: object): Promise<number[]> => (await readDataset(artifacts, (await cut(rule)).dataset.ref)).map(({ id }) => Number(id));
 
 describe('the rows that are trained on', () => {

@@ -55,7 +55,7 @@ describe('rows that count by a column of weights', () => {
       minutes: [...minutes, ...minutes.map((y) => y + 1_000)],
       weight: [...x.map(() => 1), ...x.map(() => 0)],
     });
-    const trained = await train('minutes', { name: 'mlp', parameters: { epochs: 25, hidden: [8], batchSize: 120, learningRate: 0.05 } }, { train: half });
+    const trained = await train('minutes', { name: 'mlp', parameters: { epochs: 25, hidden: [8], batchSize: 20, learningRate: 0.05 } }, { train: half });
     expect(Math.max(...(await answers(trained)))).toBeLessThan(100);
   });
 
