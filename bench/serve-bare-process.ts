@@ -37,11 +37,9 @@ app.post<{ Body: Body }>('/predict', { schema }, async (request) => {
       texts[at * strings.length + i] = values[name] as string;
     });
   });
-  const feeds = {
-    numbers: new Tensor('float32', floats, [rows.length, numbers.length]),
-    dates: new Tensor('int64', times, [rows.length, dates.length]),
-    strings: new Tensor('string', texts, [rows.length, strings.length]),
-  };
+  const feeds: Record<string, Tensor> = { numbers: new Tensor('float32', floats, [rows.length, numbers.length]) };
+  if (dates.length > 0) feeds['dates'] = new Tensor('int64', times, [rows.length, dates.length]);
+  if (strings.length > 0) feeds['strings'] = new Tensor('string', texts, [rows.length, strings.length]);
   const { output } = await session.run(feeds, ['output']);
   return { output: Array.from(output?.data as Float32Array) };
 });

@@ -23,8 +23,10 @@ export interface ServeModel {
 }
 
 export interface ServeModelOptions {
-  /** Raw columns in all; one is a timestamp, about a third of the rest are texts. */
+  /** Raw columns in all. */
   readonly columns: number;
+  /** `mixed` (the default): one is a timestamp, about a third of the rest are texts. */
+  readonly kinds?: 'mixed' | 'numbers';
   readonly trees: number;
   readonly leaves: number;
   readonly seed: number;
@@ -36,32 +38,17 @@ const CATEGORIES = 50;
 const ROWS = 64;
 
 /** A model with random trees: what a request costs depends on their number and size, not on what they learnt. */
-export function makeServeModel({ columns, trees, leaves, seed }: ServeModelOptions): ServeModel {
+export function makeServeModel({ columns, kinds = 'mixed', trees, leaves, seed }: ServeModelOptions): ServeModel {
   const source = createRandom(seed);
   const random = (): number => source.next();
-  const textCount = Math.round((columns - 1) / 3);
-  const numbers = Array.from({ length: columns - 1 - textCount }, (_, i) => `number_${i + 1}`);
+  const mixed = kinds === 'mixed';
+  const textCount = mixed ? Math.round((columns - 1) / 3) : 0;
+  const dates = mixed ? ['departed_at'] : [];
+  const numbers = Array.from({ length: columns - dates.length - textCount }, (_, i) => `number_${i + 1}`);
   const strings = Array.from({ length: textCount }, (_, i) => `text_${i + 1}`);
-  const dates = ['departed_at'];
   const graph = createGraphBuilder('serve_');
 
-  const keys = Array.from({ length: CATEGORIES }, (_, i) => `category-${i}`);
-  const codes = graph.op(
-    'LabelEncoder',
-    ['strings'],
-    [
-      stringsAttribute('keys_strings', keys),
-      floatsAttribute(
-        'values_floats',
-        keys.map((_, i) => i / CATEGORIES),
-      ),
-      floatAttribute('default_float', -1),
-    ],
-    'ai.onnx.ml',
-  );
-  const sinceStart = graph.op('Sub', ['dates', graph.ints([START_MS], [1])]);
-  const days = graph.op('Div', [graph.op('Cast', [sinceStart], [intAttribute('to', ONNX_TYPE.float)]), graph.floats([DAY_MS * 365])]);
-  const features = graph.op('Concat', ['numbers', codes, days], [intAttribute('axis', 1)]);
+  const features = mixed ? mixedFeatures(graph) : 'numbers';
 
   const tree: Record<'ids' | 'nodes' | 'features' | 'trues' | 'falses' | 'targetTrees' | 'targetNodes', number[]> & {
     modes: string[];
@@ -135,13 +122,13 @@ export function makeServeModel({ columns, trees, leaves, seed }: ServeModelOptio
 
   const packed = Array.from({ length: ROWS }, () => ({
     numbers: numbers.map(() => Math.round(random() * 10_000) / 10_000),
-    dates: [START_MS + Math.floor(random() * 365) * DAY_MS],
+    dates: dates.map(() => START_MS + Math.floor(random() * 365) * DAY_MS),
     strings: strings.map(() => `category-${Math.floor(random() * CATEGORIES)}`),
   }));
   const rows = packed.map((row) => ({
     ...Object.fromEntries(numbers.map((name, i) => [name, row.numbers[i] ?? 0])),
     ...Object.fromEntries(strings.map((name, i) => [name, row.strings[i] ?? ''])),
-    departed_at: new Date(row.dates[0] ?? 0).toISOString(),
+    ...Object.fromEntries(dates.map((name, i) => [name, new Date(row.dates[i] ?? 0).toISOString()])),
   }));
   return {
     onnx: encodeModel({
@@ -150,8 +137,7 @@ export function makeServeModel({ columns, trees, leaves, seed }: ServeModelOptio
       initializers: graph.initializers,
       inputs: [
         valueInfo('numbers', ONNX_TYPE.float, numbers.length),
-        valueInfo('dates', ONNX_TYPE.int64, 1),
-        valueInfo('strings', ONNX_TYPE.string, strings.length),
+        ...(mixed ? [valueInfo('dates', ONNX_TYPE.int64, dates.length), valueInfo('strings', ONNX_TYPE.string, strings.length)] : []),
       ],
       outputs: [valueInfo('output', ONNX_TYPE.float, 2)],
       opset: { ai: 17, ml: 3 },
@@ -161,7 +147,7 @@ export function makeServeModel({ columns, trees, leaves, seed }: ServeModelOptio
       columns: [
         ...numbers.map((name) => ({ name, type: 'number' as const })),
         ...strings.map((name) => ({ name, type: 'string' as const })),
-        { name: 'departed_at', type: 'timestamp' as const },
+        ...dates.map((name) => ({ name, type: 'timestamp' as const })),
       ],
       transforms: [],
       graph: { numbers, dates, strings },
@@ -171,6 +157,27 @@ export function makeServeModel({ columns, trees, leaves, seed }: ServeModelOptio
     rows,
     packed,
   };
+}
+
+/** Numbers, texts as the places of their categories, and the time in years, side by side. */
+function mixedFeatures(graph: ReturnType<typeof createGraphBuilder>): string {
+  const keys = Array.from({ length: CATEGORIES }, (_, i) => `category-${i}`);
+  const codes = graph.op(
+    'LabelEncoder',
+    ['strings'],
+    [
+      stringsAttribute('keys_strings', keys),
+      floatsAttribute(
+        'values_floats',
+        keys.map((_, i) => i / CATEGORIES),
+      ),
+      floatAttribute('default_float', -1),
+    ],
+    'ai.onnx.ml',
+  );
+  const sinceStart = graph.op('Sub', ['dates', graph.ints([START_MS], [1])]);
+  const days = graph.op('Div', [graph.op('Cast', [sinceStart], [intAttribute('to', ONNX_TYPE.float)]), graph.floats([DAY_MS * 365])]);
+  return graph.op('Concat', ['numbers', codes, days], [intAttribute('axis', 1)]);
 }
 
 /** The predictor of such a model, as the artifact store keeps it. */
