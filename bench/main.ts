@@ -9,6 +9,7 @@ const BENCHMARKS: Readonly<Record<string, () => Promise<{ readonly benchmark: Be
   'ingest-validate': () => import('./ingest-validate.ts'),
   'ingest-30m': () => import('./ingest-30m.ts'),
   'point-in-time': () => import('./point-in-time.ts'),
+  drift: () => import('./drift.ts'),
   'train-gbdt': () => import('./train-gbdt.ts'),
   tune: () => import('./tune.ts'),
   fraud: () => import('./fraud.ts'),
@@ -19,6 +20,7 @@ const BENCHMARKS: Readonly<Record<string, () => Promise<{ readonly benchmark: Be
   guards: () => import('./guards.ts'),
   'batch-predict': () => import('./batch-predict.ts'),
   elec2: () => import('./elec2.ts'),
+  'flights-drift': () => import('./flights-drift.ts'),
   quickstart: () => import('./quickstart.ts'),
 };
 
@@ -28,7 +30,7 @@ const round = (value: number): string => (Math.abs(value) >= 1000 ? value.toFixe
 function describeFigure(figure: Figure): string {
   const parts = [
     `${figure.metric}${figure.variant === undefined ? '' : ` (${figure.variant})`}`.padEnd(28),
-    `${round(figure.value)} ${figure.unit}`.padStart(16),
+    ` ${round(figure.value)} ${figure.unit}`.padStart(16),
     `  n=${figure.n}, ${round(figure.min)} … ${round(figure.max)}`,
   ];
   if (figure.peer !== undefined) parts.push(`  ${figure.peer}${figure.peerValue === undefined ? '' : ` ${round(figure.peerValue)} ${figure.unit}`}`);
