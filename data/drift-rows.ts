@@ -52,7 +52,7 @@ interface Counted {
 
 async function countValues(db: DuckDb, { relation, value }: Pair['recent']): Promise<Counted> {
   const chunks = await db.whole(
-    `SELECT v, CAST(n AS DOUBLE) AS n FROM (SELECT ${value} AS v, count(*) AS n FROM ${relation} GROUP BY v) WHERE v IS NOT NULL ORDER BY v`,
+    `SELECT CAST(v AS DOUBLE) AS v, CAST(n AS DOUBLE) AS n FROM (SELECT ${value} AS v, count(*) AS n FROM ${relation} GROUP BY v) WHERE v IS NOT NULL ORDER BY v`,
   );
   const rows = chunks.reduce((sum, chunk) => sum + chunk.rowCount, 0);
   const [values, counts] = [new Float64Array(rows), new Float64Array(rows)];

@@ -1,6 +1,6 @@
 /**
  * Rows whose drift is measured, as a relation with one column for each that is compared: `i0`, `i1` … as asked for, and `output`, the list
- * that the model answered. Numbers and booleans (0 and 1) are DOUBLE and finite, instants TIMESTAMP, all else VARCHAR; what is not of its type is missing.
+ * that the model answered. Numbers and booleans (0 and 1) are DOUBLE and finite, or whole, instants TIMESTAMP, all else VARCHAR; what is not of its type is missing.
  */
 import type { Column, ColumnType } from '../contracts/columns.ts';
 import { type DuckDb, toCount } from './duckdb.ts';
@@ -47,9 +47,9 @@ export async function openRows(db: DuckDb, source: RecentRows, columns: readonly
 
 async function openParquet(db: DuckDb, { paths, within }: RecentRows & { kind: 'parquet' }, columns: readonly Column[]): Promise<OpenedRows> {
   const file = parquetRelation(paths);
-  const described = new Set((await db.rows(`DESCRIBE SELECT * FROM ${file}`)).map((row) => String(row['column_name'])));
+  const described = new Map((await db.rows(`DESCRIBE SELECT * FROM ${file}`)).map((row) => [String(row['column_name']), String(row['column_type'])]));
   const there = columns.filter((column) => described.has(column.name));
-  const list = columns.map(({ name, type }, index) => `${described.has(name) ? typed(identifier(name), type) : 'NULL'} AS i${index}`);
+  const list = columns.map(({ name, type }, index) => `${described.has(name) ? typed(identifier(name), type, described.get(name)) : 'NULL'} AS i${index}`);
   const where = within === undefined ? '' : ` WHERE ${inRanges(identifier(within.column), within.ranges)}`;
   const relation = `(SELECT ${[...list, 'CAST(NULL AS DOUBLE[]) AS output'].join(', ')} FROM ${file}${where})`;
   const rows = toCount((await db.row(`SELECT count(*) AS n FROM ${file}${where}`))['n']);
@@ -88,7 +88,9 @@ async function openLog(db: DuckDb, source: RecentRows & { kind: 'predictionLog' 
   return { relation: name, rows, there, outputs: toCount(counted['widest']) };
 }
 
-function typed(sql: string, type: ColumnType): string {
+function typed(sql: string, type: ColumnType, stored?: string): string {
+  // whole numbers are counted faster as they are
+  if ((type === 'integer' || type === 'number') && stored !== undefined && /^U?(?:TINY|SMALL|BIG)?INT(?:EGER)?$/.test(stored)) return sql;
   if (type === 'boolean') return `CAST(CAST(TRY_CAST(${sql} AS BOOLEAN) AS INTEGER) AS DOUBLE)`;
   if (type === 'timestamp' || type === 'date') return `TRY_CAST(${sql} AS TIMESTAMP)`;
   if (!isNumeric(type)) return `CAST(${sql} AS VARCHAR)`;

@@ -29,8 +29,8 @@ export interface DriftOptions extends DuckDbOptions {
   /** What the model answered (`output[0]` …) is compared too, with the answers of these rows. Default: with those of reference rows that are a log, else not. */
   readonly outputs?: RecentRows | false;
   /**
-   * Text columns that are compared by their n-grams, where the reference is rows. Default: those of more than 50 different values of which
-   * more than half of the reference's rows have one of their own.
+   * Text columns that are compared by their n-grams, where the reference is rows. Default: those of which more
+   * than half of the reference's first 10,000 values are different ones, and more than 50.
    */
   readonly texts?: readonly string[];
   /** Default: words and pairs of words of 5,000 texts of each side. */
@@ -41,8 +41,9 @@ type Skipped = NonNullable<DriftReport['reasons']>[string];
 
 /** Answers of a model with more outputs are too many columns to look at. */
 const MOST_OUTPUTS = 20;
-/** A column of more different values may be a free text. */
+/** A column of more different values may be a free text; its first values say so. */
 const LEAST_TEXTS = 50;
+const SEEN_TEXTS = 10_000;
 
 /** The figures of every column that both sides have; none where one side has no rows. */
 export async function measureDrift(recent: RecentRows, reference: Profile | ReferenceRows, options: DriftOptions = {}): Promise<DriftReport> {
@@ -147,7 +148,7 @@ async function comparePair(db: DuckDb, pair: Pair, { name, type }: Column, optio
 }
 
 async function looksLikeText(db: DuckDb, { reference: { relation, value } }: Pair): Promise<boolean> {
-  const { n, d } = await db.row(`SELECT count(${value}) AS n, approx_count_distinct(${value}) AS d FROM ${relation}`);
+  const { n, d } = await db.row(`SELECT count(v) AS n, approx_count_distinct(v) AS d FROM (SELECT ${value} AS v FROM ${relation} LIMIT ${SEEN_TEXTS})`);
   return toCount(d) > LEAST_TEXTS && toCount(d) > toCount(n) / 2;
 }
 
