@@ -7,12 +7,12 @@
 /** Pure: counts in, evidence out. */
 const BREAKER_TEST = 'ml/sequential/(?:rates|e-process)\\.ts$';
 
-const DRIFT_FIGURES = 'ml/drift/(?:distributions|two-samples)\\.ts$';
+/** Pure: counts or texts in, figures out. */
+const DRIFT_FIGURES = 'ml/drift/(?:distributions|ngrams|two-samples)\\.ts$';
 
 const ARROWS = {
   contracts: [],
   config: ['contracts/'],
-  // figures of drift and tail probabilities are pure: counts in, figures out
   data: ['contracts/', 'config/module-worker\\.ts$', DRIFT_FIGURES],
   ml: ['contracts/', 'config/module-worker\\.ts$'],
   store: ['contracts/', 'config/'],
