@@ -67,10 +67,17 @@ export async function simulatedData(clients: Clients, options: SimulatedDataOpti
   try {
     const opened = await openData(clients, options, { file, folder, trained });
     const { manifest } = opened;
-    const target = simulation.target ?? (endpoint === undefined ? trained?.input.target : 'label');
+    const isThere = (name: string | undefined): name is string => manifest.columns.some((column) => column.name === name);
+    // in a log the target is what came as label
+    const target =
+      endpoint === undefined ? (simulation.target ?? trained?.input.target) : isThere(simulation.target) ? simulation.target : ownOfLog(manifest, 'label');
     if (target === undefined) throw missing('target', 'names the column that is predicted');
-    const time = simulation.time ?? (endpoint === undefined ? undefined : timeOfLog(manifest));
-    const features = simulation.features ?? (trained === undefined ? allFeatures(manifest.columns, [target, time ?? '']) : trained.input.features);
+    const time = endpoint === undefined ? simulation.time : isThere(simulation.time) ? simulation.time : ownOfLog(manifest, 'at');
+    const features =
+      simulation.features ??
+      (trained === undefined
+        ? allFeatures(endpoint === undefined ? manifest.columns : manifest.columns.filter(({ name }) => !OF_LOG.test(name)), [target, time ?? ''])
+        : trained.input.features);
     const trainer = simulation.trainer ?? trained?.input.trainer ?? { name: 'gbdt' as const, parameters: {} };
     const names = [...new Set([...featureColumns(features), target, ...(time === undefined ? [] : [time])])];
     if (manifest.rows * names.length > MOST_CELLS) {
@@ -178,8 +185,12 @@ async function openData(
   return { artifacts, manifest, told: `the dataset ${manifest.name} ${dataset.id.slice(0, 12)}` };
 }
 
-/** The column of a log's times: `at`, unless an input has that name. */
-const timeOfLog = ({ columns }: DatasetManifest): string => (columns.some(({ name }) => name === 'millrace_at') ? 'millrace_at' : 'at');
+/** A column that the log adds to what was asked; its name is another where an input has it. */
+const ownOfLog = ({ columns }: DatasetManifest, name: string): string =>
+  columns.some((column) => column.name === `millrace_${name}`) ? `millrace_${name}` : name;
+
+/** What a log adds to what was asked: nobody knows it when a prediction is made. */
+const OF_LOG = /^(?:millrace_)?(?:prediction(?:_\d+)?|label|requestId|row|at|model|version|labelledAt|action|propensity|explored|outcome_.*)$/;
 
 /** Every column that can be one: numbers and truths as numbers, texts as categories. */
 const allFeatures = (columns: readonly Column[], without: readonly string[]) =>

@@ -1,5 +1,5 @@
 /** `millrace simulate` with what the store knows: the pipeline's last training, and an endpoint's log. */
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -14,6 +14,9 @@ import { openArtifacts } from '../../store/artifacts.ts';
 import type { Store } from '../../store/store.ts';
 import { freshStore } from '../support/database.ts';
 import { recordedTerminal } from '../unit/cli/recorded-terminal.ts';
+
+// the first one loads trainers and plots
+vi.setConfig({ testTimeout: 120_000 });
 
 let folder: string;
 let store: Store & { readonly databaseUrl: string };
@@ -85,4 +88,38 @@ it('says what is missing where nothing has trained, and which pipelines there ar
   const told = await simulate('--data', path);
   expect(told).toMatchObject({ code: 2 });
   expect(told.err).toContain('--target');
+});
+
+it('replays what an endpoint was asked, with the labels that came since', async () => {
+  const at = (hour: number): string => new Date(Date.UTC(2026, 0, 1, hour)).toISOString();
+  const hours = Array.from({ length: 300 }, (_, hour) => hour);
+  const lines: Readonly<Record<string, readonly object[]>> = {
+    predictions: hours.map((hour) => ({
+      requestId: `r${String(hour)}`,
+      row: 0,
+      at: at(hour),
+      model: 'late',
+      version: 1,
+      challenger: false,
+      inputs: { distance: hour % 17, origin: hour % 2 === 0 ? 'ORD' : 'ATL' },
+      output: [0.5],
+      latencyMs: 1,
+    })),
+    // the last thirty have no label yet; half way, what is late turns round
+    feedback: hours
+      .slice(0, 270)
+      .map((hour) => ({ requestId: `r${String(hour)}`, row: 0, label: hour % 17 > 8 === hour < 135 ? 'late' : 'onTime', at: at(hour + 1) })),
+  };
+  for (const [kind, records] of Object.entries(lines)) {
+    await mkdir(join(folder, 'state', kind, 'flights'), { recursive: true });
+    await writeFile(join(folder, 'state', kind, 'flights', '2026-01-01T00-a.jsonl'), records.map((record) => `${JSON.stringify(record)}\n`).join(''));
+  }
+  const { code, out, err } = await simulate('--endpoint', 'flights', '--compare', '--json');
+  expect({ code, err }).toEqual({ code: 0, err: '' });
+  const { rows, policies } = JSON.parse(out) as SimulationResult;
+  expect(rows).toBe(270);
+  const [quality, still] = ['often', 'static'].map((name) => policies.find((policy) => policy.name === name)?.quality ?? 0);
+  expect(quality).toBeGreaterThan(0.7);
+  expect(still).toBeLessThan(0.6);
+  expect(policies[0]?.blocks.map(({ at: began }) => began?.slice(0, 10))).toEqual(['2026-01-02', '2026-01-04', '2026-01-06', '2026-01-08', '2026-01-10']);
 });
