@@ -5,27 +5,10 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, s
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { transform } from 'esbuild';
+import { SOURCE_FOLDERS } from './source-folders.mjs';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 const withTypes = process.argv.includes('--types');
-const FOLDERS = [
-  'contracts',
-  'config',
-  'data',
-  'ml',
-  'store',
-  'workflows',
-  'activities',
-  'workers',
-  'pipelines',
-  'serving',
-  'reports',
-  'api',
-  'cli',
-  'stack',
-  'testing',
-  'bench',
-];
 
 function newest(dir) {
   let time = statSync(dir).mtimeMs;
@@ -48,7 +31,7 @@ const toBuiltImports = (code) => code.replace(/(from\s*|import\s*\(?\s*)(["'])(\
 
 async function transpile(out) {
   await Promise.all(
-    FOLDERS.filter((f) => existsSync(join(root, f)))
+    SOURCE_FOLDERS.filter((f) => existsSync(join(root, f)))
       .flatMap(sourceFiles)
       .map(async (file) => {
         const target = join(out, file.replace(/\.ts$/, '.js'));
@@ -68,10 +51,12 @@ async function transpile(out) {
 
 const stamp = join(root, 'dist', withTypes ? '.built-types' : '.built');
 const sources = Math.max(
-  ...FOLDERS.map((f) => join(root, f))
+  ...SOURCE_FOLDERS.map((f) => join(root, f))
     .filter(existsSync)
     .map(newest),
-  ...['tsconfig.json', 'tsconfig.build.json', 'package-lock.json', 'scripts/build.mjs'].map((f) => statSync(join(root, f)).mtimeMs),
+  ...['tsconfig.json', 'tsconfig.build.json', 'package-lock.json', 'scripts/build.mjs', 'scripts/source-folders.mjs'].map(
+    (f) => statSync(join(root, f)).mtimeMs,
+  ),
 );
 if (!existsSync(stamp) || statSync(stamp).mtimeMs < sources) {
   const started = Date.now() / 1000;

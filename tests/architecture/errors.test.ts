@@ -5,29 +5,15 @@ import { describe, expect, test } from 'vitest';
 import { ERRORS } from '../../contracts/errors.ts';
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
-const FOLDERS = [
-  'contracts',
-  'config',
-  'data',
-  'ml',
-  'store',
-  'workflows',
-  'activities',
-  'workers',
-  'pipelines',
-  'serving',
-  'reports',
-  'api',
-  'cli',
-  'stack',
-  'testing',
-];
 const CODES = Object.keys(ERRORS);
 const { errorsPage } = (await import(new URL('../../scripts/errors-doc.mjs', import.meta.url).href)) as { readonly errorsPage: () => Promise<string> };
 
+const { SOURCE_FOLDERS } = (await import(new URL('../../scripts/source-folders.mjs', import.meta.url).href)) as { readonly SOURCE_FOLDERS: readonly string[] };
+
 /** The text of every source file but the table itself, by path. */
 const SOURCES = new Map(
-  FOLDERS.flatMap((folder) => readdirSync(join(ROOT, folder), { recursive: true, encoding: 'utf8' }).map((file) => `${folder}/${file}`))
+  SOURCE_FOLDERS.filter((folder) => folder !== 'bench')
+    .flatMap((folder) => readdirSync(join(ROOT, folder), { recursive: true, encoding: 'utf8' }).map((file) => `${folder}/${file}`))
     .filter((path) => path.endsWith('.ts') && path !== 'contracts/errors.ts')
     .map((path) => [path, readFileSync(join(ROOT, path), 'utf8')] as const),
 );

@@ -7,6 +7,7 @@ import { createApiServer } from '../../api/server.ts';
 import { runCommandLine } from '../../cli/program.ts';
 import { type Artifacts, openArtifacts } from '../../store/artifacts.ts';
 import type { Store } from '../../store/store.ts';
+import { bareCard } from '../support/bare-card.ts';
 import { freshStore } from '../support/database.ts';
 import { recordedTerminal } from '../unit/cli/recorded-terminal.ts';
 
@@ -38,32 +39,7 @@ const millrace = async (...args: string[]): Promise<{ readonly code: number; rea
 async function registered(page: string | null): Promise<void> {
   const { version } = await store.models.register({ model: 'late', predictor: 'a'.repeat(64), metrics: {}, evaluation: null });
   const drawn = page === null ? null : await artifacts.putBytes(Buffer.from(page));
-  const { sha256 } = await artifacts.putJson({
-    format: 'millrace-card/1',
-    model: 'late',
-    version,
-    description: 'Not for staffing.',
-    owner: null,
-    purpose: null,
-    createdAt: '2026-03-01T10:20:30.000Z',
-    predictor: 'a'.repeat(64),
-    onnxSizeBytes: 10,
-    run: { id: 'b'.repeat(32), pipeline: 'p', commit: null, clean: null, build: null },
-    task: { kind: 'raw' },
-    threshold: null,
-    trainer: { name: 'import', parameters: {} },
-    training: null,
-    data: [],
-    columns: [],
-    importance: [],
-    selection: null,
-    evaluation: null,
-    hiddenSlices: [],
-    rules: [],
-    tuning: null,
-    environment: {},
-    page: drawn?.sha256 ?? null,
-  });
+  const { sha256 } = await artifacts.putJson(bareCard({ version, description: 'Not for staffing.', page: drawn?.sha256 ?? null }));
   await store.models.setCard({ model: 'late', version, card: sha256 });
 }
 

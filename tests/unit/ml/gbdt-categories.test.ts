@@ -1,14 +1,12 @@
-import onnxProto from 'onnx-proto';
-import * as ort from 'onnxruntime-node';
 import { describe, expect, it } from 'vitest';
 import { gbdt, trainGbdtModel } from '../../../ml/gbdt/gbdt.ts';
 import { encodeTrees } from '../../../ml/gbdt/model.ts';
 import { type GbdtParameters, GbdtParametersSchema } from '../../../ml/gbdt/parameters.ts';
 import { createSeededRandom } from '../../../ml/gbdt/seeded-random.ts';
 import type { DenseMatrix } from '../../../ml/matrix.ts';
-import type { LabelledRows, LearningTask, OnnxFragment, TrainingContext } from '../../../ml/trainer.ts';
+import type { LabelledRows, LearningTask, TrainingContext } from '../../../ml/trainer.ts';
+import { runFragment } from './fragment-model.ts';
 
-const { onnx } = onnxProto;
 const parameters = (given: Partial<GbdtParameters> = {}): GbdtParameters => GbdtParametersSchema.parse(given);
 const context = (given: Partial<TrainingContext> = {}): TrainingContext => ({ seed: 7, threads: 1, ...given });
 const BINARY: LearningTask = { kind: 'binary' };
@@ -41,34 +39,6 @@ function categorised(rows: number, kind: 'binary' | 'regression' | 'multiclass',
     y[row] = kind === 'regression' ? signal : kind === 'binary' ? (signal > 0.5 ? 1 : 0) : signal > 1 ? 2 : signal > 0 ? 1 : 0;
   }
   return { x: dense([codes ?? [], numbers ?? []]), y, categories: [CODES, 0], names: ['where', 'number'] };
-}
-
-async function runOnnx(fragment: OnnxFragment, x: DenseMatrix, outputs: number): Promise<Float32Array> {
-  const tensor = (name: string, width: number): InstanceType<typeof onnx.ValueInfoProto> =>
-    new onnx.ValueInfoProto({
-      name,
-      type: { tensorType: { elemType: onnx.TensorProto.DataType.FLOAT, shape: { dim: [{ dimParam: 'n' }, { dimValue: width }] } } },
-    });
-  const model = new onnx.ModelProto({
-    irVersion: 8,
-    opsetImport: [
-      { domain: '', version: fragment.opset.ai },
-      { domain: 'ai.onnx.ml', version: fragment.opset.ml ?? 3 },
-    ],
-    graph: {
-      name: 'gbdt',
-      node: [...fragment.nodes],
-      initializer: [...fragment.initializers],
-      input: [tensor('x', x.columns)],
-      output: [tensor(fragment.output, outputs)],
-    },
-  });
-  const session = await ort.InferenceSession.create(onnx.ModelProto.encode(model).finish());
-  const rowMajor = new Float32Array(x.rows * x.columns);
-  for (let row = 0; row < x.rows; row += 1) for (let c = 0; c < x.columns; c += 1) rowMajor[row * x.columns + c] = x.data[c * x.rows + row] ?? 0;
-  const results = await session.run({ x: new ort.Tensor('float32', rowMajor, [x.rows, x.columns]) });
-  await session.release();
-  return results[fragment.output]?.data as Float32Array;
 }
 
 const mse = (predictions: Float64Array, y: Float64Array): number => predictions.reduce((sum, value, row) => sum + (value - (y[row] ?? 0)) ** 2, 0) / y.length;
@@ -119,7 +89,7 @@ describe('categories', () => {
     const expected = trained.predict(asked);
     const fragment = trained.toOnnx('x', 'gbdt_');
     expect(fragment.opset.ml).toBe(5);
-    const found = await runOnnx(fragment, asked, outputs);
+    const found = await runFragment(fragment, asked, outputs);
     expected.forEach((value, at) => {
       expect(found[at]).toBeCloseTo(value, 5);
     });
@@ -133,7 +103,7 @@ describe('categories', () => {
     expect([model.trees[0]?.members[0], model.trees[0]?.missingLeft[0]]).toEqual([0, 1]);
     const trained = await gbdt(REGRESSION, parameters({ trees, leaves: trees === 1 ? 2 : 3 }), train, undefined, context());
     const asked = dense([[Number.NaN, 0, 1, 2, 3, -1, Number.NEGATIVE_INFINITY, Number.POSITIVE_INFINITY]]);
-    const found = await runOnnx(trained.toOnnx('x', 'gbdt_'), asked, 1);
+    const found = await runFragment(trained.toOnnx('x', 'gbdt_'), asked, 1);
     trained.predict(asked).forEach((value, at) => {
       expect(found[at]).toBeCloseTo(value, 5);
     });

@@ -1,5 +1,3 @@
-import onnxProto from 'onnx-proto';
-import * as ort from 'onnxruntime-node';
 import { describe, expect, test } from 'vitest';
 import { MillraceError } from '../../../contracts/errors.ts';
 import { gbdt, trainGbdtModel } from '../../../ml/gbdt/gbdt.ts';
@@ -9,9 +7,9 @@ import { GbdtParametersSchema, type GbdtParameters } from '../../../ml/gbdt/para
 import { rocAuc } from '../../../ml/gbdt/roc-auc.ts';
 import { createSeededRandom } from '../../../ml/gbdt/seeded-random.ts';
 import type { DenseMatrix, SparseMatrix } from '../../../ml/matrix.ts';
-import type { LabelledRows, LearningTask, OnnxFragment, TrainedTrainer, TrainingContext } from '../../../ml/trainer.ts';
+import type { LabelledRows, LearningTask, TrainedTrainer, TrainingContext } from '../../../ml/trainer.ts';
+import { fragmentModel, runFragment } from './fragment-model.ts';
 
-const { onnx } = onnxProto;
 const parameters = (given: Partial<GbdtParameters> = {}): GbdtParameters => GbdtParametersSchema.parse(given);
 const context = (given: Partial<TrainingContext> = {}): TrainingContext => ({ seed: 7, threads: 1, ...given });
 const BINARY: LearningTask = { kind: 'binary' };
@@ -46,44 +44,12 @@ function sample(rows: number, kind: LearningTask['kind'], seed = 1, shared = fal
   return { x: dense(columns, shared), y };
 }
 
-function modelBytes(fragment: OnnxFragment, columns: number, outputs: number): Uint8Array {
-  const tensor = (name: string, width: number): InstanceType<typeof onnx.ValueInfoProto> =>
-    new onnx.ValueInfoProto({
-      name,
-      type: { tensorType: { elemType: onnx.TensorProto.DataType.FLOAT, shape: { dim: [{ dimParam: 'n' }, { dimValue: width }] } } },
-    });
-  const model = new onnx.ModelProto({
-    irVersion: 8,
-    opsetImport: [
-      { domain: '', version: fragment.opset.ai },
-      { domain: 'ai.onnx.ml', version: fragment.opset.ml ?? 3 },
-    ],
-    graph: {
-      name: 'gbdt',
-      node: [...fragment.nodes],
-      initializer: [...fragment.initializers],
-      input: [tensor('x', columns)],
-      output: [tensor(fragment.output, outputs)],
-    },
-  });
-  return onnx.ModelProto.encode(model).finish();
-}
-
-async function runOnnx(trained: Pick<TrainedTrainer, 'toOnnx'>, x: DenseMatrix, outputs: number): Promise<Float32Array> {
-  const fragment = trained.toOnnx('x', 'gbdt_');
-  const session = await ort.InferenceSession.create(modelBytes(fragment, x.columns, outputs));
-  const rowMajor = new Float32Array(x.rows * x.columns);
-  for (let row = 0; row < x.rows; row += 1) for (let c = 0; c < x.columns; c += 1) rowMajor[row * x.columns + c] = x.data[c * x.rows + row] ?? 0;
-  const results = await session.run({ x: new ort.Tensor('float32', rowMajor, [x.rows, x.columns]) });
-  const output = results[fragment.output];
-  expect(output?.dims).toEqual([x.rows, outputs]);
-  await session.release();
-  return output?.data as Float32Array;
-}
+const runOnnx = (trained: Pick<TrainedTrainer, 'toOnnx'>, x: DenseMatrix, outputs: number): Promise<Float32Array> =>
+  runFragment(trained.toOnnx('x', 'gbdt_'), x, outputs);
 
 const serialise = (model: GbdtModel): Buffer => Buffer.from(encodeTrees({ baseScores: [...model.baseScores] }, model.trees));
 const onnxBytes = (model: GbdtModel): Buffer =>
-  Buffer.from(modelBytes(toOnnxFragment(model, 'x', 'p_'), model.columns, model.kind === 'binary' ? 2 : model.outputs));
+  Buffer.from(fragmentModel(toOnnxFragment(model, 'x', 'p_'), model.columns, model.kind === 'binary' ? 2 : model.outputs));
 
 /** Rows that a model may meet: usual ones, and every edge of float32 in every column. */
 function hardRows(columns: number): DenseMatrix {

@@ -1,38 +1,9 @@
 import { describe, expect, it } from 'vitest';
-import { type ModelCard, ModelCardSchema } from '../../../contracts/model-card.ts';
+import type { ModelCard } from '../../../contracts/model-card.ts';
 import { modelCardPage } from '../../../reports/model-card.ts';
+import { bareCard } from '../../support/bare-card.ts';
 
 const sha = (digit: string): string => digit.repeat(64);
-
-/** What is known of a bare file: next to nothing. */
-const bare = (more: Partial<ModelCard> = {}): ModelCard =>
-  ModelCardSchema.parse({
-    format: 'millrace-card/1',
-    model: 'late',
-    version: 3,
-    description: null,
-    owner: null,
-    purpose: null,
-    createdAt: '2026-03-01T10:20:30.000Z',
-    predictor: sha('a'),
-    onnxSizeBytes: 2_340,
-    run: { id: 'b'.repeat(32), pipeline: 'flightDelay', commit: null, clean: null, build: null },
-    task: { kind: 'raw' },
-    threshold: null,
-    trainer: { name: 'import', parameters: {} },
-    training: null,
-    data: [],
-    columns: [],
-    importance: [],
-    selection: null,
-    evaluation: null,
-    hiddenSlices: [],
-    rules: [],
-    tuning: null,
-    environment: {},
-    page: null,
-    ...more,
-  } satisfies ModelCard);
 
 const evaluation = (more: Partial<NonNullable<ModelCard['evaluation']>> = {}): NonNullable<ModelCard['evaluation']> => ({
   format: 'millrace-evaluation/2',
@@ -59,7 +30,7 @@ const evaluation = (more: Partial<NonNullable<ModelCard['evaluation']>> = {}): N
   ...more,
 });
 const binary = (more: Partial<ModelCard> = {}): ModelCard =>
-  bare({ task: { kind: 'binary', target: 'late', classes: ['no', 'yes'] }, threshold: 0.25, evaluation: evaluation(), ...more });
+  bareCard({ task: { kind: 'binary', target: 'late', classes: ['no', 'yes'] }, threshold: 0.25, evaluation: evaluation(), ...more });
 
 const headings = (page: string): string[] => [...page.matchAll(/<h2 id="[a-z]+">([^<]*)/g)].map(([, text = '']) => text);
 /** What is read: without tags. */
@@ -80,7 +51,7 @@ const [MARK, BEST] = ['#2f6f9f', '#b5532d'];
 
 describe('a model card', () => {
   it('leaves out whatever is not known', async () => {
-    const page = await modelCardPage(bare());
+    const page = await modelCardPage(bareCard());
     expect(headings(page)).toEqual(['How it was made']);
     expect(page).not.toMatch(/undefined|null|NaN|<svg/);
     expect(page).toContain('late <span class="version">version 3</span>');
@@ -253,7 +224,7 @@ describe('a model card', () => {
       quantiles: { '1%': -2, '5%': -1.5, '25%': -1, '50%': 0.1234, '75%': 1, '95%': 1.5, '99%': 2 },
     };
     const page = await modelCardPage(
-      bare({
+      bareCard({
         task: { kind: 'regression', target: 'price' },
         evaluation: evaluation({
           task: 'regression',
@@ -278,7 +249,7 @@ describe('a model card', () => {
       { trainer: 'gbdt', value: 0.79, chosen: false, metrics: { auc: 0.79, logLoss: 0.5 } },
       { trainer: 'linear', value: 0.7, chosen: false },
     ];
-    const page = await modelCardPage(bare({ selection: { metric: 'auc', scores } }));
+    const page = await modelCardPage(bareCard({ selection: { metric: 'auc', scores } }));
     const table = /<h2 id="candidates">[\s\S]*?<\/table>/.exec(page)?.[0] ?? '';
     const rows = [...table.matchAll(/<tr>(.*?)<\/tr>/g)].map(([, row = '']) =>
       [...row.matchAll(/<t[hd][^>]*>(.*?)<\/t[hd]>/g)].map(([, cell = '']) => textOf(cell).trim()),
