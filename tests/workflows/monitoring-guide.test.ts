@@ -11,6 +11,7 @@ import { loadProjectConfig } from '../../config/load-project-config.ts';
 import { packageRoot } from '../../config/package-root.ts';
 import type { AlertChannel, AlertLine } from '../../contracts/alerts.ts';
 import type { DatasetRef } from '../../contracts/references.ts';
+import type { RetrainingStatus } from '../../contracts/retraining.ts';
 import { MEMO_TRIGGER } from '../../contracts/run.ts';
 import type { SimulationResult } from '../../contracts/simulation.ts';
 import { findPredictions } from '../../data/find-predictions.ts';
@@ -121,6 +122,27 @@ describe('Triggers', () => {
     await vi.waitUntil(async () => (await found('rows by id'))?.problem != null, { timeout: PATIENCE_MS });
     expect((await found('rows by id'))?.problem).toContain('SOURCE_DATABASE_URL');
     expect((await found('notification retrain_orders'))?.problem).toContain('SOURCE_DATABASE_URL');
+  });
+});
+
+describe('Retraining', () => {
+  it('begins only when the pipeline of the page lets it', async () => {
+    const state = () => env.client.workflow.getHandle('retraining/careful').query<RetrainingStatus>('state');
+    const { policy } = await vi.waitUntil(
+      async () => {
+        const status = await state();
+        return status.policy.budget.runs === 2 ? status : undefined;
+      },
+      { timeout: PATIENCE_MS, interval: 200 },
+    );
+    expect(policy).toEqual({
+      coolDownMs: 21_600_000,
+      refireAfterMs: 86_400_000,
+      budget: { runs: 2, minutes: null, timeZone: 'Europe/Berlin' },
+      quietHours: [{ from: '22:00', to: '06:00', days: ['sun', 'mon', 'tue', 'wed', 'thu', 'fri', 'sat'], timeZone: 'Europe/Berlin' }],
+      backOff: { firstMs: 600_000, factor: 2, mostMs: 86_400_000 },
+      experimentAfter: 3,
+    });
   });
 });
 
