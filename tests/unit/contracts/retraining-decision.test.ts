@@ -240,14 +240,15 @@ describe('whatever happens', () => {
           let state = begin({ coolDownMs, budget: { runs, timeZone: zone }, quietHours: [quiet] });
           let nowMs = T0;
           let seenMs = 0;
-          let wakeAtMs: number | null = null;
+          const alarm: { atMs: number | null } = { atMs: null };
           const starts: number[] = [];
           const fates = new Map<number, TriggerEntry>();
           const apply = (event: RetrainingEvent, atMs: number): void => {
             const before = state;
             const decision = decideRetraining(state, event, atMs);
             seenMs = Math.max(seenMs, atMs);
-            ({ state, wakeAtMs } = decision);
+            ({ state } = decision);
+            alarm.atMs = decision.wakeAtMs;
             if (decision.start !== null) {
               expect(before.inFlight === null || event.kind === 'ended').toBe(true);
               expect(state.inFlight?.workflowId).toBe(decision.start.workflowId);
@@ -267,7 +268,7 @@ describe('whatever happens', () => {
           };
           for (const { afterMs, what } of steps) {
             const next = nowMs + afterMs;
-            if (wakeAtMs !== null && wakeAtMs <= next) apply({ kind: 'tick' }, wakeAtMs);
+            if (alarm.atMs !== null && alarm.atMs <= next) apply({ kind: 'tick' }, alarm.atMs);
             nowMs = next;
             if (what.kind === 'ended' && 'fate' in what) apply(ended(what.fate, nowMs), nowMs);
             else if (what.kind === 'trigger' && 'agoMs' in what)
@@ -285,7 +286,7 @@ describe('whatever happens', () => {
           apply({ kind: 'resumed' }, seenMs);
           for (let round = 0; round < 20 && (state.inFlight !== null || state.waiting.length > 0); round++) {
             if (state.inFlight !== null) apply(ended('serving', seenMs), seenMs);
-            else apply({ kind: 'tick' }, wakeAtMs ?? seenMs);
+            else apply({ kind: 'tick' }, alarm.atMs ?? seenMs);
           }
           expect(entriesOf(state).every(({ fate }) => FINAL.has(fate))).toBe(true);
           expect([...fates.keys()].sort((a, b) => a - b)).toEqual(Array.from({ length: state.triggers }, (_, i) => i + 1));
