@@ -3,10 +3,12 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { DetectorSignal } from '../contracts/detectors.ts';
 import type { Signature } from '../contracts/signature.ts';
-import { measureDrift } from '../data/drift.ts';
+import { sampleDomain } from '../data/domain-sample.ts';
+import { measureDrift, type RecentRows } from '../data/drift.ts';
 import { type DuckDb, withDuckDb } from '../data/duckdb.ts';
 import { checkExpectations } from '../data/expectations.ts';
 import { arrivedLabels, type MonitorRows, openMonitorRows } from '../data/monitor-rows.ts';
+import { classifyDomain } from '../ml/drift/domain-classifier.ts';
 import { estimatePerformance } from '../ml/evaluation/estimated-performance.ts';
 import { normalQuantile } from '../ml/evaluation/normal.ts';
 import { type WindowRows, windowQuality } from '../ml/evaluation/window-quality.ts';
@@ -22,6 +24,8 @@ type Whole = NonNullable<MonitorJob['whole']>;
 /** Beyond that DuckDB spills into a temporary folder. */
 const MEMORY_BYTES = 512 * 1024 ** 2;
 const OUTCOME_CONFIDENCE = 0.95;
+/** Of either side. */
+const LEAST_DOMAIN_ROWS = 50;
 
 /** Measures a window. Works in a computing thread, which cancelling ends. */
 export async function measureWindow(job: MonitorJob, progress: Progress): Promise<MeasuredWindow> {
@@ -45,14 +49,21 @@ export async function measureWindow(job: MonitorJob, progress: Progress): Promis
       ...(job.whole === null || rows === 0 ? {} : await wholeOf(db, job, job.whole, window, progress)),
     };
   });
-  if (job.whole === null || job.whole.reference === null || measured.rows === 0) return measured;
+  if (job.whole === null || measured.rows === 0) return measured;
   progress(null, 'comparing');
   const { segments, model, version, from, to } = job;
-  const drift = await measureDrift({ kind: 'predictionLog', segments, model, version, from, to }, job.whole.reference, {
-    columns: job.whole.watched,
-    memoryLimitBytes: MEMORY_BYTES,
-  });
-  return { ...measured, drift };
+  const recent = { kind: 'predictionLog', segments, model, version, from, to } as const;
+  const { reference, watched, domain } = job.whole;
+  const drift = reference === null ? undefined : await measureDrift(recent, reference, { columns: watched, memoryLimitBytes: MEMORY_BYTES });
+  return { ...measured, ...(drift === undefined ? {} : { drift }), ...(domain ? { domain: await domainOf(recent, domain) } : {}) };
+}
+
+/** Null: either side has too few rows to learn from. */
+async function domainOf(recent: RecentRows, { rows, columns }: NonNullable<Whole['domain']>): Promise<MeasuredWindow['domain']> {
+  const sample = await sampleDomain(recent, rows, { columns, memoryLimitBytes: MEMORY_BYTES });
+  const now = sample.recent.reduce((sum, side) => sum + side, 0);
+  if (sample.names.length === 0 || Math.min(now, sample.recent.length - now) < LEAST_DOMAIN_ROWS) return null;
+  return classifyDomain(sample, { seed: 0 });
 }
 
 async function wholeOf(

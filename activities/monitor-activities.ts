@@ -18,9 +18,11 @@ import { type Expectation, type Expectations, ExpectationsSchema } from '../cont
 import type { Metric } from '../contracts/metrics.ts';
 import { type Finding, type MonitorOptions, type WindowFigures, WindowFiguresSchema } from '../contracts/monitoring.ts';
 import { type Profile, ProfileSchema } from '../contracts/profile.ts';
+import { DatasetRefSchema } from '../contracts/references.ts';
 import type { ServedVersion } from '../contracts/routes.ts';
 import { type Predictor, PredictorSchema } from '../contracts/signature.ts';
 import { MonitorInputSchema, type Review } from '../contracts/stages.ts';
+import { datasetFiles, loadManifest } from '../data/dataset.ts';
 import type { ReferenceRows } from '../data/drift.ts';
 import { withDuckDb } from '../data/duckdb.ts';
 import { feedbackByWindow, windowEnd } from '../data/monitor-rows.ts';
@@ -187,6 +189,7 @@ async function lookAt(
       whole: {
         reference: reference.rows,
         watched: watchedColumns(predictor).filter((column) => !options.drift.except.includes(column)),
+        domain: options.drift.domain ? await domainRows(look, reference.rows) : null,
         calibration: options.estimate ? await calibration(deps, champion) : null,
         estimated: estimatedMetrics(options),
         skew: options.skew === false ? null : { ...options.skew, onnx: await deps.artifacts.pathOf(predictor.onnx), hashKey: projectHashKey(home) },
@@ -204,10 +207,11 @@ async function lookAt(
     champion,
   );
   const system = await deps.store.stats.read({ endpoint, model, version, ...window });
-  const { latencyMs, ...rest } = measured;
+  const { latencyMs, drift, ...rest } = measured;
   const leastRows = options.rows === undefined ? options.leastRows : 1;
   const figures: WindowFigures = {
     ...rest,
+    ...(drift === undefined ? {} : { drift: ofRequests(drift, predictor) }),
     version: { model, version, predictor: champion.predictor },
     labelsUntil: until,
     notes: [...notes, ...reference.notes, ...notesOf(measured, options)],
@@ -228,6 +232,7 @@ async function lookAt(
       : decideDrift({
           from: window.from,
           report: figures.drift,
+          ...(figures.domain ? { domain: figures.domain } : {}),
           past: await deps.store.monitoring.pastDecisions({ endpoint, model, version, until: window.from }),
           settings: { ...settings, leastRows: Math.min(settings.leastRows, leastRows) },
         });
@@ -239,6 +244,13 @@ async function lookAt(
   const complete: WindowFigures = { ...decided, detectors: { ...decided.detectors, ...windowDetectors(look, { ...window, figures: decided }, past, nameOf) } };
   const findings = findingsOf({ ...window, figures: complete }, past, options);
   return { ...complete, findings, verdict: findings.some(({ check, firing }) => check === 'drift' && firing) ? 'drifted' : 'steady' };
+}
+
+/** Columns that transforms make are in no request: that says nothing. */
+function ofRequests(drift: NonNullable<WindowFigures['drift']>, { signature: { columns } }: Predictor): NonNullable<WindowFigures['drift']> {
+  const raw = new Set(columns.map(({ name }) => name));
+  const skipped = drift.skipped.filter((name) => drift.reasons?.[name] !== 'missing' || raw.has(name));
+  return { ...drift, skipped, reasons: Object.fromEntries(Object.entries(drift.reasons ?? {}).filter(([name]) => skipped.includes(name))) };
 }
 
 const sameVersion = (windows: readonly FoundWindow[], { model, version }: Pick<ServedVersion, 'model' | 'version'>): readonly FoundWindow[] =>
@@ -334,6 +346,26 @@ function watchedColumns({ signature: { graph, columns, transforms } }: Predictor
   // a clock always moves on: dates differ from training's by their nature
   const raw = columns.filter(({ name, type }) => type !== 'timestamp' && type !== 'date' && !changed.has(name)).map(({ name }) => name);
   return [...new Set([...graph.numbers, ...graph.strings, ...raw])];
+}
+
+/** What a classifier tells the window from: the reference's rows, or those that the model was trained on. */
+async function domainRows(
+  { deps, champion, predictor }: Look,
+  reference: Compared['rows'],
+): Promise<NonNullable<NonNullable<MonitorJob['whole']>['domain']> | null> {
+  const watched = new Set(watchedColumns(predictor));
+  const columns = predictor.signature.columns.filter(({ name }) => watched.has(name));
+  if (reference !== null && 'kind' in reference) return { rows: reference.rows, columns };
+  const { runId } = await deps.store.models.version(champion.model, champion.version);
+  const stages = runId === null ? [] : await deps.store.stages.list(runId);
+  const trained = stages.flatMap(({ kind, status, input }) => {
+    const read = kind === 'train' && status === 'completed' ? DatasetRefSchema.safeParse((input as { readonly train?: unknown } | null)?.train) : undefined;
+    return read?.success === true ? [read.data] : [];
+  });
+  const [training] = trained;
+  if (training === undefined) return null;
+  const files = await datasetFiles(deps.artifacts, await loadManifest(deps.artifacts, training));
+  return { rows: { kind: 'parquet', paths: files.map(({ path }) => path) }, columns };
 }
 
 async function calibration(deps: ActivityDependencies, { model, version }: ServedVersion): Promise<ReturnType<typeof calibrationOf> | null> {

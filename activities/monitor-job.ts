@@ -1,3 +1,4 @@
+import type { Column } from '../contracts/columns.ts';
 import type { DetectorOptions, DetectorState } from '../contracts/detectors.ts';
 import type { Expectations } from '../contracts/expectations.ts';
 import type { Metric } from '../contracts/metrics.ts';
@@ -5,7 +6,7 @@ import type { MonitorOptions, WindowFigures } from '../contracts/monitoring.ts';
 import type { Profile } from '../contracts/profile.ts';
 import type { Predictor } from '../contracts/signature.ts';
 import type { ScoreBin } from '../contracts/window-quality.ts';
-import type { ReferenceRows } from '../data/drift.ts';
+import type { RecentRows, ReferenceRows } from '../data/drift.ts';
 import type { LogSegment } from '../data/prediction-segments.ts';
 
 /** One window of an endpoint's requests, to be measured. */
@@ -30,6 +31,8 @@ export interface MonitorJob {
     readonly reference: Profile | ReferenceRows | null;
     /** Columns that are compared. */
     readonly watched: readonly string[];
+    /** Rows that a classifier is to tell the window's from. */
+    readonly domain?: { readonly rows: RecentRows; readonly columns: readonly Column[] } | null;
     /** What the evaluation knows of the scores; null: no estimate is asked for. */
     readonly calibration: readonly ScoreBin[] | null;
     readonly estimated: readonly Metric[];
@@ -49,6 +52,6 @@ export interface MonitorJob {
 }
 
 /** What the thread found; the rest of the figures is known without it. */
-export type MeasuredWindow = Pick<WindowFigures, 'rows' | 'log' | 'drift' | 'quality' | 'estimated' | 'outcomes' | 'skew' | 'data' | 'detectors'> & {
+export type MeasuredWindow = Pick<WindowFigures, 'rows' | 'log' | 'drift' | 'domain' | 'quality' | 'estimated' | 'outcomes' | 'skew' | 'data' | 'detectors'> & {
   readonly latencyMs: { readonly p50: number; readonly p95: number; readonly p99: number } | null;
 };

@@ -41,7 +41,16 @@ export async function scoreAgain(db: DuckDb, window: MonitorRows, input: ScoreAg
   const nothing = { rows: 0, differing: 0, greatest: 0, columns: [], example: null };
   if (signature.transforms.some((transform) => transform.kind === 'set' && hashes(transform.to)))
     return { ...nothing, why: 'a column is hashed before it is logged: its value is not known any more' };
-  const drawn = await window.sample({ rows: input.rows, seed: input.seed, carrying: signature.columns.map(({ name }) => name) });
+  const sampled = await window.sample({ rows: input.rows, seed: input.seed, carrying: signature.columns.map(({ name }) => name) });
+  // of two classes the log may have the positive one's probability alone
+  const isBinary = signature.task.kind === 'binary';
+  const drawn = {
+    ...sampled,
+    rows: sampled.rows.map((row) => ({
+      ...row,
+      output: isBinary && row.output.length === 1 ? [1 - (row.output[0] ?? Number.NaN), ...row.output] : row.output,
+    })),
+  };
   if (drawn.rows.length === 0) return { ...nothing, why: 'no request of the window was logged with all raw columns' };
   const { graph, columns, transforms } = signature;
   await bindHashKey(db, input.hashKey);

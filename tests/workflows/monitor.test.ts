@@ -3,7 +3,10 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { beforeAll, describe, expect, it, vi } from 'vitest';
 import type { MonitorWindowResult } from '../../activities/types.ts';
+import { putMonitorSchedule } from '../../activities/monitor-schedule.ts';
+import { type WindowFigures, WindowFiguresSchema } from '../../contracts/monitoring.ts';
 import type { PredictionRecord } from '../../contracts/routes.ts';
+import { MonitorInputSchema } from '../../contracts/stages.ts';
 import type { TestEnvironment } from '../../testing/test-environment.ts';
 import { openEnvironment, PATIENCE_MS, serve } from './test-project.ts';
 
@@ -18,7 +21,7 @@ beforeAll(async () => {
 });
 
 /** One file of the prediction log, with requests of now whose distances go through `shape`. */
-async function logRequests(name: string, rows: number, shape: (share: number) => number): Promise<void> {
+async function logRequests(name: string, rows: number, shape: (share: number) => number | null): Promise<void> {
   const folder = join(env.deps.config.home, 'predictions', ENDPOINT);
   await mkdir(folder, { recursive: true });
   const at = new Date().toISOString();
@@ -54,6 +57,11 @@ async function look(): Promise<MonitorWindowResult> {
   );
   return (await env.client.workflow.getHandle(action.action.workflow.workflowId).result()) as MonitorWindowResult;
 }
+
+const watched = (options: object) => MonitorInputSchema.parse({ endpoint: ENDPOINT, everyMs: 3_600_000, leastRows: 50, ...options });
+const windows = async () => (await env.deps.store.monitoring.listWindows({ endpoint: ENDPOINT })).map(({ figures }) => WindowFiguresSchema.parse(figures));
+
+const ofQuality = (window: WindowFigures | undefined) => window?.findings?.filter(({ check }) => check === 'quality');
 
 const asTrained = (share: number): number => share * 1_000;
 const farOnly = (share: number): number => 750 + share * 250;
@@ -119,5 +127,81 @@ describe('the monitor of an endpoint', () => {
     const item = await env.deps.store.labels.next('late-review', 'ada');
     // the row in the middle of the log has the score 0.5
     expect(item?.shown).toMatchObject({ distance: 505, carrier: 'A' });
+  });
+
+  it('judges a window again when its labels come later, alerts, and asks for a retraining once', async () => {
+    await putMonitorSchedule(env.deps, 'trained', watched({ retrainOn: { auc: { below: 0.7, windows: 2 } }, quality: { leastRows: 50 } }));
+    await look();
+    await logRequests('unlabelled', 120, asTrained);
+    await look();
+    await logRequests('unlabelled-too', 120, asTrained);
+    await look();
+    const [second, first] = await windows();
+    expect([first?.quality?.state, second?.quality?.state]).toEqual(['noLabels', 'noLabels']);
+    expect(second?.notes).toContain('no label has come yet');
+    // turned round: the highest scores were not late
+    const labelled = ['unlabelled', 'unlabelled-too'].flatMap((name) =>
+      Array.from({ length: 120 }, (_, row) => ({ requestId: `${name}-${String(row)}`, row: 0, label: row < 60, at: new Date().toISOString() })),
+    );
+    const folder = join(env.deps.config.home, 'feedback', ENDPOINT);
+    await mkdir(folder, { recursive: true });
+    await writeFile(join(folder, 'labels.jsonl'), [...labelled, { ...labelled[0], requestId: 'foreign' }].map((line) => `${JSON.stringify(line)}\n`).join(''));
+    await sleep(WINDOW_LAG_MS);
+    expect(await look()).toMatchObject({ verdict: 'too few rows', rows: 0, retrainingAsked: true });
+    const [judged, before] = await windows();
+    expect(ofQuality(before)).toMatchObject([{ check: 'quality', subject: 'auc', value: 0, limit: 0.7, firing: false, windowsInARow: 1 }]);
+    expect(ofQuality(judged)).toMatchObject([
+      { check: 'quality', subject: 'auc', firing: true, retrain: true, windowsInARow: 2, since: before?.decision?.from },
+    ]);
+    expect(judged?.quality).toMatchObject({ labelled: 120, unknownLabels: 0 });
+    expect(await env.deps.store.alerts.list({ endpoint: ENDPOINT, kind: 'quality' })).toMatchObject([
+      { subject: 'auc', what: 'auc is 0.000, below 0.7, in 2 windows in a row.', command: `millrace endpoints windows ${ENDPOINT}` },
+    ]);
+    expect((await look()).retrainingAsked).toBe(false);
+  });
+
+  it("finds what the training data's expectations forbid in live requests, and outputs that the training path does not give", async () => {
+    await putMonitorSchedule(env.deps, 'trained', watched({}));
+    await logRequests('null-burst', 120, () => null);
+    await look();
+    const [newest] = await windows();
+    expect(newest?.findings).toEqual(
+      expect.arrayContaining([
+        expect.objectContaining({ check: 'data', subject: 'distance.notNull', firing: true }),
+        // outputs of this test's log were never computed by the model
+        expect.objectContaining({ check: 'skew', firing: true }),
+      ]),
+    );
+    expect(newest?.skew).toMatchObject({ rows: 120, differing: expect.any(Number) as number });
+    expect((await env.deps.store.alerts.list({ endpoint: ENDPOINT, kind: 'data' })).map(({ subject }) => subject)).toContain('distance.notNull');
+  });
+
+  it('forgets windows of a clock that was ahead, and loses no request', async () => {
+    const ahead = new Date(Date.now() + 3_600_000).toISOString();
+    const [last] = await env.deps.store.monitoring.listWindows({ endpoint: ENDPOINT, limit: 1 });
+    await env.deps.store.monitoring.putWindow({
+      endpoint: ENDPOINT,
+      from: last?.to ?? '',
+      to: ahead,
+      figures: { rows: 1, version: { model: 'late', version: 1 } },
+      drifted: true,
+    });
+    await logRequests('after-the-jump', 90, asTrained);
+    expect(await look()).toMatchObject({ rows: 90 });
+    const [newest, before] = await env.deps.store.monitoring.listWindows({ endpoint: ENDPOINT, limit: 2 });
+    expect([newest?.from, before?.to]).toEqual([last?.to, last?.to]);
+    expect((await windows())[0]?.notes?.[0]).toMatch(/^the clock went back: 1 windows/);
+  });
+
+  it('cuts windows of so many requests where they are asked for, and keeps the rest for the next', async () => {
+    await putMonitorSchedule(env.deps, 'trained', watched({ rows: 100 }));
+    for (const part of ['one', 'two', 'three']) await logRequests(`count-${part}`, 80, asTrained);
+    await look();
+    const [newest] = await windows();
+    // requests of one instant stay together
+    expect(newest?.rows).toBeGreaterThanOrEqual(100);
+    const rows = (await windows()).map((window) => window.rows);
+    await look();
+    expect((await windows()).map((window) => window.rows)).toEqual(rows);
   });
 });

@@ -10,6 +10,7 @@ import { runCommandLine } from '../../cli/program.ts';
 import { loadProjectConfig } from '../../config/load-project-config.ts';
 import { packageRoot } from '../../config/package-root.ts';
 import type { AlertChannel, AlertLine } from '../../contracts/alerts.ts';
+import { WindowFiguresSchema } from '../../contracts/monitoring.ts';
 import type { DatasetRef } from '../../contracts/references.ts';
 import type { RetrainingStatus } from '../../contracts/retraining.ts';
 import { MEMO_TRIGGER } from '../../contracts/run.ts';
@@ -205,6 +206,50 @@ async function end(child: ChildProcess): Promise<void> {
   child.kill();
   await closed;
 }
+
+describe('Windows', () => {
+  it('are looked at by a schedule: requests like the training data, answered as training would and labelled, are nothing to tell of', async () => {
+    const { url } = await serve(env);
+    await env.run('watched');
+    const flights = JSON.parse(await readFile(join(packageRoot, 'node_modules/vega-datasets/data/flights-2k.json'), 'utf8')) as {
+      readonly delay: number;
+      readonly distance: number;
+      readonly origin: string;
+    }[];
+    const sent = flights.filter((_, row) => row % 8 === 0);
+    const post = async (path: string, body: unknown): Promise<number> =>
+      (
+        await fetch(`${url}/${path}/watched`, {
+          method: 'POST',
+          headers: { 'content-type': 'application/json', 'x-request-id': 'watch' },
+          body: JSON.stringify(body),
+        })
+      ).status;
+    expect(await post('predict', { rows: sent.map(({ distance, origin }) => ({ distance, origin })) })).toBe(200);
+    const labels = sent.map(({ delay }, row) => ({ requestId: 'watch', row, label: delay > 15 }));
+    expect(await post('feedback', { labels })).toBeLessThan(300);
+    const segments = () => predictionSegments(env.deps.config.home, 'watched', new Date(0).toISOString());
+    await vi.waitUntil(async () => (await findPredictions(await segments(), ['watch'])).length === sent.length, { timeout: PATIENCE_MS });
+    const schedule = env.client.schedule.getHandle('monitor/watched');
+    expect((await schedule.describe()).spec.intervals).toMatchObject([{ every: 3_600_000 }]);
+    const [window] = await vi.waitUntil(
+      async () => {
+        // what was logged within the last second belongs to the next look
+        await schedule.trigger();
+        const windows = await env.deps.store.monitoring.listWindows({ endpoint: 'watched' });
+        return windows.length > 0 ? windows.map(({ figures }) => WindowFiguresSchema.parse(figures)) : undefined;
+      },
+      { timeout: PATIENCE_MS, interval: 1_000 },
+    );
+    expect(window).toMatchObject({ rows: sent.length, verdict: 'steady', reference: { kind: 'training' }, findings: [] });
+    expect(window?.skew).toMatchObject({ rows: 200, differing: 0, why: null });
+    expect(window?.data?.results.map(({ expectation, success }) => [expectation.kind, success])).toEqual([
+      ['notNull', true],
+      ['between', true],
+    ]);
+    expect(await env.deps.store.alerts.list({ endpoint: 'watched' })).toEqual([]);
+  });
+});
 
 describe('Which policy would have been best', () => {
   it("is answered by the page's policies over real prices: one that asks for quality does more with as few retrainings", async () => {

@@ -89,6 +89,7 @@ const job = (of: Pick<MonitorJob, 'segments' | 'feedback'>, whole: Partial<NonNu
   whole: {
     reference: null,
     watched: [],
+    domain: null,
     calibration: null,
     estimated: [],
     skew: { rows: 100, tolerance: 1e-5, seed: 1, onnx: join(folder, 'model.onnx'), hashKey: 'a key' },
