@@ -8,7 +8,7 @@ type Bucket = [sum: number, squares: number];
 /**
  * Keeps as many of the newest values as have one mean, and tells a change when two parts of them differ by more than their
  * spread allows. The window stands in buckets of 1, 2, 4, … values, so that its memory and its time grow with the logarithm
- * of its length. One value costs about 0.2 µs, at every `clock`th one a pass over the buckets.
+ * of its length. One value costs about 0.6 µs, at every `clock`th one a pass over the buckets.
  *
  * The bound is that of the normal approximation: with W values in the window, δ' = ln(2 ln W ÷ δ) and
  * m⁻¹ = 1 ÷ (n₀ − l + 1) + 1 ÷ (n₁ − l + 1), where l is `minWindowLength`, means that differ by more than

@@ -10,7 +10,7 @@ export type DrawIndices = (draw: number, of: number, count: number) => ArrayLike
 /**
  * Compares the newest values with as many of the older ones in the window, drawn by chance, by the two-sided test of
  * Kolmogorov and Smirnov (exact), at every value. A change needs a distance above 0.1 too. Memory: `windowSize` numbers;
- * a value costs a sort of 2 × `statSize` numbers, about 10 µs by default. `drawIndices` default: seeded by `seed` and the
+ * a value costs a sort of 2 × `statSize` numbers, about 16 µs by default. `drawIndices` default: seeded by `seed` and the
  * number of the draw, so that the state need not hold a generator.
  *
  * Source: C. Raab, M. Heusinger, F.-M. Schleif, "Reactive soft prototype computing for concept drift streams",
