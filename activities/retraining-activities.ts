@@ -15,6 +15,7 @@ const LOOK_EVERY_MS = 2_000;
 const MOST_TOLD = 20;
 /** So much evidence of one request goes with a run: a memo has little room. */
 const TOLD_EVIDENCE_BYTES = 10_000;
+const MOST_INSTANT_LENGTH = 40;
 const EVIDENCE_RUNS = 10;
 const EVIDENCE_TRIGGERS = 50;
 
@@ -41,8 +42,8 @@ export function createRetrainingActivities(deps: ActivityDependencies): Retraini
         reason: [...new Set(reasons.map((r) => r.reason))].join('; ').slice(0, 2_000),
         source: [...new Set(reasons.map((r) => r.source))].join(', ').slice(0, 200),
         requests: reasons.slice(0, MOST_TOLD).map(({ reason, source }, i) => {
-          const told = found.get(evidence?.numbers[i] ?? -1);
-          return { reason, source, ...(told === undefined || JSON.stringify(told).length > TOLD_EVIDENCE_BYTES ? {} : { evidence: told }) };
+          const told = shortened(found.get(evidence?.numbers[i] ?? -1));
+          return { reason, source, ...(told === undefined ? {} : { evidence: told }) };
         }),
       };
       try {
@@ -104,6 +105,13 @@ export function createRetrainingActivities(deps: ActivityDependencies): Retraini
     awaitRetraining: guard(async ({ workflowId }) => ({ status: await untilEnded(deps, workflowId) })),
     noteRetraining: () => Promise.resolve(),
   };
+}
+
+/** Evidence as it goes with a run; of long evidence since when things are otherwise, which training goes by. */
+function shortened(evidence: unknown): unknown {
+  if (evidence === undefined || JSON.stringify(evidence).length <= TOLD_EVIDENCE_BYTES) return evidence;
+  const changePoint = (evidence as { readonly changePoint?: unknown } | null)?.changePoint;
+  return typeof changePoint === 'string' && changePoint.length <= MOST_INSTANT_LENGTH ? { changePoint } : undefined;
 }
 
 const ordinal = (n: number): string => `${String(n)}${n % 100 >= 11 && n % 100 <= 13 ? 'th' : (['th', 'st', 'nd', 'rd'][n % 10] ?? 'th')}`;
