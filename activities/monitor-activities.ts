@@ -576,7 +576,7 @@ async function settleAlerts({ deps, options }: Look, known: readonly FoundWindow
         since,
         against,
         sure,
-        look: `/endpoints/${endpoint}/windows`,
+        look: `/api/v1/endpoints/${endpoint}/windows`,
         command: `millrace endpoints windows ${endpoint}`,
       })),
   });
@@ -627,7 +627,7 @@ async function askForRetraining(
         rows: window.figures.rows,
         worst: { column: subject, value, limit, against, sure },
         findings: found.slice(0, 20).map((one) => one.finding),
-        look: `/endpoints/${endpoint}/windows`,
+        look: `/api/v1/endpoints/${endpoint}/windows`,
       },
     });
   }

@@ -110,7 +110,7 @@ export function createRetrainingActivities(deps: ActivityDependencies): Retraini
 /** Evidence as it goes with a run; of long evidence since when things are otherwise, which training goes by. */
 function shortened(evidence: unknown): unknown {
   if (evidence === undefined || JSON.stringify(evidence).length <= TOLD_EVIDENCE_BYTES) return evidence;
-  const changePoint = (evidence as { readonly changePoint?: unknown } | null)?.changePoint;
+  const changePoint = typeof evidence === 'object' && evidence !== null && 'changePoint' in evidence ? evidence.changePoint : undefined;
   return typeof changePoint === 'string' && changePoint.length <= MOST_INSTANT_LENGTH ? { changePoint } : undefined;
 }
 

@@ -45,8 +45,7 @@ export function createRetrainTriggersStore({ orm }: Database) {
             .from(retrainTriggers)
             .where(and(eq(retrainTriggers.pipeline, pipeline), eq(retrainTriggers.name, trigger.name)));
           if (same[0]?.same === true) continue;
-          if (known !== undefined)
-            await tx.delete(retrainTriggers).where(and(eq(retrainTriggers.pipeline, pipeline), eq(retrainTriggers.name, trigger.name)));
+          if (known !== undefined) await tx.delete(retrainTriggers).where(and(eq(retrainTriggers.pipeline, pipeline), eq(retrainTriggers.name, trigger.name)));
           await tx
             .insert(retrainTriggers)
             .values({ pipeline, name: trigger.name, trigger: storable(trigger) })
@@ -137,7 +136,11 @@ export function createRetrainTriggersStore({ orm }: Database) {
             .insert(retrainTriggerItems)
             .values(items.slice(at, at + ITEMS_A_STATEMENT).map((item) => ({ pipeline, name, item })))
             .onConflictDoNothing();
-        if (ask !== null) await tx.insert(retrainAsks).values({ pipeline, key: ask.key, name, request: storable(ask) }).onConflictDoNothing();
+        if (ask !== null)
+          await tx
+            .insert(retrainAsks)
+            .values({ pipeline, key: ask.key, name, request: storable(ask) })
+            .onConflictDoNothing();
         return true;
       });
     },

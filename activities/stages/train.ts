@@ -64,7 +64,12 @@ export async function trainCandidate(input: TrainInput, context: StageContext, r
   ]);
   const paths = async (of: typeof manifest): Promise<string[]> => (await datasetFiles(deps.artifacts, of)).map((file) => file.path);
   checkGrouping(input);
-  const needed = [...featureColumns(input.features), input.target, ...(input.group === undefined ? [] : [input.group]), ...(input.weight === undefined ? [] : [input.weight])];
+  const needed = [
+    ...featureColumns(input.features),
+    input.target,
+    ...(input.group === undefined ? [] : [input.group]),
+    ...(input.weight === undefined ? [] : [input.weight]),
+  ];
   const missing = needed.filter((name) => !manifest.columns.some((column) => column.name === name));
   if (missing.length > 0) {
     throw new MillraceError('COLUMN_MISSING', `The training data has no column ${missing.join(', ')}.`, {

@@ -26,7 +26,10 @@ export const trainingWindowStage = defineStage({
       output: dataset.ref,
       summary: `${rows(dataset.ref.rows)} of ${rows(from.rows)} rows: ${shown(rule)}${dates}${undated === 0 ? '' : `; ${rows(undated)} without a value in the column left out`}`,
       // all rows are the dataset itself, which has its record
-      datasets: dataset.ref.id === from.id ? [] : [datasetDraft(dataset.ref, dataset.manifest, { kind: 'trainingWindow', source: { dataset: from.id, rule, ...span } })],
+      datasets:
+        dataset.ref.id === from.id
+          ? []
+          : [datasetDraft(dataset.ref, dataset.manifest, { kind: 'trainingWindow', source: { dataset: from.id, rule, ...span } })],
     };
   },
 });
