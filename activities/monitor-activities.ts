@@ -42,6 +42,8 @@ import type { MonitorActivities, MonitorWindowInput, MonitorWindowResult } from 
 
 /** The prediction log is flushed at least twice in this time. */
 const LOG_LAG_MS = 1_000;
+/** While a window is measured. */
+const HEARTBEAT_MS = 5_000;
 /** Windows of a count of rows that one look catches up with at most, and late ones that it looks at again. */
 const MOST_WINDOWS = 24;
 const MOST_LATE = 24;
@@ -267,10 +269,17 @@ async function measure(
   const { endpoint, quality } = options;
   const { home } = deps.config;
   const [segments, feedback] = [await predictionSegments(home, endpoint, from), await feedbackSegments(home, endpoint, from)];
-  return compute<MeasuredWindow>(
-    { kind: 'monitor', from, to, feedbackUntil, predictor, whole, model, version, segments, feedback, quality, metrics: ruledMetrics(options) },
-    hooks(deps, endpoint),
-  );
+  const watch = hooks(deps, endpoint);
+  // a thread that is ended in the middle of native code may take the process along: it is only ended when the time is really up
+  const alive = setInterval(watch.progress, HEARTBEAT_MS);
+  try {
+    return await compute<MeasuredWindow>(
+      { kind: 'monitor', from, to, feedbackUntil, predictor, whole, model, version, segments, feedback, quality, metrics: ruledMetrics(options) },
+      watch,
+    );
+  } finally {
+    clearInterval(alive);
+  }
 }
 
 /** Metrics that rules and detectors speak of. */

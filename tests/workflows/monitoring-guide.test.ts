@@ -232,15 +232,25 @@ describe('Windows', () => {
     await vi.waitUntil(async () => (await findPredictions(await segments(), ['watch'])).length === sent.length, { timeout: PATIENCE_MS });
     const schedule = env.client.schedule.getHandle('monitor/watched');
     expect((await schedule.describe()).spec.intervals).toMatchObject([{ every: 3_600_000 }]);
-    const [window] = await vi.waitUntil(
-      async () => {
-        // what was logged within the last second belongs to the next look
-        await schedule.trigger();
-        const windows = await env.deps.store.monitoring.listWindows({ endpoint: 'watched' });
-        return windows.length > 0 ? windows.map(({ figures }) => WindowFiguresSchema.parse(figures)) : undefined;
-      },
-      { timeout: PATIENCE_MS, interval: 1_000 },
-    );
+    const look = async (): Promise<void> => {
+      const before = (await schedule.describe()).info.recentActions.length;
+      await schedule.trigger();
+      const action = await vi.waitUntil(
+        async () => {
+          const { recentActions } = (await schedule.describe()).info;
+          return recentActions.length > before ? recentActions.at(-1) : undefined;
+        },
+        { timeout: PATIENCE_MS, interval: 200 },
+      );
+      await env.client.workflow.getHandle(action.action.workflow.workflowId).result();
+    };
+    // what was logged within the last second belongs to the next look
+    let windows = await env.deps.store.monitoring.listWindows({ endpoint: 'watched' });
+    for (let looks = 0; looks < 5 && windows.length === 0; looks++) {
+      await look();
+      windows = await env.deps.store.monitoring.listWindows({ endpoint: 'watched' });
+    }
+    const [window] = windows.map(({ figures }) => WindowFiguresSchema.parse(figures));
     expect(window).toMatchObject({ rows: sent.length, verdict: 'steady', reference: { kind: 'training' }, findings: [] });
     expect(window?.skew).toMatchObject({ rows: 200, differing: 0, why: null });
     expect(window?.data?.results.map(({ expectation, success }) => [expectation.kind, success])).toEqual([
