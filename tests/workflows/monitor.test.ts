@@ -46,12 +46,13 @@ async function logRequests(name: string, rows: number, shape: (share: number) =>
 /** Has the schedule look now, and gives what it saw. */
 async function look(): Promise<MonitorWindowResult> {
   const schedule = env.client.schedule.getHandle(`monitor/${ENDPOINT}`);
-  const before = (await schedule.describe()).info.recentActions.length;
+  // of its last actions the server tells ten
+  const before = (await schedule.describe()).info.numActionsTaken;
   await schedule.trigger();
   const action = await vi.waitUntil(
     async () => {
-      const { recentActions } = (await schedule.describe()).info;
-      return recentActions.length > before ? recentActions.at(-1) : undefined;
+      const { numActionsTaken, recentActions } = (await schedule.describe()).info;
+      return numActionsTaken > before ? recentActions.at(-1) : undefined;
     },
     { timeout: PATIENCE_MS, interval: 200 },
   );

@@ -233,12 +233,12 @@ describe('Windows', () => {
     const schedule = env.client.schedule.getHandle('monitor/watched');
     expect((await schedule.describe()).spec.intervals).toMatchObject([{ every: 3_600_000 }]);
     const look = async (): Promise<void> => {
-      const before = (await schedule.describe()).info.recentActions.length;
+      const before = (await schedule.describe()).info.numActionsTaken;
       await schedule.trigger();
       const action = await vi.waitUntil(
         async () => {
-          const { recentActions } = (await schedule.describe()).info;
-          return recentActions.length > before ? recentActions.at(-1) : undefined;
+          const { numActionsTaken, recentActions } = (await schedule.describe()).info;
+          return numActionsTaken > before ? recentActions.at(-1) : undefined;
         },
         { timeout: PATIENCE_MS, interval: 200 },
       );
