@@ -168,26 +168,29 @@ export function createPredictor(deps: {
             answered: answeredClass(signature, values, from, width),
           });
           if (decision !== undefined) decisions?.push(decision);
-          if (version.log)
+        }
+        try {
+          done(undefined, { output, firstRow, texts, decisions });
+        } catch (cause) {
+          done(new MillraceError('INTERNAL', 'The answer could not be written.', { cause }), undefined);
+        }
+        // who asked has the answer by now: what is left to do is nobody's wait
+        if (version.log) {
+          for (let row = 0; row < rows; row += 1)
             deps.log.record(version, {
               requestId,
               row,
               input: logged(row),
               packed,
               packedRow: firstRow + row,
-              output: rowTexts.join(','),
-              decision,
+              output: texts[row]?.join(',') ?? '',
+              decision: decisions?.[row],
               shadow,
               key: key === undefined ? undefined : deps.hashKey?.(key),
               latencyMs,
             });
         }
         version.figures.countOutputs(signature, values, width, firstRow, rows);
-        try {
-          done(undefined, { output, firstRow, texts, decisions });
-        } catch (cause) {
-          done(new MillraceError('INTERNAL', 'The answer could not be written.', { cause }), undefined);
-        }
       });
       if (problems !== undefined) throw new MillraceError('INVALID_REQUEST', undefined, { problems });
       leave = track(version.load, startedMs, () => {
