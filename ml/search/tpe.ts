@@ -19,9 +19,8 @@ import { drawEvenly } from './random-search.ts';
  * observations weigh less beyond 25.
  *
  * Each observation is a product of kernels, one a parameter, so that what goes well together is tried together. The
- * kernels are half as wide as Optuna's: on Branin, Hartmann 6 and a mixed Ackley function (40 seeds of 100 trials,
- * `npm run bench -- tune` has 30 others) that leaves .039, .20 and 4.5 above the least, its width .098, .39 and 6.3, and
- * one parameter at a time .10, .42 and 5.9.
+ * kernels are half as wide as Optuna's: narrower ones and a larger good share did better on Branin, Hartmann 6 and a mixed
+ * Ackley function, with other seeds than those by which `npm run bench -- tune` compares.
  *
  * Parameters that exist in the same trials are drawn together, after those that decide whether they exist. Where an
  * observation lacks one of them, as one of an earlier study may, that one is taken to lie anywhere.
