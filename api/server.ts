@@ -1,42 +1,44 @@
-import { createHash, randomUUID, timingSafeEqual } from 'node:crypto';
+import { randomUUID } from 'node:crypto';
 import Fastify, { type FastifyInstance } from 'fastify';
 import type { z } from 'zod';
 import { MillraceError } from '../contracts/errors.ts';
+import type { Artifacts } from '../store/artifacts.ts';
 import type { Store } from '../store/store.ts';
+import type { TokenBook } from '../store/token-book.ts';
+import { addAuthorization, identityOf, inCallersName, requireProjects, shownTo } from './authorize.ts';
 import { sendError, toMillraceError } from './http-errors.ts';
 import { openApiDocument } from './openapi.ts';
 import { type PrometheusMetric, processMetrics, prometheusText } from './prometheus.ts';
-import type { ArtifactReader } from './resource.ts';
+import { registerMlflow } from './mlflow/routes.ts';
+import type { SendUpdate } from './resource.ts';
 import { RESOURCES } from './resources.ts';
 
 /**
  * The HTTP API over the store.
  *
  * Invariants:
- * 1. With a token nothing but `/healthz` and `/readyz` is answered without it.
+ * 1. Who asks is looked at before anything else (authorize.ts).
  * 2. Every failure leaves through one mapper, as an error report; what the cause said goes to the log.
  * 3. Lists are pages of bounded size.
  */
 export interface ApiServerDeps {
   readonly store: Store;
-  /** Without it no distributions of datasets are compared. */
-  readonly artifacts?: ArtifactReader;
+  /** Without it no distributions of datasets are compared, and MLflow's clients can neither upload nor read files. */
+  readonly artifacts?: Artifacts;
   /** Of the package; stands in the OpenAPI document. */
   readonly version: string;
-  /** Left out on loopback: everything is open. */
-  readonly token?: string | undefined;
+  /** Who may ask. Left out: everything is open. */
+  readonly tokens?: TokenBook | undefined;
+  /** Sends updates to workflows. Left out: what needs it is refused. */
+  readonly update?: SendUpdate;
+  /** Certificate and key, PEM. Left out: no TLS. */
+  readonly tls?: { readonly cert: Buffer; readonly key: Buffer } | undefined;
   readonly log?: (level: 'info' | 'error', message: string, details: Readonly<Record<string, unknown>>) => void;
 }
 
-const OPEN_PATHS = new Set(['/healthz', '/readyz']);
 const PREFIX = '/api/v1';
 
-/** Whether a bearer token is the right one, in a time that does not depend on how much of it is right. */
-function tokenCheck(token: string): (header: string | undefined) => boolean {
-  const digest = (text: string): Buffer => createHash('sha256').update(text).digest();
-  const expected = digest(`Bearer ${token}`);
-  return (header) => header !== undefined && timingSafeEqual(digest(header), expected);
-}
+const noUpdates: SendUpdate = () => Promise.reject(new MillraceError('TEMPORAL_UNAVAILABLE', 'This API was started without a Temporal to send messages to.'));
 
 /** Everything that does not fit, in one error. */
 function check(schema: z.ZodObject, value: unknown, where: string): Readonly<Record<string, unknown>> {
@@ -49,8 +51,10 @@ function check(schema: z.ZodObject, value: unknown, where: string): Readonly<Rec
 }
 
 /** Creates the server; nothing listens yet. */
-export function createApiServer({ store, artifacts, version, token, log }: ApiServerDeps): FastifyInstance {
-  const app = Fastify({ logger: false, genReqId: () => randomUUID(), requestIdHeader: false, routerOptions: { ignoreTrailingSlash: true } });
+export function createApiServer({ store, artifacts, version, tokens, update = noUpdates, tls, log }: ApiServerDeps): FastifyInstance {
+  const options = { logger: false, genReqId: () => randomUUID(), requestIdHeader: false, routerOptions: { ignoreTrailingSlash: true } } as const;
+  // null is plain http, to Fastify; its types know the two apart only by the literal
+  const app: FastifyInstance = Fastify({ ...options, https: (tls ?? null) as null });
   const answered = new Map<string, number>();
 
   app.setErrorHandler((cause, request, reply) => {
@@ -75,13 +79,7 @@ export function createApiServer({ store, artifacts, version, token, log }: ApiSe
     answered.set(status, (answered.get(status) ?? 0) + 1);
     done();
   });
-  if (token !== undefined) {
-    const isRight = tokenCheck(token);
-    app.addHook('onRequest', (request, _reply, done) => {
-      if (OPEN_PATHS.has(request.url.split('?')[0] ?? '') || isRight(request.headers.authorization)) done();
-      else done(new MillraceError('TOKEN_NEEDED'));
-    });
-  }
+  addAuthorization(app, tokens);
 
   app.get('/healthz', () => ({ status: 'ok' }));
   app.get('/readyz', async (_request, reply) => {
@@ -115,16 +113,25 @@ export function createApiServer({ store, artifacts, version, token, log }: ApiSe
     app.route({
       method: resource.method ?? 'get',
       url: `${PREFIX}${resource.path.replace(/\{(\w+)\}/g, ':$1')}`,
-      handler: (request) => {
+      ...(resource.role === undefined ? {} : { config: { role: resource.role } }),
+      handler: async (request) => {
+        const identity = identityOf(request);
         const values = {
           ...check(resource.params, request.params, 'path'),
           ...check(resource.query, request.query, 'query'),
-          ...(resource.body === undefined ? {} : { body: check(resource.body, request.body, 'body') }),
+          ...(resource.body === undefined ? {} : { body: check(resource.body, inCallersName(identity, resource, request.body), 'body') }),
         };
+        await requireProjects(store, identity, resource, values);
         // `check` has just made them what this resource's `read` takes.
-        return resource.read(store, values as never, artifacts);
+        return shownTo(store, identity, resource, await resource.read(store, values as never, artifacts, { identity, update }));
       },
     });
   }
+
+  registerMlflow(app, {
+    store,
+    ...(artifacts === undefined ? {} : { artifacts }),
+    onFailure: (requestId, error) => log?.('error', 'a request failed', { requestId, error: error.cause instanceof Error ? error.cause.stack : error.message }),
+  });
   return app;
 }
