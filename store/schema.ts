@@ -19,6 +19,7 @@ import {
 import type { Column } from '../contracts/columns.ts';
 import { ALERT_KINDS, ALERT_SEVERITIES, ALERT_STATUSES, type AlertMessage } from '../contracts/alerts.ts';
 import type { ErrorReport } from '../contracts/errors.ts';
+import { ROLES } from '../contracts/identity.ts';
 import type { FeatureView } from '../contracts/feature-views.ts';
 import type { FlaggedRow, LabelValue } from '../contracts/labels.ts';
 import {
@@ -61,6 +62,9 @@ export const FEEDBACK_STATUSES = ['waiting', 'joined', 'unknown'] as const;
 export type FeedbackStatus = (typeof FEEDBACK_STATUSES)[number];
 export const VERSION_STATUSES = ['candidate', 'approved', 'rolled_back', 'retired'] as const;
 export type VersionStatus = (typeof VERSION_STATUSES)[number];
+/** MLflow's stages of a version, as its clients write them. */
+export const MODEL_STAGES = ['None', 'Staging', 'Production', 'Archived'] as const;
+export type ModelStage = (typeof MODEL_STAGES)[number];
 export const ROLLOUT_STATUSES = ['queued', 'running', 'completed', 'rolled_back', 'failed'] as const;
 export type RolloutStatus = (typeof ROLLOUT_STATUSES)[number];
 export const UNDO_STATUSES = ['pending', 'done', 'failed'] as const;
@@ -71,7 +75,7 @@ export const PREDICTION_TARGETS = ['table', 'endpoint'] as const;
 export const PREDICTION_SET_STATUSES = ['writing', 'published', 'undone', 'removing', 'removed'] as const;
 export const LABEL_ITEM_STATUSES = ['open', 'settled', 'withdrawn'] as const;
 export type LabelItemStatus = (typeof LABEL_ITEM_STATUSES)[number];
-export const APPROVAL_STATUSES = ['pending', 'approved', 'rejected', 'expired'] as const;
+export const APPROVAL_STATUSES = ['pending', 'approved', 'rejected', 'expired', 'revoked'] as const;
 export type ApprovalStatus = (typeof APPROVAL_STATUSES)[number];
 
 /** Where code came from. `clean` is false when the working tree had changes; null when there was no repository. */
@@ -101,6 +105,13 @@ export interface RolloutStep {
   readonly figures?: Readonly<Record<string, unknown>>;
 }
 
+/** What became known of a version while people decided on it. */
+export interface EvidenceChange {
+  /** UTC ISO. */
+  readonly at: string;
+  readonly what: string;
+}
+
 const oneOf = (column: string, values: readonly string[]) => sql.raw(`"${column}" in (${values.map((v) => `'${v}'`).join(', ')})`);
 
 export const builds = pgTable('builds', {
@@ -119,9 +130,14 @@ export const builds = pgTable('builds', {
 export const experiments = pgTable('experiments', {
   id: serial().primaryKey(),
   name: text().notNull().unique(),
+  /** The pipeline whose runs it holds, whatever it is called now; null for those that MLflow's clients made. */
+  pipeline: text().unique(),
+  /** Where the files of its runs go; null for this server's own store. */
+  artifactLocation: text(),
   lifecycleStage: text().notNull().default('active'),
   tags: json<Readonly<Record<string, string>>>().notNull().default({}),
   createdAt: createdAt(),
+  updatedAt: createdAt(),
 });
 
 export const runs = pgTable(
@@ -132,8 +148,11 @@ export const runs = pgTable(
     seq: bigserial({ mode: 'number' }).notNull(),
     workflowId: text(),
     temporalRunId: text(),
+    /** Empty for a run of an MLflow client. */
     pipeline: text().notNull(),
     name: text(),
+    /** Who started it, where that is known. */
+    userId: text(),
     experimentId: integer().references(() => experiments.id),
     lifecycleStage: text().notNull().default('active'),
     buildId: text(),
@@ -157,6 +176,7 @@ export const runs = pgTable(
     index('runs_pipeline').on(t.pipeline, t.seq),
     index('runs_open').on(t.pipeline, t.seq).where(sql`status in ('waiting', 'running')`),
     index('runs_experiment').on(t.experimentId, t.seq),
+    index('runs_started').on(t.experimentId, sql`coalesce(started_at, created_at) desc`, t.id),
     check('runs_status', oneOf('status', RUN_STATUSES)),
     check('runs_id', sql.raw(`"id" ~ '^[0-9a-f]{32}$'`)),
   ],
@@ -204,7 +224,42 @@ export const stages = pgTable(
     primaryKey({ columns: [t.runId, t.name] }),
     index('stages_cache').on(t.fingerprint, t.endedAt).where(sql`status = 'completed' and cached_from is null`),
     index('stages_nearest').on(t.pipeline, t.name, t.endedAt).where(sql`status = 'completed'`),
+    // Hashes among the values of what a stage was given: which stages have read a dataset or a predictor.
+    index('stages_reads')
+      .using('gin', sql`jsonb_path_query_array(input, 'strict $.** ? (@ like_regex "^[0-9a-f]{64}$")')`)
+      .where(sql`status = 'completed'`),
     check('stages_status', oneOf('status', STAGE_STATUSES)),
+  ],
+);
+
+export const LINEAGE_EVENTS = ['start', 'end'] as const;
+
+/** What OpenLineage's receiver is to be told of runs, made of the records when it is sent. */
+export const lineageEvents = pgTable(
+  'lineage_events',
+  {
+    runId: text()
+      .notNull()
+      .references(() => runs.id, { onDelete: 'cascade' }),
+    event: text({ enum: LINEAGE_EVENTS }).notNull(),
+    /** The run's. */
+    seq: bigint({ mode: 'number' }).notNull(),
+    /** Of a start: whether its end has a line too. */
+    closed: boolean().notNull().default(false),
+    attempts: integer().notNull().default(0),
+    /** When it is tried next; while one tries, when another may. */
+    nextAt: createdAt(),
+    deliveredAt: instant(),
+    gaveUpAt: instant(),
+    lastError: text(),
+    createdAt: createdAt(),
+  },
+  (t) => [
+    primaryKey({ columns: [t.runId, t.event] }),
+    index('lineage_events_seq').on(t.seq),
+    index('lineage_events_open').on(t.seq).where(sql`event = 'start' and not closed`),
+    index('lineage_events_due').on(t.seq).where(sql`delivered_at is null and gave_up_at is null`),
+    check('lineage_events_event', oneOf('event', LINEAGE_EVENTS)),
   ],
 );
 
@@ -214,6 +269,22 @@ export const artifacts = pgTable('artifacts', {
   kind: text().notNull(),
   createdAt: createdAt(),
 });
+
+/** Sorted by its bytes, so that what lies below a folder lies together in the index. */
+const path = customType<{ data: string }>({ dataType: () => 'text collate "C"' });
+
+/** Files that MLflow's clients put beside runs and logged models: names of artifacts. */
+export const artifactFiles = pgTable(
+  'artifact_files',
+  {
+    /** Below the root of all: `EXPERIMENT/RUN/artifacts/model/MLmodel`. */
+    path: path().primaryKey(),
+    sha256: text().notNull(),
+    sizeBytes: bigint({ mode: 'number' }).notNull(),
+    updatedAt: createdAt(),
+  },
+  (t) => [index('artifact_files_sha256').on(t.sha256)],
+);
 
 export const datasets = pgTable(
   'datasets',
@@ -242,7 +313,7 @@ export const datasets = pgTable(
     /** When retention took its files away; the record stays. */
     collectedAt: instant(),
   },
-  (t) => [index('datasets_name').on(t.name, t.seq), index('datasets_seq').on(t.seq)],
+  (t) => [index('datasets_name').on(t.name, t.seq), index('datasets_seq').on(t.seq), index('datasets_parents').using('gin', t.parents)],
 );
 
 export const metrics = pgTable(
@@ -258,7 +329,110 @@ export const metrics = pgTable(
     value: doublePrecision().notNull(),
     at: createdAt(),
   },
-  (t) => [index('metrics_history').on(t.runId, t.key, t.step)],
+  // Also what makes a point that is logged twice one point: a client whose connection broke sends it again.
+  (t) => [uniqueIndex('metrics_points').on(t.runId, t.key, t.at, t.step, t.value, t.stage)],
+);
+
+/** The last point of each metric, by (step, time, value); a trigger on `metrics` keeps it in the same statement. */
+export const latestMetrics = pgTable(
+  'latest_metrics',
+  {
+    runId: text()
+      .notNull()
+      .references(() => runs.id, { onDelete: 'cascade' }),
+    /** As MLflow's clients see it: the key, or STAGE/KEY. */
+    name: text().notNull(),
+    stage: text().notNull(),
+    key: text().notNull(),
+    value: doublePrecision().notNull(),
+    step: bigint({ mode: 'number' }).notNull(),
+    at: instant().notNull(),
+  },
+  (t) => [primaryKey({ columns: [t.runId, t.name] }), index('latest_metrics_value').on(t.name, t.value, t.runId)],
+);
+
+/** Datasets that MLflow's clients logged as inputs of a run. */
+export const runDatasets = pgTable(
+  'run_datasets',
+  {
+    runId: text()
+      .notNull()
+      .references(() => runs.id, { onDelete: 'cascade' }),
+    name: text().notNull(),
+    digest: text().notNull(),
+    sourceType: text().notNull(),
+    source: text().notNull(),
+    schema: text(),
+    profile: text(),
+    /** `mlflow.data.context` among them: training, validation. */
+    tags: json<Readonly<Record<string, string>>>().notNull(),
+  },
+  (t) => [primaryKey({ columns: [t.runId, t.name, t.digest] })],
+);
+
+export const LOGGED_MODEL_STATUSES = ['pending', 'ready', 'failed'] as const;
+export type LoggedModelStatus = (typeof LOGGED_MODEL_STATUSES)[number];
+
+/** Models that MLflow's clients logged, whether they were registered or not. */
+export const loggedModels = pgTable(
+  'logged_models',
+  {
+    /** `m-` and 32 hex digits. */
+    id: text().primaryKey(),
+    experimentId: integer()
+      .notNull()
+      .references(() => experiments.id),
+    name: text().notNull(),
+    modelType: text(),
+    sourceRunId: text(),
+    status: text({ enum: LOGGED_MODEL_STATUSES }).notNull(),
+    lifecycleStage: text().notNull().default('active'),
+    params: json<Readonly<Record<string, string>>>().notNull(),
+    tags: json<Readonly<Record<string, string>>>().notNull(),
+    createdAt: createdAt(),
+    updatedAt: createdAt(),
+  },
+  (t) => [index('logged_models_experiment').on(t.experimentId, t.createdAt), check('logged_models_status', oneOf('status', LOGGED_MODEL_STATUSES))],
+);
+
+/** Metrics that a run logged of a logged model, on a dataset where one was named. */
+export const loggedModelMetrics = pgTable(
+  'logged_model_metrics',
+  {
+    modelId: text()
+      .notNull()
+      .references(() => loggedModels.id, { onDelete: 'cascade' }),
+    runId: text()
+      .notNull()
+      .references(() => runs.id, { onDelete: 'cascade' }),
+    key: text().notNull(),
+    value: doublePrecision().notNull(),
+    step: bigint({ mode: 'number' }).notNull(),
+    at: instant().notNull(),
+    /** Empty where none was named. */
+    datasetName: text().notNull(),
+    datasetDigest: text().notNull(),
+  },
+  (t) => [
+    uniqueIndex('logged_model_metrics_points').on(t.modelId, t.key, t.at, t.step, t.runId, t.datasetName, t.datasetDigest),
+    index('logged_model_metrics_run').on(t.runId),
+  ],
+);
+
+export const RUN_MODEL_ROLES = ['input', 'output'] as const;
+
+/** Logged models that a run used or made. */
+export const runModels = pgTable(
+  'run_models',
+  {
+    runId: text()
+      .notNull()
+      .references(() => runs.id, { onDelete: 'cascade' }),
+    modelId: text().notNull(),
+    role: text({ enum: RUN_MODEL_ROLES }).notNull(),
+    step: bigint({ mode: 'number' }).notNull(),
+  },
+  (t) => [primaryKey({ columns: [t.runId, t.role, t.modelId, t.step] }), check('run_models_role', oneOf('role', RUN_MODEL_ROLES))],
 );
 
 export const runParams = pgTable(
@@ -293,6 +467,9 @@ export const models = pgTable('models', {
   tags: json<Readonly<Record<string, string>>>().notNull().default({}),
   lastVersion: integer().notNull().default(0),
   createdAt: createdAt(),
+  updatedAt: createdAt(),
+  /** When it was deleted. The row stays for its numbers: a model that is made again under the name goes on from them. */
+  deletedAt: instant(),
 });
 
 export const versions = pgTable(
@@ -300,9 +477,19 @@ export const versions = pgTable(
   {
     model: text()
       .notNull()
-      .references(() => models.name),
+      .references(() => models.name, { onUpdate: 'cascade' }),
     version: integer().notNull(),
-    predictor: text().notNull(),
+    /** SHA-256; null for what an MLflow client registered, until Millrace has made a predictor of its ONNX file. */
+    predictor: text(),
+    /** Where the files of what an MLflow client registered lie, as the client said it; null for what a run registered. */
+    source: text(),
+    /** The folder that `source` meant when it was registered, below the artifacts' root; null where they lie elsewhere. */
+    folder: text(),
+    /** A link to the run that made it, where it was made by another server. */
+    runLink: text(),
+    /** MLflow's id of the logged model that it was made of. */
+    loggedModel: text(),
+    modelStage: text({ enum: MODEL_STAGES }).notNull().default('None'),
     runId: text(),
     stage: text(),
     status: text({ enum: VERSION_STATUSES }).notNull(),
@@ -317,12 +504,18 @@ export const versions = pgTable(
     /** Why it was rolled back or retired. */
     statusReason: text(),
     createdAt: createdAt(),
+    updatedAt: createdAt(),
+    /** When it was deleted; the row stays for what was predicted with it. */
+    deletedAt: instant(),
   },
   (t) => [
     primaryKey({ columns: [t.model, t.version] }),
     uniqueIndex('versions_once').on(t.runId, t.stage, t.model),
     index('versions_predictor').on(t.predictor),
+    index('versions_updated').on(t.updatedAt, t.model, t.version),
     check('versions_status', oneOf('status', VERSION_STATUSES)),
+    check('versions_model_stage', oneOf('model_stage', MODEL_STAGES)),
+    check('versions_made_of', sql.raw('"predictor" is not null or "source" is not null')),
   ],
 );
 
@@ -331,7 +524,7 @@ export const aliases = pgTable(
   {
     model: text()
       .notNull()
-      .references(() => models.name),
+      .references(() => models.name, { onUpdate: 'cascade' }),
     alias: text().notNull(),
     /** Null: the alias names nothing now; the row stays for its epoch. */
     version: integer(),
@@ -341,7 +534,7 @@ export const aliases = pgTable(
   },
   (t) => [
     primaryKey({ columns: [t.model, t.alias] }),
-    foreignKey({ name: 'aliases_version', columns: [t.model, t.version], foreignColumns: [versions.model, versions.version] }),
+    foreignKey({ name: 'aliases_version', columns: [t.model, t.version], foreignColumns: [versions.model, versions.version] }).onUpdate('cascade'),
   ],
 );
 
@@ -538,10 +731,21 @@ export const approvals = pgTable(
     evidence: json<unknown>(),
     approversNeeded: integer().notNull(),
     settledAt: instant(),
+    /** Who decides holds one of these, where tokens are configured. */
+    roles: text({ enum: ROLES }).array().notNull().default(sql`'{approver}'`),
+    /** Whether the person who started the run may not decide. */
+    notAuthor: boolean().notNull().default(false),
+    /** Who started the run; null where nobody is known. */
+    author: text(),
+    /** The model that is decided on. */
+    model: text(),
+    /** What became known while it waited: votes before it are void. */
+    evidenceChanges: json<readonly EvidenceChange[]>().notNull().default([]),
   },
   (t) => [
     primaryKey({ columns: [t.runId, t.gate] }),
     index('approvals_requested').on(t.requestedAt),
+    index('approvals_waiting').on(t.model).where(sql`status = 'pending'`),
     check('approvals_status', oneOf('status', APPROVAL_STATUSES)),
   ],
 );
@@ -549,15 +753,21 @@ export const approvals = pgTable(
 export const decisions = pgTable(
   'decisions',
   {
+    id: bigserial({ mode: 'number' }).primaryKey(),
     runId: text().notNull(),
     gate: text().notNull(),
     who: text().notNull(),
     decision: text({ enum: ['approve', 'reject'] }).notNull(),
     reason: text().notNull(),
     at: createdAt(),
+    /** Whose right it was, where it was lent. */
+    onBehalfOf: text(),
+    /** When it stopped counting, and why: other evidence, or taken back. */
+    voidedAt: instant(),
+    voidReason: text(),
   },
   (t) => [
-    primaryKey({ columns: [t.runId, t.gate, t.who] }),
+    uniqueIndex('decisions_standing').on(t.runId, t.gate, t.who).where(sql`voided_at is null`),
     foreignKey({ name: 'decisions_gate', columns: [t.runId, t.gate], foreignColumns: [approvals.runId, approvals.gate] }).onDelete('cascade'),
   ],
 );
@@ -775,6 +985,8 @@ export const raisedAlerts = pgTable(
     acknowledgedBy: text(),
     comment: text(),
     resolvedAt: instant(),
+    /** Why it was closed without having recovered; null where it has, or stands. */
+    resolvedBecause: text(),
     /** It recovered, and nobody was told yet. */
     recoveryDue: boolean().notNull().default(false),
   },
@@ -911,7 +1123,9 @@ export const versionFeatures = pgTable(
   },
   (t) => [
     primaryKey({ columns: [t.model, t.version, t.view, t.definition] }),
-    foreignKey({ name: 'version_features_version', columns: [t.model, t.version], foreignColumns: [versions.model, versions.version] }).onDelete('cascade'),
+    foreignKey({ name: 'version_features_version', columns: [t.model, t.version], foreignColumns: [versions.model, versions.version] })
+      .onDelete('cascade')
+      .onUpdate('cascade'),
     index('version_features_view').on(t.view),
   ],
 );
@@ -1063,4 +1277,81 @@ export const retrainAsks = pgTable(
     toldAt: instant(),
   },
   (t) => [primaryKey({ columns: [t.pipeline, t.key] }), index('retrain_asks_untold').on(t.seq).where(sql`told_at is null`)],
+);
+
+/** Tokens, as their SHA-256: the token itself is shown once, when it is made. */
+export const accessTokens = pgTable('access_tokens', {
+  id: text().primaryKey(),
+  hash: text().notNull().unique(),
+  /** Whose: the name that stands in records. */
+  who: text().notNull(),
+  roles: text({ enum: ROLES }).array().notNull(),
+  /** Patterns of names that it may touch. */
+  projects: text().array().notNull(),
+  createdBy: text().notNull(),
+  createdAt: createdAt(),
+  expiresAt: instant(),
+  revokedAt: instant(),
+  revokedBy: text(),
+});
+
+/** Keys that this Millrace signs with; made when first needed. */
+export const signingKeys = pgTable('signing_keys', {
+  name: text().primaryKey(),
+  /** 32 bytes, hexadecimal. */
+  secret: text().notNull(),
+  createdAt: createdAt(),
+});
+
+/** Vouchers that were used, until they would have expired. */
+export const spentVouchers = pgTable('spent_vouchers', {
+  nonce: text().primaryKey(),
+  /** The update that used it: its repetition is no second use. */
+  spentBy: text().notNull(),
+  expiresAt: instant().notNull(),
+});
+
+/** Every decision and change, each with the hash of the one before. A trigger refuses to change and to delete. */
+export const auditLog = pgTable(
+  'audit_log',
+  {
+    /** 1, 2, 3 … without a gap. */
+    seq: bigint({ mode: 'number' }).primaryKey(),
+    at: instant().notNull(),
+    who: text().notNull(),
+    action: text().notNull(),
+    subject: text().notNull(),
+    details: json<Readonly<Record<string, unknown>>>().notNull(),
+    prevHash: text().notNull(),
+    hash: text().notNull(),
+  },
+  (t) => [index('audit_log_subject').on(t.subject, t.seq)],
+);
+
+/** Rights to decide that were lent. */
+export const delegations = pgTable('delegations', {
+  id: bigserial({ mode: 'number' }).primaryKey(),
+  lender: text().notNull(),
+  borrower: text().notNull(),
+  until: instant().notNull(),
+  reason: text().notNull(),
+  createdAt: createdAt(),
+  endedAt: instant(),
+});
+
+export const COMMENT_KINDS = ['run', 'version'] as const;
+
+/** What people say of runs and versions. */
+export const comments = pgTable(
+  'comments',
+  {
+    id: bigserial({ mode: 'number' }).primaryKey(),
+    kind: text({ enum: COMMENT_KINDS }).notNull(),
+    /** A run's id, or `MODEL/VERSION`. */
+    subject: text().notNull(),
+    who: text().notNull(),
+    text: text().notNull(),
+    at: createdAt(),
+  },
+  (t) => [index('comments_of').on(t.kind, t.subject, t.id), check('comments_kind', oneOf('kind', COMMENT_KINDS))],
 );
