@@ -8,6 +8,7 @@ import { METRIC_TABLE } from '../contracts/metrics.ts';
 import { type CardColumn, type ModelCard, ModelCardSchema } from '../contracts/model-card.ts';
 import { type ColumnProfile, ProfileSchema } from '../contracts/profile.ts';
 import { DatasetManifestSchema, type DatasetRef } from '../contracts/references.ts';
+import { requirePredictor } from '../contracts/required-predictor.ts';
 import { type Predictor, PredictorSchema } from '../contracts/signature.ts';
 import { EvaluateInputSchema, SelectInputSchema, TrainInputSchema } from '../contracts/stages.ts';
 import { TuningHistorySchema } from '../contracts/tuning.ts';
@@ -31,10 +32,11 @@ const candidateOf = (value: unknown): string | undefined => (value as { readonly
 export async function cardFacts(version: VersionRecord & { readonly runId: string }, deps: Deps): Promise<ModelCard> {
   const { store, artifacts } = deps;
   const [run, stages, model] = await Promise.all([store.runs.get(version.runId), store.stages.list(version.runId), store.models.find(version.model)]);
-  const predictor = PredictorSchema.parse(await artifacts.getJson(version.predictor));
+  const id = requirePredictor(version);
+  const predictor = PredictorSchema.parse(await artifacts.getJson(id));
   const { signature } = predictor;
   const trainings = trainingsIn(stages);
-  const trained = await trainingOf(version.predictor, predictor, trainings, deps);
+  const trained = await trainingOf(id, predictor, trainings, deps);
   // an ensemble was trained by its members' stages
   const inputs = (trained === null ? trainings.filter((training) => membersOf(predictor).includes(training.predictor)) : [trained]).map(({ stage }) =>
     TrainInputSchema.parse(stage.input),
@@ -55,7 +57,7 @@ export async function cardFacts(version: VersionRecord & { readonly runId: strin
     owner: version.owner ?? model?.owner ?? null,
     purpose: (purpose ?? null) as ModelCard['purpose'],
     createdAt: new Date(version.createdAt).toISOString(),
-    predictor: version.predictor,
+    predictor: id,
     onnxSizeBytes: predictor.onnxSizeBytes,
     run: { id: run.id, pipeline: run.pipeline, commit: run.gitCommit, clean: run.gitClean, build: run.buildId },
     task: publicTask(signature.task, personal),
@@ -81,7 +83,7 @@ export async function cardFacts(version: VersionRecord & { readonly runId: strin
       inputs.map(({ features }) => features),
       personal,
     ),
-    selection: selectionOf(version.predictor, stages),
+    selection: selectionOf(id, stages),
     evaluation: report === null ? null : publicReport(report, signature.task, personal),
     hiddenSlices: report === null ? [] : report.slices.filter(({ column }) => isPersonalSlice(column, personal)).map(({ column }) => column),
     rules: report === null || judged === null ? [] : cardRules(judged.accept, report),

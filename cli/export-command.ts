@@ -1,6 +1,7 @@
 import { readdir } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { MillraceError } from '../contracts/errors.ts';
+import { requirePredictor } from '../contracts/required-predictor.ts';
 import { withClients } from './clients.ts';
 import { addCommand, invocationOf, print, type Program } from './command.ts';
 import type { ExportForm } from './export-model.ts';
@@ -46,7 +47,8 @@ export function addExportCommand(program: Program): void {
       await withClients(async (clients) => {
         const { createArtifacts } = await import('../store/artifacts.ts');
         const version = await (await clients.store()).models.versionNamed(model, name);
-        const manifest = await exportModel(createArtifacts({ root: clients.config.artifacts.folder }), version, out, form);
+        const served = { ...version, predictor: requirePredictor(version) };
+        const manifest = await exportModel(createArtifacts({ root: clients.config.artifacts.folder }), served, out, form);
         const next = {
           folder: 'In Node: loadModel of millrace/predict. Elsewhere: any ONNX runtime, with signature.json.',
           docker: `Build it: docker build -t ${model.toLowerCase()} ${folder}`,

@@ -97,7 +97,7 @@ export function addStageCommand(program: Program): void {
     program,
     program.root,
     'stage <kind>',
-    'run one stage alone: ingest, validate, clean, split, train, select, evaluate, register, importModel, deploy, monitor',
+    'run one stage alone: ingest, validate, clean, split, train, select, evaluate, register, importModel, registeredVersion, deploy, monitor',
   )
     .option('--input <json>', "the stage's input as a JSON object")
     .option('--set <name=value>', 'one field of the input; may be repeated, wins over --input', collect)

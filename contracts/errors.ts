@@ -38,6 +38,13 @@ export const ERRORS = {
   ),
   NOT_FOUND: entry(404, 2, false, 'There is nothing of that name.', 'Check the name; the list command of the same kind shows what exists.'),
   CONFLICT: entry(409, 1, false, 'That exists already, or another change is under way.', 'Wait for the other change to end, or choose another name.'),
+  MODEL_IN_USE: entry(
+    409,
+    1,
+    false,
+    'An endpoint serves the model, or has served it.',
+    'Serve another version first (`millrace endpoints show NAME`), then delete or rename it.',
+  ),
   TOKEN_NEEDED: entry(401, 2, false, 'A token is needed.', 'Send `Authorization: Bearer TOKEN` with the token of MILLRACE_ADMIN_TOKEN.'),
   USAGE: entry(400, 2, false, 'The command was not understood.', 'See --help.'),
   // data

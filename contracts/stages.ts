@@ -120,6 +120,14 @@ export const RegisterInputSchema = z.object({
 /** A bare ONNX file as a candidate: read from the project folder, checked, wrapped into a predictor. */
 export const ImportModelInputSchema = z.object({ path: z.string().min(1), sampleRows: z.array(z.record(z.string(), z.unknown())).max(100).default([]) });
 
+/** A version of the registry, whoever registered it; one of an MLflow client's becomes a predictor by it. */
+export const RegisteredVersionInputSchema = z.object({
+  /** `NAME`, `NAME@3` or `NAME@ALIAS`; without a version: the champion, or the newest where there is none. */
+  model: z.string().min(1).max(600),
+  /** For an MLflow client's: rows that it is tried with. Default: one of zeros. */
+  sampleRows: z.array(z.record(z.string(), z.unknown())).max(100).default([]),
+});
+
 export const DeployInputSchema = z.object({
   version: VersionRefSchema,
   endpoint: NameSchema,
@@ -177,6 +185,7 @@ export type StageKind =
   | 'evaluate'
   | 'register'
   | 'importModel'
+  | 'registeredVersion'
   | 'approve'
   | 'deploy'
   | 'monitor'

@@ -28,6 +28,8 @@ export interface Artifacts {
    * Takes a file in. One made by `temporaryFile` is moved, any other is copied. @throws DISK_FULL, SOURCE_NOT_FOUND
    */
   putFile(path: string): Promise<StoredArtifact>;
+  /** Takes in what a stream gives, piece by piece; one that breaks off leaves nothing. @throws DISK_FULL */
+  putStream(chunks: AsyncIterable<Uint8Array>): Promise<StoredArtifact>;
   /** @throws DISK_FULL */
   putBytes(bytes: Uint8Array): Promise<StoredArtifact>;
   /** Takes a JSON value in as its canonical text. @throws DISK_FULL, TypeError for what JSON cannot say */
@@ -271,6 +273,7 @@ export function createArtifacts(options: { readonly root: string }): Artifacts {
         throw fromDisk(error, 'taking a file in');
       }
     },
+    putStream: (chunks) => putChunks(chunks),
     putBytes: (bytes) => putChunks([bytes]),
     async putJson(value) {
       return putChunks([Buffer.from(canonicalJson(value))]);

@@ -21,7 +21,14 @@ const VERSION_RUNS = sql`select run_id from versions where run_id is not null`;
 
 const ROOTS = [
   // What a version is, and what its run saw and made.
-  { keeps: 'lineage', query: sql`select concat_ws(' ', predictor, evaluation, card) as t from versions` },
+  {
+    keeps: 'lineage',
+    // A deleted one that was in service stays whole: what it answered is still asked about.
+    query: sql`select concat_ws(' ', predictor, evaluation, card) as t from versions v
+      where deleted_at is null or exists (select from rollouts r where r.model = v.model and r.version = v.version)`,
+  },
+  // What MLflow's clients put beside runs and models.
+  { keeps: 'itself', query: sql`select sha256 as t from artifact_files` },
   { keeps: 'lineage', query: sql`select concat_ws(' ', input::text, output::text) as t from stages where run_id in (${VERSION_RUNS})` },
   // What is served and watched.
   { keeps: 'lineage', query: sql`select concat_ws(' ', champion::text, challenger::text) as t from routes` },

@@ -1,4 +1,4 @@
-import { and, asc, desc, eq, isNotNull, lt, ne, sql } from 'drizzle-orm';
+import { and, asc, desc, eq, isNotNull, isNull, lt, ne, sql } from 'drizzle-orm';
 import { MillraceError } from '../contracts/errors.ts';
 import { type Database, type Executor, onlyRow } from './database.ts';
 import { aliases, aliasHistory, models, undos, versionFeatures, versions, type VersionStatus } from './schema.ts';
@@ -11,7 +11,8 @@ import { requireAttempt, requireOpenRun } from './stages.ts';
  * 1. A version is registered once for a (run, stage, model), however often the attempt is repeated.
  * 2. An alias moves only under its row's lock, its epoch grows with every move, and each move stands in the history.
  * 3. What a run publishes has its undo in the same transaction. Taking back an alias looks at the epoch: a newer move stands.
- * 4. Version numbers of a model count up without being used twice; a rolled back one keeps its number.
+ * 4. Version numbers of a model count up without being used twice; a rolled back or deleted one keeps its number.
+ * 5. What was deleted is not found by any name; its rows stay.
  */
 export type ModelRecord = typeof models.$inferSelect;
 export type VersionRecord = typeof versions.$inferSelect;
@@ -57,8 +58,16 @@ export interface MovedAlias {
   readonly previousVersion: number | null;
 }
 
+/** What a model that is made again under a deleted one's name begins with. */
+export const REVIVED = {
+  deletedAt: null,
+  updatedAt: sql`now()`,
+  description: sql`case when ${models.deletedAt} is null then ${models.description} else excluded.description end`,
+  tags: sql`case when ${models.deletedAt} is null then ${models.tags} else excluded.tags end`,
+};
+
 /** The alias's row, locked; made first when it is not there, so that there is always something to lock. */
-async function lockAlias(tx: Executor, model: string, alias: string): Promise<AliasRecord> {
+export async function lockAlias(tx: Executor, model: string, alias: string): Promise<AliasRecord> {
   await tx.insert(aliases).values({ model, alias, version: null, epoch: 0 }).onConflictDoNothing();
   return onlyRow(
     await tx
@@ -78,7 +87,7 @@ interface AliasWrite {
   readonly reason: string | null;
 }
 
-async function writeAlias(tx: Executor, { model, alias, version, epoch, runId, reason }: AliasWrite): Promise<void> {
+export async function writeAlias(tx: Executor, { model, alias, version, epoch, runId, reason }: AliasWrite): Promise<void> {
   await tx
     .update(aliases)
     .set({ version, epoch, movedByRun: runId, movedAt: sql`now()` })
@@ -86,7 +95,7 @@ async function writeAlias(tx: Executor, { model, alias, version, epoch, runId, r
   await tx.insert(aliasHistory).values({ model, alias, epoch, version, movedByRun: runId, reason });
 }
 
-async function move(tx: Executor, input: MoveAliasInput): Promise<MovedAlias> {
+export async function moveAlias(tx: Executor, input: MoveAliasInput): Promise<MovedAlias> {
   const now = await lockAlias(tx, input.model, input.alias);
   const mine = now.version === input.version && now.movedByRun === (input.runId ?? null);
   // The same move again, by an attempt that does not know that it succeeded.
@@ -117,11 +126,11 @@ async function move(tx: Executor, input: MoveAliasInput): Promise<MovedAlias> {
   return { epoch, previousVersion: now.version };
 }
 
-async function requireVersion(tx: Executor, model: string, version: number): Promise<VersionRecord> {
+export async function requireVersion(tx: Executor, model: string, version: number): Promise<VersionRecord> {
   const [row] = await tx
     .select()
     .from(versions)
-    .where(and(eq(versions.model, model), eq(versions.version, version)));
+    .where(and(eq(versions.model, model), eq(versions.version, version), isNull(versions.deletedAt)));
   if (row === undefined) throw new MillraceError('NOT_FOUND', `There is no version ${version} of model ${model}.`);
   return row;
 }
@@ -190,6 +199,7 @@ export function createModelsStore({ orm }: Database) {
             .onConflictDoUpdate({
               target: models.name,
               set: {
+                ...REVIVED,
                 lastVersion: sql`${models.lastVersion} + 1`,
                 purpose: sql`coalesce(excluded.purpose, ${models.purpose})`,
                 owner: sql`coalesce(excluded.owner, ${models.owner})`,
@@ -223,7 +233,7 @@ export function createModelsStore({ orm }: Database) {
             key: `${input.model}/${version}`,
             payload: { model: input.model, version },
           });
-        await move(tx, {
+        await moveAlias(tx, {
           model: input.model,
           alias: CANDIDATE_ALIAS,
           version,
@@ -245,7 +255,7 @@ export function createModelsStore({ orm }: Database) {
         if (input.runId !== undefined && input.stage !== undefined && input.token !== undefined)
           await requireAttempt(tx, input.runId, input.stage, input.token);
         await requireVersion(tx, input.model, input.version);
-        return move(tx, input);
+        return moveAlias(tx, input);
       });
     },
 
@@ -253,7 +263,7 @@ export function createModelsStore({ orm }: Database) {
     async setStatus(input: { readonly model: string; readonly version: number; readonly status: VersionStatus; readonly reason?: string }): Promise<void> {
       const changed = await orm
         .update(versions)
-        .set({ status: input.status, statusReason: input.reason ?? null })
+        .set({ status: input.status, statusReason: input.reason ?? null, updatedAt: sql`now()` })
         .where(and(eq(versions.model, input.model), eq(versions.version, input.version)))
         .returning({ version: versions.version });
       if (changed.length === 0) throw new MillraceError('NOT_FOUND', `There is no version ${input.version} of model ${input.model}.`);
@@ -307,13 +317,17 @@ export function createModelsStore({ orm }: Database) {
       return orm
         .select()
         .from(models)
-        .where(input.after === undefined ? undefined : sql`${models.name} > ${input.after}`)
+        .where(and(isNull(models.deletedAt), input.after === undefined ? undefined : sql`${models.name} > ${input.after}`))
         .orderBy(asc(models.name))
         .limit(Math.min(input.limit ?? 50, 1_000));
     },
 
     async find(model: string): Promise<ModelRecord | null> {
-      return (await orm.select().from(models).where(eq(models.name, model)))[0] ?? null;
+      const [row] = await orm
+        .select()
+        .from(models)
+        .where(and(eq(models.name, model), isNull(models.deletedAt)));
+      return row ?? null;
     },
 
     /** @throws NOT_FOUND */
@@ -326,7 +340,10 @@ export function createModelsStore({ orm }: Database) {
      * @throws NOT_FOUND naming what there is
      */
     async versionNamed(model: string, name?: string): Promise<VersionRecord> {
-      const [found] = await orm.select().from(models).where(eq(models.name, model));
+      const [found] = await orm
+        .select()
+        .from(models)
+        .where(and(eq(models.name, model), isNull(models.deletedAt)));
       if (found === undefined) throw new MillraceError('NOT_FOUND', `There is no model ${model}.`, { fix: '`millrace models list` shows the models.' });
       if (name !== undefined && /^[1-9]\d{0,8}$/.test(name)) return requireVersion(orm, model, Number(name));
       const known = await orm.select().from(aliases).where(eq(aliases.model, model)).orderBy(asc(aliases.alias));
@@ -335,7 +352,15 @@ export function createModelsStore({ orm }: Database) {
         throw new MillraceError('NOT_FOUND', `${model} has no version ${name}.`, {
           fix: `Give a number from 1 to ${found.lastVersion}, or an alias: ${known.map(({ alias }) => alias).join(', ') || 'there is none'}.`,
         });
-      return requireVersion(orm, model, there ?? found.lastVersion);
+      if (there !== null) return requireVersion(orm, model, there);
+      const [newest] = await orm
+        .select()
+        .from(versions)
+        .where(and(eq(versions.model, model), isNull(versions.deletedAt)))
+        .orderBy(desc(versions.version))
+        .limit(1);
+      if (newest === undefined) throw new MillraceError('NOT_FOUND', `${model} has no version yet.`);
+      return newest;
     },
 
     /** Newest first. Default limit 50, at most 1,000; `before` is the last version of the page before. */
@@ -351,6 +376,7 @@ export function createModelsStore({ orm }: Database) {
         .where(
           and(
             eq(versions.model, input.model),
+            isNull(versions.deletedAt),
             input.status === undefined ? undefined : eq(versions.status, input.status),
             input.before === undefined ? undefined : lt(versions.version, input.before),
           ),
@@ -361,7 +387,11 @@ export function createModelsStore({ orm }: Database) {
 
     /** What a run registered, in the order of registering. */
     async versionsOfRun(runId: string): Promise<readonly VersionRecord[]> {
-      return orm.select().from(versions).where(eq(versions.runId, runId)).orderBy(asc(versions.createdAt), asc(versions.model), asc(versions.version));
+      return orm
+        .select()
+        .from(versions)
+        .where(and(eq(versions.runId, runId), isNull(versions.deletedAt)))
+        .orderBy(asc(versions.createdAt), asc(versions.model), asc(versions.version));
     },
   };
 }

@@ -1,5 +1,6 @@
 import { type AlertsStore, createAlertsStore } from './alerts.ts';
 import { type ApprovalsStore, createApprovalsStore } from './approvals.ts';
+import { type ArtifactFilesStore, createArtifactFilesStore } from './artifact-files.ts';
 import { type BuildsStore, createBuildsStore } from './builds.ts';
 import { openDatabase } from './database.ts';
 import { createDatasetsStore, type DatasetsStore } from './datasets.ts';
@@ -14,6 +15,7 @@ import { isSchemaCurrent, migrate } from './migrate.ts';
 import { createModelsStore, type ModelsStore } from './models.ts';
 import { createMonitoringStore, type MonitoringStore } from './monitoring.ts';
 import { createPredictionSetsStore, type PredictionSetsStore } from './prediction-sets.ts';
+import { createRegistryStore, type RegistryStore } from './registry.ts';
 import { createRetrainTriggersStore, type RetrainTriggersStore } from './retrain-triggers.ts';
 import { createRetrainingStore, type RetrainingStore } from './retraining.ts';
 import { createRolloutsStore, type RolloutsStore } from './rollouts.ts';
@@ -29,6 +31,8 @@ export interface Store {
   readonly stages: StagesStore;
   readonly datasets: DatasetsStore;
   readonly models: ModelsStore;
+  readonly registry: RegistryStore;
+  readonly artifactFiles: ArtifactFilesStore;
   readonly endpoints: EndpointsStore;
   readonly endpointReports: EndpointReportsStore;
   readonly rollouts: RolloutsStore;
@@ -81,6 +85,8 @@ export function openStore({ databaseUrl, poolSize, log }: StoreOptions): Store {
     stages: guarded('stages', createStagesStore(database), log),
     datasets: guarded('datasets', createDatasetsStore(database), log),
     models: guarded('models', createModelsStore(database), log),
+    registry: guarded('registry', createRegistryStore(database), log),
+    artifactFiles: guarded('artifactFiles', createArtifactFilesStore(database), log),
     endpoints: guarded('endpoints', createEndpointsStore(database), log),
     endpointReports: guarded('endpointReports', createEndpointReportsStore(database), log),
     rollouts: guarded('rollouts', createRolloutsStore(database), log),

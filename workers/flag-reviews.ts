@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import type { ActivityDependencies } from '../activities/dependencies.ts';
 import { shownInputs } from '../activities/shown-inputs.ts';
 import { MillraceError } from '../contracts/errors.ts';
+import { requirePredictor } from '../contracts/required-predictor.ts';
 import type { PredictionRecord } from '../contracts/routes.ts';
 import { PredictorSchema } from '../contracts/signature.ts';
 import { listSegments } from '../data/prediction-segments.ts';
@@ -64,8 +65,8 @@ async function enqueue({ store, artifacts, log }: Deps, endpoint: string, queue:
   const [first] = records;
   if (first === undefined) return 0;
   try {
-    const { predictor } = await store.models.version(first.model, first.version);
-    const { task } = PredictorSchema.parse(await artifacts.getJson(predictor)).signature;
+    const version = await store.models.version(first.model, first.version);
+    const { task } = PredictorSchema.parse(await artifacts.getJson(requirePredictor(version))).signature;
     if (!('classes' in task)) return 0;
     const room = MOST_OPEN - ((await store.labels.list()).find(({ name }) => name === queue)?.open ?? 0);
     if (room < records.length)

@@ -60,6 +60,7 @@ export {
   kFold,
   monitor,
   register,
+  registeredVersion,
   select,
   split,
   train,

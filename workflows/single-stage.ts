@@ -14,6 +14,7 @@ const KINDS = [
   'evaluate',
   'register',
   'importModel',
+  'registeredVersion',
   'deploy',
   'monitor',
 ] as const satisfies readonly StageKind[];

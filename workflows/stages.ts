@@ -210,6 +210,20 @@ export function importModel(
 }
 
 /**
+ * A version of the registry: `NAME`, `NAME@3` or `NAME@ALIAS`; without a version the champion, or the newest where there is
+ * none. One that an MLflow client registered becomes a predictor by it, when there is an ONNX file in it.
+ *
+ * @throws NOT_FOUND; MODEL_INVALID for a version whose files are no model that can be served.
+ */
+export function registeredVersion(
+  model: string,
+  input: { readonly sampleRows?: readonly Readonly<Record<string, unknown>>[] } = {},
+  options?: StageOptions,
+): Promise<VersionRef> {
+  return runStage('registeredVersion', 'registered-version', { model, ...input }, { ...options, cache: false });
+}
+
+/**
  * Hands the version to the endpoint's own workflow and waits until its rollout has ended.
  *
  * @throws ROLLED_BACK when a guard or a person took it back, CONFLICT where another rollout is under way and it was not to wait, DEPLOY_FAILED when it could not be brought into service.

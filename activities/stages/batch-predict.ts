@@ -4,6 +4,7 @@ import { canonicalJson } from '../../contracts/canonical-json.ts';
 import { MillraceError, type Problem } from '../../contracts/errors.ts';
 import type { DatasetManifest, VersionRef } from '../../contracts/references.ts';
 import { type RowTransform, RowTransformSchema } from '../../contracts/row-transforms.ts';
+import { requirePredictor } from '../../contracts/required-predictor.ts';
 import type { Signature } from '../../contracts/signature.ts';
 import { datasetFiles, loadManifest, pickColumns, storeManifest } from '../../data/dataset.ts';
 import { neededLookups } from '../../data/feature-definition.ts';
@@ -92,8 +93,8 @@ export const batchPredictStage = defineStage({
 async function resolveVersion(deps: ActivityDependencies, named: BatchPredictInput['version']): Promise<VersionRef> {
   if (typeof named !== 'string') return named;
   const [model = named, name] = named.split('@');
-  const { version, predictor } = await deps.store.models.versionNamed(model, name);
-  return { kind: 'version', model, version, predictor };
+  const found = await deps.store.models.versionNamed(model, name);
+  return { kind: 'version', model, version: found.version, predictor: requirePredictor(found) };
 }
 
 /**

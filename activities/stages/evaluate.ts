@@ -3,6 +3,7 @@ import { MillraceError } from '../../contracts/errors.ts';
 import { type Accept, type EvaluationReport, EvaluationReportSchema, ExplainOptionsSchema, ImportanceOptionsSchema } from '../../contracts/evaluation.ts';
 import { metricDefinition } from '../../contracts/metrics.ts';
 import type { EvaluationRef } from '../../contracts/references.ts';
+import { requirePredictor } from '../../contracts/required-predictor.ts';
 import type { Predictor, Signature } from '../../contracts/signature.ts';
 import { EvaluateInputSchema, type Metric } from '../../contracts/stages.ts';
 import { datasetFiles, loadManifest, pickColumns } from '../../data/dataset.ts';
@@ -31,7 +32,7 @@ export const evaluateStage = defineStage({
     const metric: Metric = input.metric ?? (given.kind === 'winner' ? (given.metric as Metric) : usualMetric(task));
     const champion = accept.beats ? await deps.store.models.champion(accept.beats.champion) : null;
     const isChampion = champion?.predictor === candidate.predictor;
-    const opponent = champion && !isChampion ? await loadPredictor(deps, champion.predictor) : null;
+    const opponent = champion && !isChampion ? await loadPredictor(deps, requirePredictor(champion)) : null;
     const { champion: against, ...told } = await evaluated(input, metric, predictor, opponent, context);
 
     const found = { ...told, metric, isChampion, champion: champion && against ? { model: champion.model, version: champion.version, ...against } : null };

@@ -7,6 +7,8 @@ import { type Predictor, PredictorSchema, type Signature } from '../../contracts
 import { ImportModelInputSchema } from '../../contracts/stages.ts';
 import { createScorer } from '../../ml/score.ts';
 import { wrapBareOnnx } from '../../ml/predictor.ts';
+import type { StoredArtifact } from '../../store/artifacts.ts';
+import type { ActivityDependencies } from '../dependencies.ts';
 import { defineStage } from '../stage-definition.ts';
 
 /** Takes a bare ONNX file of the project folder as a candidate: read, checked by running it, wrapped into a predictor. */
@@ -16,23 +18,40 @@ export const importModelStage = defineStage({
   run: async ({ path, sampleRows }, { deps }) => {
     const bytes = await readInside(deps.config.projectFolder, path);
     const { onnx, signature } = wrapBareOnnx(bytes);
-    const sample = await checkedSample(onnx, signature, sampleRows);
-    const stored = await deps.artifacts.putBytes(onnx);
-    const predictor = PredictorSchema.parse({
-      format: 'millrace-predictor/1',
-      onnx: stored.sha256,
-      onnxSizeBytes: stored.sizeBytes,
-      signature,
-      trainer: { name: 'onnx', parameters: { path } },
-      trainingProfile: null,
-      sample,
-      importance: [],
-    });
-    const { sha256, sizeBytes } = await deps.artifacts.putJson(predictor);
+    const { sha256, sizeBytes } = await barePredictor({ onnx, signature, sampleRows, parameters: { path } }, deps);
     const output: CandidateRef = { kind: 'candidate', predictor: sha256, trainer: 'onnx', task: 'raw', device: 'cpu', rows: 0 };
     return { output, summary: `${path}, ${String(signature.columns.length)} inputs`, artifacts: [{ sha256, sizeBytes, kind: 'predictor' }] };
   },
 });
+
+interface BareModel {
+  readonly onnx: Uint8Array;
+  readonly signature: Signature;
+  readonly sampleRows: readonly Readonly<Record<string, unknown>>[];
+  /** Where it came from. */
+  readonly parameters: Readonly<Record<string, unknown>>;
+}
+
+/** Keeps a graph that was made elsewhere as a predictor, once it has answered. */
+export async function barePredictor(
+  { onnx, signature, sampleRows, parameters }: BareModel,
+  { artifacts }: Pick<ActivityDependencies, 'artifacts'>,
+): Promise<StoredArtifact> {
+  const sample = await checkedSample(onnx, signature, sampleRows);
+  const stored = await artifacts.putBytes(onnx);
+  return artifacts.putJson(
+    PredictorSchema.parse({
+      format: 'millrace-predictor/1',
+      onnx: stored.sha256,
+      onnxSizeBytes: stored.sizeBytes,
+      signature,
+      trainer: { name: 'onnx', parameters },
+      trainingProfile: null,
+      sample,
+      importance: [],
+    }),
+  );
+}
 
 /** Runs the graph on the given rows, or on one row of zeros: a file that cannot answer is not registered. */
 async function checkedSample(onnx: Uint8Array, signature: Signature, given: readonly Readonly<Record<string, unknown>>[]): Promise<Predictor['sample']> {

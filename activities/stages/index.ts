@@ -15,6 +15,7 @@ import { materializeStage } from './materialize.ts';
 import { monitorStage } from './monitor.ts';
 import { publishPredictionsStage } from './publish-predictions.ts';
 import { registerStage } from './register.ts';
+import { registeredVersionStage } from './registered-version.ts';
 import { selectStage } from './select.ts';
 import { splitStage } from './split.ts';
 import { stepStage } from './step.ts';
@@ -40,6 +41,7 @@ export const stages = {
   evaluate: evaluateStage,
   register: registerStage,
   importModel: importModelStage,
+  registeredVersion: registeredVersionStage,
   approve: approveStage,
   deploy: deployStage,
   monitor: monitorStage,
