@@ -6,7 +6,7 @@ import { defineConfig } from 'vitest/config';
  * - `python`: Python 3.9 or later; its packages are fetched on the first run (PyTorch's are 3 GB) and kept in the cache folder.
  * - `store`, `http`, `workflows`, `regression`: one Postgres and one Temporal server, which the global setup starts once
  *   and the projects share; each test file takes a database and ids of its own.
- * - `e2e`: the whole stack as child processes, one file after the other, because each wants the machine for itself.
+ * - `e2e`: the whole stack as child processes; what it waits for is mostly a process that was killed, so two files go at once.
  *
  * Groups run in that order, so that a broken formula is known before a server is started.
  */
@@ -51,7 +51,6 @@ export default defineConfig({
           globalSetup: ['tests/support/servers.ts'],
           testTimeout: 300 * SECOND_MS,
           hookTimeout: 300 * SECOND_MS,
-          fileParallelism: false,
           sequence: { groupOrder: 2 },
         },
       },

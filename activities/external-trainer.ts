@@ -1,8 +1,8 @@
 import { randomUUID } from 'node:crypto';
-import { mkdir, readdir, readFile, rm, stat, utimes, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rename, rm, stat, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { startModuleWorker } from '../config/module-worker.ts';
-import { type ErrorReport, MillraceError, type Problem } from '../contracts/errors.ts';
+import { endModuleWorker, startModuleWorker } from '../config/module-worker.ts';
+import { MillraceError, type Problem } from '../contracts/errors.ts';
 import {
   type CommandTrainer,
   CommandTrainerSchema,
@@ -20,10 +20,12 @@ import type { StoredArtifact } from '../store/artifacts.ts';
 import { createCheckpointFolder } from './checkpoint-folder.ts';
 import type { StoppedTraining, TrainedCandidate, TrainJob } from './compute-job.ts';
 import type { JoinJob, PreparedTraining, PrepareJob } from './external-data.ts';
+import type { ExternalThreadMessage } from './external-thread.ts';
 import { hashInside, pathInside } from './project-files.ts';
 import { ensurePythonEnvironment, plainEnvironment, programPath } from './python-environment.ts';
 import { type ProgramEnd, runProgram } from './run-program.ts';
 import { splitRungs, withRungs } from './rung-checkpoint.ts';
+import { SCRIPT_RUNNER } from './script-runner.ts';
 import type { StageContext } from './stage-definition.ts';
 
 /**
@@ -125,13 +127,10 @@ export async function trainExternally(job: TrainJob, context: Context, batchShar
     const now = new Date();
     utimes(scratch, now, now).catch(() => undefined);
   }, TOUCH_EVERY_MS);
+  const thread = startComputing(context);
   try {
     const program = await programOf(trainer, context);
     progress(null, 'preparing the data');
-    const prepared = await inThread<PreparedTraining>(
-      { kind: 'prepare', job, input: trainer.input, featuresFor: trainer.featuresFor, folder: folders.data },
-      context,
-    );
     const saved = await context.resume();
     const { state, seen } = job.rungs === null || saved === undefined ? { state: saved, seen: [] } : splitRungs(saved);
     const looks = lookAt(job.rungs, seen);
@@ -140,51 +139,81 @@ export async function trainExternally(job: TrainJob, context: Context, batchShar
     );
     if (state !== undefined) await checkpoints.restore(state);
 
-    const task: TrainerTask = {
-      format: 'millrace-task/1',
-      ...prepared.data,
-      parameters: trainer.parameters,
-      seed: job.seed,
-      threads: job.threads,
-      device: device === null ? 'cpu' : 'cuda:0',
-      batchShare,
-      checkpoint: folders.checkpoint,
-      output: folders.output,
-    };
     const taskFile = join(scratch, 'task.json');
-    await writeFile(taskFile, JSON.stringify(task));
+    const prepare = async (): Promise<PreparedTraining> => {
+      const prepared = await thread.run<PreparedTraining>({
+        kind: 'prepare',
+        job,
+        input: trainer.input,
+        featuresFor: trainer.featuresFor,
+        folder: folders.data,
+      });
+      const task: TrainerTask = {
+        format: 'millrace-task/1',
+        ...prepared.data,
+        parameters: trainer.parameters,
+        seed: job.seed,
+        threads: job.threads,
+        device: device === null ? 'cpu' : 'cuda:0',
+        batchShare,
+        checkpoint: folders.checkpoint,
+        output: folders.output,
+      };
+      // whole when it is there: a script may wait for it
+      await writeFile(`${taskFile}.new`, JSON.stringify(task));
+      await rename(`${taskFile}.new`, taskFile);
+      return prepared;
+    };
     const passed = Object.fromEntries(trainer.env.flatMap((name) => (process.env[name] === undefined ? [] : [[name, process.env[name] ?? '']])));
     const threads = String(job.threads);
     const heard = createListener(context, looks.look, (step) => {
       checkpoints.commit(step);
     });
     const killsBefore = await outOfMemoryKills();
-    const end = await runProgram({
-      ...program,
-      cwd: deps.config.projectFolder,
-      env: {
-        ...plainEnvironment(),
-        ...passed,
-        ...program.env,
-        TMPDIR: folders.tmp,
-        OMP_NUM_THREADS: threads,
-        OPENBLAS_NUM_THREADS: threads,
-        MKL_NUM_THREADS: threads,
-        CUDA_VISIBLE_DEVICES: device === null ? '' : String(device.index),
-        CUDA_DEVICE_ORDER: 'PCI_BUS_ID',
-        [TASK_VARIABLE]: taskFile,
-        MLFLOW_TRACKING_URI: deps.config.urls.api,
-        MLFLOW_RUN_ID: context.call.runId,
-      },
-      scratch,
-      signal: AbortSignal.any([signal, looks.stopped]),
-      secrets: [...ownSecrets(), ...Object.values(passed)],
-      stallAfterMs: context.call.stallAfterMs ?? STALL_AFTER_MS,
-      onObject: heard.onObject,
-      onOutput: heard.onOutput,
-    }).finally(() => {
+    const unprepared = new AbortController();
+    let isPrepared = false;
+    const start = (): Promise<ProgramEnd> =>
+      runProgram({
+        ...program,
+        cwd: deps.config.projectFolder,
+        env: {
+          ...plainEnvironment(),
+          ...passed,
+          ...program.env,
+          TMPDIR: folders.tmp,
+          OMP_NUM_THREADS: threads,
+          OPENBLAS_NUM_THREADS: threads,
+          MKL_NUM_THREADS: threads,
+          CUDA_VISIBLE_DEVICES: device === null ? '' : String(device.index),
+          CUDA_DEVICE_ORDER: 'PCI_BUS_ID',
+          [TASK_VARIABLE]: taskFile,
+          MLFLOW_TRACKING_URI: deps.config.urls.api,
+          MLFLOW_RUN_ID: context.call.runId,
+        },
+        scratch,
+        signal: AbortSignal.any([signal, looks.stopped, unprepared.signal]),
+        secrets: [...ownSecrets(), ...Object.values(passed)],
+        stallAfterMs: context.call.stallAfterMs ?? STALL_AFTER_MS,
+        mayBeSilent: () => !isPrepared,
+        onObject: heard.onObject,
+        onOutput: heard.onOutput,
+      }).finally(() => {
+        heard.end();
+      });
+    // A script's imports take seconds: they are made while the data are prepared.
+    const early = program.waits ? start() : undefined;
+    let prepared: PreparedTraining;
+    try {
+      prepared = await prepare();
+    } catch (error) {
+      unprepared.abort(new Error('the data could not be prepared'));
       heard.end();
-    });
+      await early;
+      throw error;
+    }
+    isPrepared = true;
+    heard.begin();
+    const end = await (early ?? start());
     if (end.report !== undefined) context.childUsed({ cpuSeconds: end.report.cpuSeconds, peakMib: end.report.peakMib });
     // what it said is whole is kept, however it ended
     await checkpoints.settled();
@@ -199,7 +228,7 @@ export async function trainExternally(job: TrainJob, context: Context, batchShar
     progress(null, 'checking the model');
     const { name, ...parameters } = trainer;
     const join_: JoinJob = { kind: 'join', job, prepared, output: folders.output, parameters, history: heard.history(), importance: heard.importance() };
-    const candidate = await inThread<TrainedCandidate>(join_, context).catch((error: unknown) => {
+    const candidate = await thread.run<TrainedCandidate>(join_).catch((error: unknown) => {
       throw error instanceof MillraceError && error.code === 'MODEL_INVALID' ? withLog(error, end) : error;
     });
     if ((end.report?.left ?? 0) > 0)
@@ -207,6 +236,7 @@ export async function trainExternally(job: TrainJob, context: Context, batchShar
     return { ...candidate, rungs: looks.seen, log: await deps.artifacts.putBytes(Buffer.from(end.log.text())) };
   } finally {
     clearInterval(touch);
+    await thread.end();
     await rm(scratch, { recursive: true, force: true, maxRetries: 3 });
   }
 }
@@ -215,6 +245,8 @@ interface Program {
   readonly command: string;
   readonly args: readonly string[];
   readonly env: Readonly<Record<string, string>>;
+  /** It waits for the task's file by itself, so it may be started before that is there. */
+  readonly waits: boolean;
 }
 
 async function programOf(trainer: ExternalTrainer, { deps, signal, progress }: Context): Promise<Program> {
@@ -230,7 +262,12 @@ async function programOf(trainer: ExternalTrainer, { deps, signal, progress }: C
       progress,
     });
     // an unbuffered script is heard as it speaks, and leaves no compiled files in the project
-    return { command: python, args: [script, ...trainer.args], env: { PYTHONUNBUFFERED: '1', PYTHONDONTWRITEBYTECODE: '1', PYTHONHASHSEED: '0' } };
+    return {
+      command: python,
+      args: ['-c', SCRIPT_RUNNER, script, ...trainer.args],
+      waits: true,
+      env: { PYTHONUNBUFFERED: '1', PYTHONDONTWRITEBYTECODE: '1', PYTHONHASHSEED: '0' },
+    };
   }
   const [name = '', ...args] = trainer.run;
   const command = await programPath(name, projectFolder);
@@ -241,7 +278,7 @@ async function programOf(trainer: ExternalTrainer, { deps, signal, progress }: C
         : 'Install it where the worker runs, or give its path in the project.',
     });
   }
-  return { command, args, env: {} };
+  return { command, args, env: {}, waits: false };
 }
 
 /** Holds what a trial tells of its metric against what it takes to go on. */
@@ -278,13 +315,17 @@ function createListener(
   let importance: readonly number[] | null = null;
   let every = 1;
   let seen = 0;
-  let shown = { fraction: null as number | null, message: 'training' };
+  let shown = { fraction: null as number | null, message: 'preparing the data' };
   let step = 0;
   // silence is watched by runProgram, which ends the program itself
   const signs = setInterval(() => {
     progress(shown.fraction, shown.message);
   }, SIGN_EVERY_MS);
   return {
+    /** The data are there: from now on it trains. */
+    begin: (): void => {
+      shown = { ...shown, message: 'training' };
+    },
     onOutput: (): void => {
       progress(shown.fraction, shown.message);
     },
@@ -367,48 +408,54 @@ async function sweep(root: string): Promise<void> {
   }
 }
 
-type ThreadMessage<Result> =
-  | { readonly type: 'done'; readonly result: Result }
-  | { readonly type: 'failed'; readonly report: ErrorReport; readonly log: string };
-
-function inThread<Result>(job: PrepareJob | JoinJob, { signal, deps, call, progress }: Context): Promise<Result> {
-  return new Promise<Result>((resolve, reject) => {
-    const worker = startModuleWorker('external-thread', import.meta.url, { workerData: job });
-    // reading and fitting end by themselves, and have no steps to tell of
-    const signs = setInterval(() => {
-      progress(null, job.kind === 'prepare' ? 'preparing the data' : 'checking the model');
-    }, SIGN_EVERY_MS);
-    const onAbort = (): void => {
-      settle(() => {
-        reject(signal.reason as Error);
-      });
-    };
-    let settled = false;
-    const settle = (end: () => void): void => {
-      if (settled) return;
-      settled = true;
-      clearInterval(signs);
-      signal.removeEventListener('abort', onAbort);
-      void worker.terminate().then(end, end);
-    };
-    if (signal.aborted) onAbort();
-    else signal.addEventListener('abort', onAbort);
-    worker.on('message', (message: ThreadMessage<Result>) => {
-      settle(() => {
-        if (message.type === 'done') return resolve(message.result);
-        if (message.log !== '') deps.log('error', `training ${call.stage}`, { run: call.runId, error: message.log });
-        reject(MillraceError.fromReport(message.report));
-      });
-    });
-    worker.on('error', (error) => {
-      settle(() => {
-        reject('code' in error && error.code === 'ERR_WORKER_OUT_OF_MEMORY' ? new MillraceError('OUT_OF_MEMORY') : error);
-      });
-    });
-    worker.on('exit', (code) => {
-      settle(() => {
-        reject(new MillraceError('INTERNAL', `The computing thread ended with code ${String(code)} before it was done.`));
-      });
-    });
+/** A thread that computes one job after the other; what it has loaded for the first one serves the next. */
+function startComputing({ signal, deps, call, progress }: Context): { run<Result>(job: PrepareJob | JoinJob): Promise<Result>; end(): Promise<void> } {
+  const worker = startModuleWorker('external-thread', import.meta.url);
+  let fail: (error: unknown) => void = () => undefined;
+  worker.on('error', (error) => {
+    fail('code' in error && error.code === 'ERR_WORKER_OUT_OF_MEMORY' ? new MillraceError('OUT_OF_MEMORY') : error);
   });
+  worker.on('exit', (code) => {
+    fail(new MillraceError('INTERNAL', `The computing thread ended with code ${String(code)} before it was done.`));
+  });
+  return {
+    async run<Result>(job: PrepareJob | JoinJob): Promise<Result> {
+      signal.throwIfAborted();
+      // reading and fitting end by themselves, and have no steps to tell of
+      const signs = setInterval(() => {
+        progress(null, job.kind === 'prepare' ? 'preparing the data' : 'checking the model');
+      }, SIGN_EVERY_MS);
+      let settle: () => void = () => undefined;
+      try {
+        return await new Promise<Result>((resolve, reject) => {
+          const onAbort = (): void => {
+            reject(signal.reason as Error);
+          };
+          const onMessage = (message: ExternalThreadMessage): void => {
+            if (message.type === 'done') {
+              resolve(message.result as Result);
+              return;
+            }
+            if (message.log !== '') deps.log('error', `training ${call.stage}`, { run: call.runId, error: message.log });
+            reject(MillraceError.fromReport(message.report));
+          };
+          settle = () => {
+            signal.removeEventListener('abort', onAbort);
+            worker.off('message', onMessage);
+          };
+          fail = reject;
+          signal.addEventListener('abort', onAbort);
+          worker.once('message', onMessage);
+          worker.postMessage(job);
+        });
+      } finally {
+        clearInterval(signs);
+        settle();
+      }
+    },
+    async end() {
+      fail = () => undefined;
+      await endModuleWorker(worker);
+    },
+  };
 }

@@ -43,6 +43,8 @@ export interface ProgramOptions {
   readonly secrets: readonly string[];
   /** Ends it when it has written nothing for so long. Default: it may be silent. */
   readonly stallAfterMs?: number;
+  /** Whether its silence counts for nothing yet. */
+  readonly mayBeSilent?: () => boolean;
   /** A line that begins with `{` and is JSON. True: it was a message, and is no part of the log. */
   readonly onObject?: (value: unknown) => boolean;
   /** Any output. */
@@ -114,6 +116,7 @@ export async function runProgram(options: ProgramOptions): Promise<ProgramEnd> {
   if (signal.aborted) onAbort();
   else signal.addEventListener('abort', onAbort);
   const watch = setInterval(() => {
+    if (options.mayBeSilent?.() === true) lastSign = Date.now();
     if (stallAfterMs !== undefined && Date.now() - lastSign >= stallAfterMs) end('stalled');
   }, LOOK_EVERY_MS);
   try {

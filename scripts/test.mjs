@@ -3,7 +3,9 @@
 //
 // 1. The exit code is 0 only if tests ran, none failed, and nothing failed beside them (an unhandled error, a file that
 //    could not be loaded, a server that did not start); each of those counts as a failure in the line too.
-// 2. With CI=true a test may be skipped for the lack of a GPU only, which its name says: `[needs GPU]`. Any other skipped
+// 2. Without arguments there are two steps: all but the tests in Python environments, then those (PyTorch's alone is 3 GB),
+//    so that a package index that is away does not hide what the others say. One count is printed for both.
+// 3. With CI=true a test may be skipped for the lack of a GPU only, which its name says: `[needs GPU]`. Any other skipped
 //    test is listed and fails the run.
 import { spawn } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
@@ -13,6 +15,10 @@ import { fileURLToPath } from 'node:url';
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
 const NEEDS_GPU = '[needs GPU]';
+const STEPS = [
+  { name: 'all but Python environments', args: ['--project', '!python'] },
+  { name: 'Python environments', args: ['--project', 'python'] },
+];
 
 /**
  * Counts vitest's JSON report (`undefined`: there is none) into the run's outcome: the three figures, the exit code, and
@@ -50,26 +56,23 @@ export function outcomeOf(report, { exitCode, ci }) {
 
 export const countLine = ({ passed, failed, skipped }) => `${passed} passed, ${failed} failed, ${skipped} skipped`;
 
-async function main() {
+/** Runs vitest once; its JSON report, undefined when it ended without one. */
+async function runVitest(more) {
   const folder = mkdtempSync(join(tmpdir(), 'millrace-test-'));
   const reportFile = join(folder, 'report.json');
-  const args = [
-    join(ROOT, 'node_modules/vitest/vitest.mjs'),
-    'run',
-    '--reporter',
-    'default',
-    '--reporter',
-    'json',
-    '--outputFile.json',
-    reportFile,
-    ...process.argv.slice(2),
-  ];
+  const args = [join(ROOT, 'node_modules/vitest/vitest.mjs'), 'run', '--reporter', 'default', '--reporter', 'json', '--outputFile.json', reportFile, ...more];
   const child = spawn(process.execPath, args, { cwd: ROOT, stdio: ['ignore', 'inherit', 'inherit'] });
-  for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => child.kill(signal));
+  let stopped = false;
+  const stop = (signal) => {
+    stopped = true;
+    child.kill(signal);
+  };
+  for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, stop);
   const exitCode = await new Promise((resolve) => {
     child.on('error', () => resolve(1));
     child.on('exit', (code) => resolve(code ?? 1));
   });
+  for (const signal of ['SIGINT', 'SIGTERM']) process.off(signal, stop);
   let report;
   try {
     report = JSON.parse(readFileSync(reportFile, 'utf8'));
@@ -77,7 +80,20 @@ async function main() {
     console.error('vitest wrote no report: it ended before the tests did.');
   }
   rmSync(folder, { recursive: true, force: true });
+  return { exitCode, report, stopped };
+}
 
+async function main() {
+  const asked = process.argv.slice(2);
+  const ran = [];
+  for (const { name, args } of asked.length === 0 ? STEPS : [{ name: undefined, args: asked }]) {
+    if (name !== undefined) console.log(`\n── tests: ${name}`);
+    ran.push(await runVitest(args));
+    if (ran.at(-1).stopped) break;
+  }
+  // A step that wrote no report has failed, whatever it ended with.
+  const exitCode = Math.max(...ran.map((step) => (step.report === undefined ? step.exitCode || 1 : step.exitCode)));
+  const report = { testResults: ran.flatMap((step) => step.report?.testResults ?? []) };
   const outcome = outcomeOf(report, { exitCode, ci: process.env.CI === 'true' });
   if (outcome.slowest.length > 0)
     console.log(`Slowest files:\n${outcome.slowest.map(({ file, seconds }) => `  ${seconds.toFixed(1).padStart(7)} s  ${file}`).join('\n')}`);
