@@ -1,13 +1,13 @@
-import { and, asc, desc, eq, sql } from 'drizzle-orm';
+import { and, asc, eq, getTableColumns, sql } from 'drizzle-orm';
 import type { Database } from './database.ts';
-import { metrics } from './schema.ts';
+import { latestMetrics, metrics } from './schema.ts';
 import type { StageMetric } from './stages.ts';
 
 export type MetricRecord = typeof metrics.$inferSelect;
 
 export function createMetricsStore({ orm, pool }: Database) {
   return {
-    /** Adds points to a run; `stage` is empty for the run itself. `at` is UTC ISO, default now. NaN and infinities are kept. */
+    /** Adds points to a run; `stage` is empty for the run itself. `at` is UTC ISO, default now. NaN and infinities are kept; the same point twice is one. */
     async log(input: { readonly runId: string; readonly stage?: string; readonly points: readonly (StageMetric & { readonly at?: string })[] }): Promise<void> {
       if (input.points.length === 0) return;
       // Four arrays instead of a row a point: the statement stays the same for one point and for ten thousand.
@@ -15,7 +15,8 @@ export function createMetricsStore({ orm, pool }: Database) {
         name: 'log_metrics',
         text: `insert into metrics (run_id, stage, key, step, value, at)
                select $1, $2, key, step, value, coalesce(at, now())
-               from unnest($3::text[], $4::bigint[], $5::double precision[], $6::timestamptz[]) as points (key, step, value, at)`,
+               from unnest($3::text[], $4::bigint[], $5::double precision[], $6::timestamptz[]) as points (key, step, value, at)
+               on conflict do nothing`,
         values: [
           input.runId,
           input.stage ?? '',
@@ -29,11 +30,8 @@ export function createMetricsStore({ orm, pool }: Database) {
 
     /** The last point of each stage's metrics: the greatest step, and of these the newest. */
     async latest(runId: string): Promise<readonly MetricRecord[]> {
-      return orm
-        .selectDistinctOn([metrics.stage, metrics.key])
-        .from(metrics)
-        .where(eq(metrics.runId, runId))
-        .orderBy(metrics.stage, metrics.key, desc(metrics.step), desc(metrics.at));
+      const { name: _, ...columns } = getTableColumns(latestMetrics);
+      return orm.select(columns).from(latestMetrics).where(eq(latestMetrics.runId, runId)).orderBy(latestMetrics.stage, latestMetrics.key);
     },
 
     /** All points of a metric, by step, then by time. At most `limit`, default 25,000. */

@@ -190,7 +190,9 @@ export function createStagesStore({ orm, pool }: Database) {
      * happens. @throws FENCED for an attempt that is not the newest one, or whose run has ended.
      */
     async complete(input: CompleteStageInput): Promise<void> {
-      const metrics = input.metrics?.map((m) => ({ key: m.key, step: m.step ?? 0, value: metricValue(m.value) }));
+      // Of two points of one key and step the later counts.
+      const points = input.metrics && [...new Map(input.metrics.map((m) => [JSON.stringify([m.key, m.step ?? 0]), m])).values()];
+      const metrics = points?.map((m) => ({ key: m.key, step: m.step ?? 0, value: metricValue(m.value) }));
       const state = (await one('complete_stage', 'select millrace_complete_stage($1::jsonb) as answer', {
         ...input,
         output: input.output ?? null,

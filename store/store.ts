@@ -1,33 +1,47 @@
 import { type AlertsStore, createAlertsStore } from './alerts.ts';
+import { type AuditStore, createAuditStore } from './audit.ts';
 import { type ApprovalsStore, createApprovalsStore } from './approvals.ts';
 import { type ArtifactFilesStore, createArtifactFilesStore } from './artifact-files.ts';
 import { type BuildsStore, createBuildsStore } from './builds.ts';
+import { type CommentsStore, createCommentsStore } from './comments.ts';
 import { openDatabase } from './database.ts';
 import { createDatasetsStore, type DatasetsStore } from './datasets.ts';
+import { createExperimentsStore, type ExperimentsStore } from './experiments.ts';
+import { createLoggedModelsStore, type LoggedModelsStore } from './logged-models.ts';
+import { createTrackedRunsStore, type TrackedRunsStore } from './tracked-runs.ts';
 import { type DriverErrorLog, fromDriver, guarded } from './driver-errors.ts';
 import { createEndpointsStore, type EndpointsStore } from './endpoints.ts';
 import { createEndpointReportsStore, type EndpointReportsStore } from './endpoint-reports.ts';
 import { createFeatureViewsStore, type FeatureViewsStore } from './feature-views.ts';
 import { createFeedbackStore, type FeedbackStore } from './feedback.ts';
 import { createLabelsStore, type LabelsStore } from './labels.ts';
+import { createLineageStore, type LineageStore } from './lineage.ts';
 import { createMetricsStore, type MetricsStore } from './metrics.ts';
 import { isSchemaCurrent, migrate } from './migrate.ts';
 import { createModelsStore, type ModelsStore } from './models.ts';
 import { createMonitoringStore, type MonitoringStore } from './monitoring.ts';
+import { createOpenLineageStore, type OpenLineageStore } from './open-lineage.ts';
 import { createPredictionSetsStore, type PredictionSetsStore } from './prediction-sets.ts';
 import { createRegistryStore, type RegistryStore } from './registry.ts';
 import { createRetrainTriggersStore, type RetrainTriggersStore } from './retrain-triggers.ts';
 import { createRetrainingStore, type RetrainingStore } from './retraining.ts';
 import { createRolloutsStore, type RolloutsStore } from './rollouts.ts';
+import { createRunSearch, type RunSearch } from './run-search.ts';
 import { createRunsStore, type RunsStore } from './runs.ts';
 import { createServersStore, type ServersStore } from './servers.ts';
 import { createServingStatsStore, type ServingStatsStore } from './serving-stats.ts';
 import { createStagesStore, type StagesStore } from './stages.ts';
+import { createTokensStore, type TokensStore } from './tokens.ts';
 import { createUndosStore, type UndosStore } from './undos.ts';
 
 /** What was learned, in Postgres. Every method fails with a `MillraceError` and nothing else. */
 export interface Store {
   readonly runs: RunsStore;
+  readonly runSearch: RunSearch;
+  /** Runs, experiments and logged models as MLflow's clients see them. */
+  readonly trackedRuns: TrackedRunsStore;
+  readonly experiments: ExperimentsStore;
+  readonly loggedModels: LoggedModelsStore;
   readonly stages: StagesStore;
   readonly datasets: DatasetsStore;
   readonly models: ModelsStore;
@@ -50,6 +64,11 @@ export interface Store {
   readonly featureViews: FeatureViewsStore;
   readonly feedback: FeedbackStore;
   readonly alerts: AlertsStore;
+  readonly lineage: LineageStore;
+  readonly openLineage: OpenLineageStore;
+  readonly tokens: TokensStore;
+  readonly audit: AuditStore;
+  readonly comments: CommentsStore;
   /** Applies missing migrations, and answers with their names. @throws SCHEMA_TOO_NEW */
   readonly migrate: () => Promise<readonly string[]>;
   /** Never throws: whether Postgres answers, and whether its schema is this Millrace's. */
@@ -82,6 +101,10 @@ export function openStore({ databaseUrl, poolSize, log }: StoreOptions): Store {
   let closing: Promise<void> | undefined;
   return {
     runs: guarded('runs', createRunsStore(database), log),
+    runSearch: guarded('runSearch', createRunSearch(database), log),
+    trackedRuns: guarded('trackedRuns', createTrackedRunsStore(database), log),
+    experiments: guarded('experiments', createExperimentsStore(database), log),
+    loggedModels: guarded('loggedModels', createLoggedModelsStore(database), log),
     stages: guarded('stages', createStagesStore(database), log),
     datasets: guarded('datasets', createDatasetsStore(database), log),
     models: guarded('models', createModelsStore(database), log),
@@ -104,6 +127,11 @@ export function openStore({ databaseUrl, poolSize, log }: StoreOptions): Store {
     featureViews: guarded('featureViews', createFeatureViewsStore(database), log),
     feedback: guarded('feedback', createFeedbackStore(database), log),
     alerts: guarded('alerts', createAlertsStore(database), log),
+    lineage: guarded('lineage', createLineageStore(database), log),
+    openLineage: guarded('openLineage', createOpenLineageStore(database), log),
+    tokens: guarded('tokens', createTokensStore(database), log),
+    audit: guarded('audit', createAuditStore(database), log),
+    comments: guarded('comments', createCommentsStore(database), log),
     async migrate() {
       try {
         return await migrate(databaseUrl);

@@ -3,13 +3,6 @@ import { z } from 'zod';
 import type { Artifacts } from '../../store/artifacts.ts';
 import type { Store } from '../../store/store.ts';
 
-declare module 'fastify' {
-  interface FastifyContextConfig {
-    /** Whether a route changes anything. */
-    access?: 'read' | 'write';
-  }
-}
-
 /** What every operation may use. */
 export interface MlflowDeps {
   readonly store: Store;
@@ -48,14 +41,26 @@ export function operation<Schema extends z.ZodType>(
 }
 
 /** A required text, with MLflow's words when it is missing. */
-export const text = z.string({ error: (issue) => (issue.input === undefined || issue.input === null ? 'is missing' : 'must be a string') });
+export const text = z
+  .string({ error: (issue) => (issue.input === undefined || issue.input === null ? 'is missing' : 'must be a string') })
+  // Postgres keeps neither, and what was half kept would be another text.
+  .refine((value) => !/\u0000|[\uD800-\uDFFF]/u.test(value), 'holds a NUL character or half of a surrogate pair, which cannot be stored');
 /** A required text that is not empty. */
 export const name = text.min(1, 'is missing');
 /** Protocol buffers write null for what was not given. */
 export const optional = <T extends z.ZodType>(schema: T) => schema.nullish().transform((value) => value ?? undefined);
 /** A 64-bit integer: a JSON number, or its digits as a string, as protocol buffers write it. */
 export const int64 = z
-  .union([z.number(), z.string().regex(/^-?\d+$/).transform(Number)], 'must be an integer')
+  .union(
+    [
+      z.number(),
+      z
+        .string()
+        .regex(/^-?\d+$/)
+        .transform(Number),
+    ],
+    'must be an integer',
+  )
   .refine((value) => Number.isSafeInteger(value), 'must be an integer of at most 53 bits');
 /** One value or many: a parameter that stands once in a query is not a list there. */
 export const list = <T extends z.ZodType>(item: T) =>
@@ -76,7 +81,7 @@ export const double = z.union(
   'must be a number',
 );
 
-/** A double as protocol buffers write it in JSON. */
-export function jsonDouble(value: number): number | string {
-  return Number.isFinite(value) ? value : String(value);
+/** Answers with a text that is JSON already. */
+export function sendJson(reply: FastifyReply, json: string): FastifyReply {
+  return reply.type('application/json; charset=utf-8').send(json);
 }

@@ -1,8 +1,13 @@
 import type { FastifyInstance, FastifyReply } from 'fastify';
 import type { MillraceError } from '../../contracts/errors.ts';
 import { toMillraceError } from '../http-errors.ts';
+import { ARTIFACT_OPERATIONS, registerArtifactFiles } from './artifacts.ts';
 import { MLFLOW_ERRORS, MlflowError, toMlflowError } from './errors.ts';
+import { EXPERIMENT_OPERATIONS } from './experiments.ts';
+import { LOGGED_MODEL_OPERATIONS } from './logged-models.ts';
 import type { MlflowDeps, Operation } from './operation.ts';
+import { REGISTRY_OPERATIONS } from './registry.ts';
+import { RUN_OPERATIONS } from './runs.ts';
 
 /**
  * MLflow's REST protocol, which its Python client speaks when MLFLOW_TRACKING_URI names this API.
@@ -12,7 +17,13 @@ import type { MlflowDeps, Operation } from './operation.ts';
  * 2. What this server does not do answers with ENDPOINT_NOT_FOUND and says what is missing.
  */
 const PREFIXES = ['/api/2.0', '/ajax-api/2.0'];
-const OPERATIONS: readonly Operation[] = [];
+const OPERATIONS: readonly Operation[] = [
+  ...EXPERIMENT_OPERATIONS,
+  ...RUN_OPERATIONS,
+  ...LOGGED_MODEL_OPERATIONS,
+  ...REGISTRY_OPERATIONS,
+  ...ARTIFACT_OPERATIONS,
+];
 
 /** A request may carry the schema and profile of a dataset; MLflow's own limits are below this. */
 const BODY_LIMIT_BYTES = 32 * 2 ** 20;
@@ -87,10 +98,20 @@ export function registerMlflow(app: FastifyInstance, { store, artifacts, onFailu
             return operation.handle({ store, ...(artifacts === undefined ? {} : { artifacts }), request, reply }, value as never);
           },
         });
+    registerArtifactFiles(scope, PREFIXES, { store, ...(artifacts === undefined ? {} : { artifacts }) });
     for (const prefix of ['/api/2.0/mlflow', '/api/3.0/mlflow', '/ajax-api'])
       scope.all(`${prefix}/*`, (request) => {
         throw leftOut(request.url);
       });
+    for (const prefix of ['/api/3.0', '/ajax-api/3.0'])
+      scope.get(`${prefix}/mlflow/server-info`, () => ({
+        store_type: 'SqlStore',
+        workspaces_enabled: false,
+        trace_archival_enabled: false,
+        multipart_uploads_enabled: false,
+        multipart_downloads_enabled: false,
+        features_enabled: { gateway: false },
+      }));
     scope.get('/health', (_request, reply) => reply.type('text/plain; charset=utf-8').send('OK'));
     scope.get('/version', (_request, reply) => reply.type('text/plain; charset=utf-8').send(PROTOCOL_VERSION));
     done();
