@@ -63,7 +63,7 @@ export const flightDelay = definePipeline(
     const version = await register(judged, { model: 'flight-delay' });
     await approval('production', { version, when: p.environment === 'production', approvers: 2, expiresAfter: '3 days' });
     const deployment = await deploy(version, { endpoint: p.endpoint, rollout: canary({ percent: [5, 25, 100], bake: p.bakeSeconds * 1000 }) });
-    await monitor(p.endpoint, { every: '1 hour', retrainOn: { psi: 0.25, windows: 3 } });
+    await monitor(p.endpoint, { every: '1 hour', retrainOn: { drift: 'calibrated', auc: { below: p.leastAuc, windows: 3 } } });
     return { model: version.model, version: version.version, metrics: judged.metrics, endpoint: deployment.endpoint };
   },
 );
