@@ -21,6 +21,7 @@ const BENCHMARKS: Readonly<Record<string, () => Promise<{ readonly benchmark: Be
   'batch-predict': () => import('./batch-predict.ts'),
   elec2: () => import('./elec2.ts'),
   'flights-drift': () => import('./flights-drift.ts'),
+  tracking: () => import('./tracking.ts'),
   quickstart: () => import('./quickstart.ts'),
 };
 

@@ -1,5 +1,6 @@
 import { execFile } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { beforeAll, describe, expect, it } from 'vitest';
@@ -254,6 +255,17 @@ describe("MLflow's client", () => {
     const found = of('left_out', context);
     expect(found['traces']).toEqual(['ENDPOINT_NOT_FOUND', expect.stringContaining('This server does not do traces')]);
     expect(found['prompts']).toEqual(['ENDPOINT_NOT_FOUND', expect.stringContaining('This server does not do scorers')]);
+  });
+
+  it('does what docs/tracking.md shows', async (context) => {
+    if (python === undefined) {
+      context.skip('MLflow could not be installed here');
+      return;
+    }
+    const page = readFileSync(join(import.meta.dirname, '../../docs/tracking.md'), 'utf8');
+    const example = /## Tracking[\s\S]*?```python\n([\s\S]*?)```/.exec(page)?.[1] ?? '';
+    const { stdout } = await promisify(execFile)(python, ['-c', example], { env: { ...process.env, MLFLOW_TRACKING_URI: url } });
+    expect(stdout).toMatch(/^0 +[0-9a-f]{32} +0\.01 +0\.1$/m);
   });
 
   it('draws a long history from points that lie evenly', (context) => {
