@@ -1,4 +1,4 @@
-import { startModuleWorker } from '../config/module-worker.ts';
+import { endModuleWorker, startModuleWorker } from '../config/module-worker.ts';
 import type { Column, ColumnType } from '../contracts/columns.ts';
 import { type ErrorReport, MillraceError } from '../contracts/errors.ts';
 import type { Features } from '../contracts/features.ts';
@@ -120,14 +120,20 @@ export interface ComputeHooks {
 }
 
 const STEP_GRACE_MS = 2_000;
+/** What a user's step does is not known to end. */
+const STEP_PATIENCE_MS = 5_000;
 
-/** Runs the job to its end. Cancelling ends the thread; a user's step hears of it first, and has a moment to clean up. */
+/**
+ * Runs the job to its end. Cancelling ends the thread, between calls of native code; a user's step hears of it first, and has a
+ * moment to clean up.
+ */
 export function compute<Result>(job: ComputeJob, hooks: ComputeHooks): Promise<Result> {
   return new Promise<Result>((resolve, reject) => {
     const worker = startModuleWorker('compute-thread', import.meta.url, {
       workerData: job,
       ...(hooks.heapMib === undefined ? {} : { resourceLimits: { maxOldGenerationSizeMb: hooks.heapMib } }),
     });
+    const patience = job.kind === 'step' ? { patienceMs: STEP_PATIENCE_MS } : {};
     let settled = false;
     let committing: Promise<void> = Promise.resolve();
     const settle = (end: () => void): void => {
@@ -135,7 +141,7 @@ export function compute<Result>(job: ComputeJob, hooks: ComputeHooks): Promise<R
       settled = true;
       hooks.signal.removeEventListener('abort', onAbort);
       // a checkpoint that is being written ends before the stage does
-      void committing.then(() => worker.terminate()).then(end, end);
+      void committing.then(() => endModuleWorker(worker, patience)).then(end, end);
     };
     const onAbort = (): void => {
       const end = (): void => {

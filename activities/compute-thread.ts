@@ -2,6 +2,7 @@ import { readFile } from 'node:fs/promises';
 import { pathToFileURL } from 'node:url';
 import { parentPort, workerData } from 'node:worker_threads';
 import { z } from 'zod';
+import { nativeCode, threadIsUp } from '../config/module-worker.ts';
 import { MillraceError } from '../contracts/errors.ts';
 import { RowTransformSchema } from '../contracts/row-transforms.ts';
 import { readColumns } from '../data/read-columns.ts';
@@ -28,6 +29,7 @@ const send = (message: ComputeMessage<unknown>, transfer: readonly ArrayBuffer[]
   port.postMessage(message, transfer);
 };
 
+threadIsUp();
 try {
   const result = await run();
   send({ type: 'done', result });
@@ -49,7 +51,7 @@ function run(): Promise<unknown> {
 
 /** A trained predictor with what makes it servable, or where its training was stopped. */
 async function train(task: TrainJob): Promise<TrainedCandidate | StoppedTraining> {
-  const { trainPredictor } = await import('../ml/train-predictor.ts');
+  const { trainPredictor } = await nativeCode(() => import('../ml/train-predictor.ts'));
   const { resume, looks } = prepareLooks(task);
   const { group, weight } = task;
   const columns = [...new Set([...featureColumns(task.features), task.target, ...(group ? [group] : [])])];
@@ -101,7 +103,7 @@ async function train(task: TrainJob): Promise<TrainedCandidate | StoppedTraining
         await new Promise((resolve) => setImmediate(resolve)); // hears of commits
       },
     });
-    const { servable } = await import('./servable.ts');
+    const { servable } = await nativeCode(() => import('./servable.ts'));
     return { trained, ...(await servable(task, trained, table)), rungs: looks?.seen ?? [] };
   } catch (error) {
     if (looks !== null && error instanceof StoppedAtRung) return { stoppedAt: error.fraction, rungs: looks.seen };
@@ -140,8 +142,8 @@ function prepareLooks({ rungs, resume }: TrainJob) {
 
 /** Scores the rows and judges them here: metrics over hundreds of thousands of rows would stop the worker's heartbeats. */
 async function score(task: ScoreJob): Promise<JudgedRows> {
-  const { createScorer } = await import('../ml/score.ts');
-  const { judgeRows } = await import('./judge-rows.ts');
+  const { createScorer } = await nativeCode(() => import('../ml/score.ts'));
+  const { judgeRows } = await nativeCode(() => import('./judge-rows.ts'));
   const table = await readColumns(task.files, task.columns, { seed: 0 });
   const scorer = await createScorer(task.onnx, task.signature.graph);
   try {
@@ -159,7 +161,7 @@ async function score(task: ScoreJob): Promise<JudgedRows> {
 
 /** Scores the rows, and works out all that an evaluation tells. */
 async function evaluate(task: EvaluateJob): Promise<EvaluatedRows> {
-  const { evaluateRows } = await import('./evaluate-rows.ts');
+  const { evaluateRows } = await nativeCode(() => import('./evaluate-rows.ts'));
   send({ type: 'progress', fraction: null, message: 'reading' });
   const table = await readColumns(task.files, task.columns, { seed: 0 });
   return evaluateRows(task, table, (fraction, message) => {
@@ -169,7 +171,7 @@ async function evaluate(task: EvaluateJob): Promise<EvaluatedRows> {
 
 /** Scores a dataset of any size into files. */
 async function predict(task: PredictJob): Promise<PredictedDataset> {
-  const { predictRows } = await import('./predict-rows.ts');
+  const { predictRows } = await nativeCode(() => import('./predict-rows.ts'));
   return predictRows(task, {
     progress: (fraction, message) => {
       send({ type: 'progress', fraction, message });
@@ -182,7 +184,7 @@ async function predict(task: PredictJob): Promise<PredictedDataset> {
 
 /** Measures one window of an endpoint's requests. */
 async function monitor(task: MonitorJob): Promise<MeasuredWindow> {
-  const { measureWindow } = await import('./measure-window.ts');
+  const { measureWindow } = await nativeCode(() => import('./measure-window.ts'));
   return measureWindow(task, (fraction, message) => {
     send({ type: 'progress', fraction, message });
   });
@@ -190,7 +192,7 @@ async function monitor(task: MonitorJob): Promise<MeasuredWindow> {
 
 /** Joins several predictors into one. */
 async function ensemble(task: EnsembleJob): Promise<BuiltEnsemble> {
-  const { buildEnsemble } = await import('./build-ensemble.ts');
+  const { buildEnsemble } = await nativeCode(() => import('./build-ensemble.ts'));
   return buildEnsemble(task, (fraction, message) => {
     send({ type: 'progress', fraction, message });
   });
@@ -198,13 +200,10 @@ async function ensemble(task: EnsembleJob): Promise<BuiltEnsemble> {
 
 /** A user's step on a dataset, as a DataFrame or as a DuckDB view. */
 async function step(task: StepJob): Promise<StoredDataset> {
-  const [{ frameFromDataset, datasetFromFrame, datasetFromQuery }, { loadManifest }, { openArtifacts }, { stepRun, isStep }] = await Promise.all([
-    import('../data/frames.ts'),
-    import('../data/dataset.ts'),
-    import('../store/artifacts.ts'),
-    import('./steps.ts'),
-  ]);
-  const found = ((await import(pathToFileURL(task.module).href)) as Record<string, unknown>)[task.step];
+  const [{ frameFromDataset, datasetFromFrame, datasetFromQuery }, { loadManifest }, { openArtifacts }, { stepRun, isStep }] = await nativeCode(() =>
+    Promise.all([import('../data/frames.ts'), import('../data/dataset.ts'), import('../store/artifacts.ts'), import('./steps.ts')]),
+  );
+  const found = ((await nativeCode(() => import(pathToFileURL(task.module).href))) as Record<string, unknown>)[task.step];
   if (!isStep(found)) throw new MillraceError('NOT_FOUND', `The pipeline ${task.pipeline} has no step ${task.step}.`);
   const stop = new AbortController();
   port.on('message', (message: { type: string }) => {

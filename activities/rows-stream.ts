@@ -1,4 +1,4 @@
-import { startModuleWorker } from '../config/module-worker.ts';
+import { endModuleWorker, startModuleWorker } from '../config/module-worker.ts';
 import type { Column } from '../contracts/columns.ts';
 import { type ErrorReport, MillraceError } from '../contracts/errors.ts';
 import type { RowStream } from '../contracts/row-stream.ts';
@@ -78,7 +78,7 @@ export async function openRowsStream(
   const close = async (): Promise<void> => {
     signal?.removeEventListener('abort', onAbort);
     worker.postMessage('stop');
-    const timer = setTimeout(() => void worker.terminate(), GRACE_MS);
+    const timer = setTimeout(() => void endModuleWorker(worker, { patienceMs: GRACE_MS }), GRACE_MS);
     await exited;
     clearTimeout(timer);
   };

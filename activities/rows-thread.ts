@@ -1,5 +1,6 @@
 import { pathToFileURL } from 'node:url';
 import { parentPort, workerData } from 'node:worker_threads';
+import { threadIsUp } from '../config/module-worker.ts';
 import type { Column, ColumnType } from '../contracts/columns.ts';
 import { MillraceError } from '../contracts/errors.ts';
 import { parseTimestamp, wellFormed } from '../data/row-text.ts';
@@ -181,3 +182,5 @@ function textOf(value: SourceRow[string], { name, type }: Column): string | null
     }
   }
 }
+
+threadIsUp();

@@ -1,5 +1,6 @@
 import { pathToFileURL } from 'node:url';
 import { parentPort } from 'node:worker_threads';
+import { threadIsUp } from '../config/module-worker.ts';
 import { MillraceError } from '../contracts/errors.ts';
 import { isStep, stepRun } from './steps.ts';
 import type { ValueStepCall, ValueStepAnswer } from './step-threads.ts';
@@ -40,3 +41,5 @@ function asJson(step: string, value: unknown): string {
     });
   }
 }
+
+threadIsUp();

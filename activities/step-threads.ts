@@ -1,5 +1,5 @@
 import type { Worker } from 'node:worker_threads';
-import { startModuleWorker } from '../config/module-worker.ts';
+import { endModuleWorker, startModuleWorker } from '../config/module-worker.ts';
 import { type ErrorReport, MillraceError } from '../contracts/errors.ts';
 
 /**
@@ -45,7 +45,7 @@ export function callValueStep(
     };
     const end = (reason: Error): void => {
       leave();
-      void worker.terminate();
+      void endModuleWorker(worker);
       reject(reason);
     };
     const onAbort = (): void => {
@@ -55,7 +55,7 @@ export function callValueStep(
       leave();
       worker.unref();
       if (idle.length < KEPT) idle.push(worker);
-      else void worker.terminate();
+      else void endModuleWorker(worker);
       if (answer.kind === 'done') {
         resolve(JSON.parse(answer.output));
         return;

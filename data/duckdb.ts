@@ -6,13 +6,15 @@
  * 2. Memory is limited; what does not fit is spilled into a folder that is removed with the database.
  * 3. Rows keep their order (`preserve_insertion_order`), so that a file written twice has the same bytes.
  * 4. The time zone is UTC.
- * 5. DuckDB's own error text never leaves: whatever is thrown is a `MillraceError`, an abort's reason, or a
+ * 5. A thread is not ended while it has a database: a query that runs is interrupted.
+ * 6. DuckDB's own error text never leaves: whatever is thrown is a `MillraceError`, an abort's reason, or a
  *    `DuckDbFailure` that the caller turns into one.
  */
 import { mkdtemp, rm } from 'node:fs/promises';
 import { availableParallelism, tmpdir, totalmem } from 'node:os';
 import { join } from 'node:path';
 import { type DuckDBConnection, type DuckDBDataChunk, DuckDBInstance, type DuckDBValue } from '@duckdb/node-api';
+import { nativeCode } from '../config/module-worker.ts';
 import { MillraceError } from '../contracts/errors.ts';
 
 const GIB = 1024 ** 3;
@@ -65,7 +67,15 @@ export interface DuckDb {
 }
 
 /** Opens a database, does the work, closes it. An abort of `signal` interrupts the running query and throws its reason. */
-export async function withDuckDb<Result>(options: DuckDbOptions, work: (db: DuckDb) => Promise<Result>): Promise<Result> {
+export function withDuckDb<Result>(options: DuckDbOptions, work: (db: DuckDb) => Promise<Result>): Promise<Result> {
+  return nativeCode((ending) => {
+    const signals = [options.signal, ending].filter((signal) => signal !== undefined);
+    const [signal] = signals;
+    return inDatabase(signal === undefined ? options : { ...options, signal: signals.length > 1 ? AbortSignal.any(signals) : signal }, work);
+  });
+}
+
+async function inDatabase<Result>(options: DuckDbOptions, work: (db: DuckDb) => Promise<Result>): Promise<Result> {
   options.signal?.throwIfAborted();
   const spillFolder = await mkdtemp(join(options.temporaryFolder ?? tmpdir(), 'millrace-duckdb-'));
   const instance = await DuckDBInstance.create(':memory:', {

@@ -1,4 +1,5 @@
 import { InferenceSession } from 'onnxruntime-node';
+import { nativeCode, throwIfEnding } from '../config/module-worker.ts';
 import type { RawTable } from '../contracts/columns.ts';
 import { MillraceError } from '../contracts/errors.ts';
 import type { Signature } from '../contracts/signature.ts';
@@ -39,10 +40,10 @@ const MOST_PADDED_CHARACTERS = 8_000_000;
  * @throws MODEL_INVALID when onnxruntime does not load the file, or it has no `output`.
  */
 export async function createScorer(onnx: Uint8Array | string, graph: PredictorGraph, options: ScorerOptions = {}): Promise<Scorer> {
-  const { session, device } = await openOn(onnx, options);
+  const { session, device } = await nativeCode(() => openOn(onnx, options));
   return {
-    score: (table, scoreOptions = {}) => scoreTable(session, graph, table, scoreOptions),
-    close: () => session.release(),
+    score: (table, scoreOptions = {}) => nativeCode(() => scoreTable(session, graph, table, scoreOptions)),
+    close: () => nativeCode(() => session.release()),
     device,
   };
 }
@@ -85,6 +86,7 @@ async function scoreTable(session: InferenceSession, graph: PredictorGraph, tabl
   let values = new Float32Array(0);
   for (let from = 0; from < table.rows; ) {
     signal?.throwIfAborted();
+    throwIfEnding();
     const to = batchEnd(graph, table, from, Math.min(table.rows, from + batchRows));
     const data = await runBatch(session, packRows(graph, table, from, to), to - from);
     if (from === 0) {
