@@ -10,13 +10,13 @@ import type { Store } from '../store/store.ts';
 import type { ActivityDependencies } from './dependencies.ts';
 import { toActivityFailure } from './failure.ts';
 import { judgeTest } from './judge-test.ts';
-import type { EndpointActivities, StoredEndpoint } from './types.ts';
+import type { EndpointActivities, IdentityActivities, StoredEndpoint } from './types.ts';
 
 const LOOK_EVERY_MS = 250;
 const STACK_LENGTH = 10;
 
-/** What an endpoint's workflow does in the world: publish routes under its epoch, and look how they are taken up. */
-export function createEndpointActivities(deps: ActivityDependencies): EndpointActivities {
+/** What an endpoint's workflow does in the world: publish routes under its epoch, and look how they are taken up; and what all updates are looked at with. */
+export function createEndpointActivities(deps: ActivityDependencies): EndpointActivities & IdentityActivities {
   const { store } = deps;
   const guard =
     <Input, Output>(work: (input: Input) => Promise<Output>) =>
@@ -40,6 +40,10 @@ export function createEndpointActivities(deps: ActivityDependencies): EndpointAc
       const [last] = history;
       return { route, epoch, ...retrace(history), lastBy: last?.by ?? null, lastReason: last?.reason ?? null };
     }),
+    revokeApproval: guard(async (input) => {
+      await store.approvals.revoke(input);
+    }),
+    authorizeUpdate: guard((input) => store.tokens.spendVoucher(input)),
     publishRoute: guard(async ({ route, rollout, reason, by }) => {
       await store.endpoints.setRoute({ route, expectedEpoch: route.epoch - 1, rolloutId: rollout, reason, by });
     }),

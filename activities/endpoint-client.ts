@@ -9,9 +9,12 @@ interface Updates {
   readonly rollback: { readonly request: RollbackRequest; readonly answer: { readonly champion: ServedVersion | null } };
 }
 
-/** Sends an update to the endpoint's workflow, which is started when it is not there, and waits for its answer. */
+/**
+ * Sends a run's update to the endpoint's workflow, which is started when it is not there, and waits for its answer. What a
+ * pipeline brings into service was decided at its gates: the run has the voucher of an operator.
+ */
 export async function updateEndpoint<Name extends keyof Updates>(
-  deps: Pick<ActivityDependencies, 'client'>,
+  deps: Pick<ActivityDependencies, 'client' | 'store'>,
   endpoint: string,
   name: Name,
   request: Updates[Name]['request'],
@@ -22,8 +25,14 @@ export async function updateEndpoint<Name extends keyof Updates>(
     args: [endpoint],
     workflowIdConflictPolicy: 'USE_EXISTING',
   });
+  const voucher = await deps.store.tokens.issueVoucher({
+    identity: { who: 'by' in request ? request.by : request.reason, roles: ['operator'], projects: ['*'] },
+    action: name,
+    workflowId: endpointWorkflowId(endpoint),
+    name: endpoint,
+  });
   return deps.client.workflow.executeUpdateWithStart<(endpoint: string) => Promise<void>, Updates[Name]['answer'], [Updates[Name]['request']]>(name, {
-    args: [request],
+    args: [{ ...request, voucher }],
     startWorkflowOperation,
   });
 }

@@ -2,7 +2,9 @@ import { createHash } from 'node:crypto';
 import { MillraceError } from '../contracts/errors.ts';
 import type { LabelItemDraft } from '../contracts/labels.ts';
 import { poolQueue } from '../contracts/queues.ts';
+import type { VersionRef } from '../contracts/references.ts';
 import type { RolloutOutcome } from '../contracts/stages.ts';
+import type { Store } from '../store/store.ts';
 import type { ActivityDependencies } from './dependencies.ts';
 import { toActivityFailure } from './failure.ts';
 import { planReproduction, recordedInput } from './reproduction-plan.ts';
@@ -55,11 +57,22 @@ export function createRunActivities(deps: ActivityDependencies): RunActivities {
       if (undoProblems && undoProblems.length > 0) await store.runs.setTag(runId, 'millrace.undoProblems', undoProblems.join('\n').slice(0, 5_000));
       await store.runs.end({ runId, status, ...(error === undefined ? {} : { error }) });
     }),
-    requestApproval: guard(async (input) => {
-      await store.approvals.request(input);
+    requestApproval: guard(async ({ evidence, ...input }) => {
+      const { version } = (evidence ?? {}) as { readonly version?: VersionRef | null };
+      const known = version == null ? {} : { ...(await gateEvidence(store, version)) };
+      await store.approvals.request({ ...input, ...(version == null ? {} : { model: version.model }), evidence: { ...(evidence as object | null), ...known } });
     }),
-    recordDecision: guard(async ({ runId, gate, by, reason, approved }) => {
-      await store.approvals.decide({ runId, gate, who: by, decision: approved ? 'approve' : 'reject', reason });
+    recordDecision: guard(async ({ runId, gate, by, reason, approved, roles }) => {
+      const { decisions } = await store.approvals.decide({
+        runId,
+        gate,
+        who: by,
+        decision: approved ? 'approve' : 'reject',
+        reason,
+        ...(roles === undefined ? {} : { roles }),
+      });
+      const standing = decisions.filter((d) => d.decision === 'approve' && d.voidedAt === null);
+      return { approvals: standing.map((d) => ({ by: d.who, reason: d.reason, at: d.at })) };
     }),
     closeApproval: guard(async ({ runId, gate, status }) => {
       if (status === 'expired') await store.approvals.expire(runId, gate);
@@ -92,6 +105,21 @@ export function createRunActivities(deps: ActivityDependencies): RunActivities {
       return { closed: status !== 'answered' || progress.open === 0, answers: sha256, asked: progress.asked, open: progress.open };
     }),
     rolloutOutcome: guard(({ rollout }) => rolloutOutcome(deps, rollout)),
+  };
+}
+
+/** What those who decide on a version are shown: its figures, those of the one that serves now, and what is the matter there. */
+async function gateEvidence(store: Store, { model, version }: VersionRef): Promise<Readonly<Record<string, unknown>>> {
+  const [record, champion, routes] = await Promise.all([store.models.version(model, version), store.models.champion(model), store.endpoints.listRoutes()]);
+  const serving = routes.filter((route) => route.champion.model === model).map(({ endpoint }) => endpoint);
+  const alerts = (await Promise.all(serving.map((endpoint) => store.alerts.list({ endpoint, limit: 20 })))).flat();
+  return {
+    metrics: record.metrics,
+    evaluation: record.evaluation,
+    card: record.card,
+    champion: champion === null ? null : { version: champion.version, metrics: champion.metrics },
+    servedBy: serving,
+    alerts: alerts.map(({ id, what, severity, since }) => ({ id, what, severity, since })),
   };
 }
 

@@ -1,6 +1,7 @@
 import type { LabelValue } from '../contracts/labels.ts';
 import type { ErrorReport } from '../contracts/errors.ts';
 import type { Guards } from '../contracts/guards.ts';
+import type { Role, SpendVoucherInput } from '../contracts/identity.ts';
 import type { ReproduceParameters, ReproductionPlan } from '../contracts/reproduction.ts';
 import type { Purpose, Trigger } from '../contracts/run.ts';
 import type { Route, ServedVersion } from '../contracts/routes.ts';
@@ -35,6 +36,8 @@ export interface RunActivities {
     readonly approversNeeded: number;
     readonly expiresAt: string | null;
     readonly evidence: unknown;
+    readonly roles?: readonly Role[];
+    readonly notAuthor?: boolean;
   }): Promise<void>;
   recordDecision(input: {
     readonly runId: string;
@@ -43,7 +46,9 @@ export interface RunActivities {
     readonly reason: string;
     readonly approved: boolean;
     readonly at: string;
-  }): Promise<void>;
+    /** Of the token; left out where none was looked at. */
+    readonly roles?: readonly Role[];
+  }): Promise<{ /** Those that stand. */ readonly approvals: readonly { readonly by: string; readonly reason: string; readonly at: string }[] } | undefined>;
   closeApproval(input: { readonly runId: string; readonly gate: string; readonly status: 'approved' | 'rejected' | 'expired' }): Promise<void>;
   /** Whether a worker of the pool has polled in the last minute. */
   hasPollers(input: { readonly pool: string }): Promise<boolean>;
@@ -114,7 +119,25 @@ export interface StoredEndpoint {
   readonly lastReason: string | null;
 }
 
+/** What updates of workflows are looked at with. */
+export interface IdentityActivities {
+  /**
+   * Spends the voucher of an update and writes the log. Again for the same update: the same answer.
+   * @returns In whose name it is done. Fails with TOKEN_NEEDED, VOUCHER_REFUSED, NOT_ALLOWED, which are not tried again.
+   */
+  authorizeUpdate(input: SpendVoucherInput): Promise<{ readonly who: string; readonly roles: readonly Role[] }>;
+}
+
 export interface EndpointActivities {
+  /** Voids an approval of the run whose rollout is watched. Fails with CONFLICT when it is not that rollout's, NOT_ALLOWED. */
+  revokeApproval(input: {
+    readonly runId: string;
+    readonly gate: string;
+    readonly who: string;
+    readonly roles?: readonly Role[];
+    readonly reason: string;
+    readonly rollout?: string;
+  }): Promise<void>;
   loadEndpoint(input: { readonly endpoint: string }): Promise<StoredEndpoint>;
   /** Fenced: refused unless `route.epoch` is greater than the stored one. */
   publishRoute(input: { readonly route: Route; readonly rollout: string | null; readonly reason: string; readonly by: string }): Promise<void>;

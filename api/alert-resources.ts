@@ -55,6 +55,7 @@ export const ALERT_RESOURCES: readonly Resource[] = [
     read: (store, { alert }) => store.alerts.get(alert),
   }),
   action('/alerts/{alert}/ack', AcknowledgementSchema, {
+    role: 'operator',
     summary: 'Acknowledges an alert: it is quiet until it has recovered. The same person again changes nothing but the comment.',
     params: { alert: id },
     read: (store, { alert, body: { by, comment } }) => store.alerts.acknowledge({ id: alert, by, ...(comment === undefined ? {} : { comment }) }),
@@ -72,6 +73,7 @@ export const ALERT_RESOURCES: readonly Resource[] = [
       ),
   }),
   action('/silences', SilenceSchema, {
+    role: 'operator',
     summary: 'Tells nobody of what fits between two times. The same again, while it is in force, gives the one that is there.',
     params: {},
     read: (store, { body: { kind, endpoint, pipeline, subject, from, ...silence } }) =>
@@ -85,6 +87,7 @@ export const ALERT_RESOURCES: readonly Resource[] = [
       }),
   }),
   action('/silences/{silence}/end', z.strictObject({ by: PersonSchema }), {
+    role: 'operator',
     summary: 'Ends a silence before its time.',
     params: { silence: id },
     read: (store, { silence, body: { by } }) => store.alerts.endSilence({ id: silence, by }),

@@ -1,4 +1,5 @@
 // The process of the API: configuration and store put together, until SIGTERM.
+import { readFileSync } from 'node:fs';
 import { isLoopback, loadConfig } from '../config/config.ts';
 import { packageVersion } from '../config/package-root.ts';
 import { announceReady } from '../config/ready.ts';
@@ -6,7 +7,9 @@ import { apiUrl, databaseUrl } from '../config/service-addresses.ts';
 import { describeError, MillraceError } from '../contracts/errors.ts';
 import { createArtifacts } from '../store/artifacts.ts';
 import { openStore } from '../store/store.ts';
+import { createTokenBook } from '../store/token-book.ts';
 import { createApiServer } from './server.ts';
+import { createUpdateSender } from './update-sender.ts';
 
 /** Requests under way get this long after SIGTERM. */
 const STOP_WITHIN_MS = 10_000;
@@ -25,11 +28,21 @@ async function main(): Promise<void> {
       writeLog('error', `database: ${operation}`, { error: error instanceof Error ? (error.stack ?? error.message) : String(error) });
     },
   });
+  const tokens = createTokenBook({
+    tokens: store.tokens,
+    adminToken: config.adminToken,
+    loopback: isLoopback(config.host),
+    log: writeLog,
+  });
+  await tokens.start();
+  const sender = createUpdateSender(config);
   const app = createApiServer({
     store,
     artifacts: createArtifacts({ root: config.artifacts.folder }),
     version: packageVersion,
-    token: isLoopback(config.host) ? undefined : config.adminToken,
+    tokens,
+    update: sender.update,
+    tls: config.tls && { cert: readFileSync(config.tls.certFile), key: readFileSync(config.tls.keyFile) },
     log: writeLog,
   });
 
@@ -39,9 +52,10 @@ async function main(): Promise<void> {
     stopping = true;
     writeLog('info', 'stopping', { signal });
     setTimeout(() => process.exit(1), STOP_WITHIN_MS).unref();
+    tokens.stop();
     app
       .close()
-      .then(() => store.close())
+      .then(() => Promise.all([store.close(), sender.close()]))
       .then(
         () => process.exit(0),
         (error: unknown) => {

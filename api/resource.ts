@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import type { Identity, Role } from '../contracts/identity.ts';
 import { NameSchema } from '../contracts/ids.ts';
 import type { Artifacts } from '../store/artifacts.ts';
 import type { Store } from '../store/store.ts';
@@ -18,9 +19,22 @@ export interface Resource {
   readonly query: z.ZodObject;
   /** What a POST has to send, as JSON. */
   readonly body?: z.ZodObject;
+  /** Who may. Default: `viewer` to read, `editor` to do. */
+  readonly role?: Role;
+  /** True: not for tokens of some projects. False: it looks itself at whose project it is of. */
+  readonly everyProject?: boolean;
   /** Given values that fit `params`, `query` and `body`. */
-  readonly read: (store: Store, values: never, artifacts: ArtifactReader | undefined) => Promise<unknown>;
+  readonly read: (store: Store, values: never, artifacts: ArtifactReader | undefined, caller: Caller) => Promise<unknown>;
 }
+
+/** Who asks, and what it takes to do what was asked. */
+export interface Caller {
+  readonly identity: Identity;
+  /** Sends an update to a workflow. @throws what the workflow refuses it with, TEMPORAL_UNAVAILABLE */
+  readonly update: SendUpdate;
+}
+
+export type SendUpdate = (workflowId: string, name: string, argument: unknown) => Promise<unknown>;
 
 /** A page of a list. `next` is what to give as `after` for the page that follows; null at the end. */
 export interface Page<Item> {
@@ -49,7 +63,10 @@ interface Definition<Params extends z.ZodRawShape, Query extends z.ZodRawShape, 
     store: Store,
     values: z.output<z.ZodObject<Params>> & z.output<z.ZodObject<Query>> & Values,
     artifacts: ArtifactReader | undefined,
+    caller: Caller,
   ) => Promise<unknown>;
+  readonly role?: Role;
+  readonly everyProject?: boolean;
 }
 
 /** Something to read. */

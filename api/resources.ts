@@ -8,6 +8,7 @@ import type { DatasetRecord } from '../store/datasets.ts';
 import { withFreshness } from '../store/feature-views.ts';
 import { APPROVAL_STATUSES, RUN_STATUSES, VERSION_STATUSES } from '../store/schema.ts';
 import { ALERT_RESOURCES } from './alert-resources.ts';
+import { GOVERNANCE_RESOURCES } from './governance-resources.ts';
 import { LABEL_RESOURCES } from './label-resources.ts';
 import { type ArtifactReader, afterName, afterNumber, limit, page, type Resource, resource } from './resource.ts';
 
@@ -296,4 +297,5 @@ export const RESOURCES: readonly Resource[] = [
   }),
   ...LABEL_RESOURCES,
   ...ALERT_RESOURCES,
+  ...GOVERNANCE_RESOURCES,
 ];

@@ -123,6 +123,7 @@ export function addAlertsCommands(program: Program): void {
               ['comment', alert.comment],
               ['raised last', alert.lastAt],
               ['resolved at', alert.resolvedAt],
+              ['closed because', alert.resolvedBecause],
               ['look', alert.look],
               ['closer', alert.command],
             ]) + renderMessages(alert.messages),
@@ -138,7 +139,7 @@ export function addAlertsCommands(program: Program): void {
       const id = parseId(text);
       const invocation = invocationOf(program, options);
       await withClients(async (clients) => {
-        const by = options.by ?? userInfo().username;
+        const { who: by } = await clients.actor(undefined, options.by);
         const alert = await (await clients.store()).alerts.acknowledge({ id, by, ...(options.comment === undefined ? {} : { comment: options.comment }) });
         print(invocation, alert, () => `Acknowledged by ${by}${alert.status === 'acknowledged' ? ': quiet until it has recovered' : ''}.\n`);
       });
@@ -169,12 +170,12 @@ export function addAlertsCommands(program: Program): void {
         ...(options.subject === undefined ? {} : { subject: options.subject }),
         ...(from === undefined ? {} : { from: from.toISOString() }),
         until: until.toISOString(),
-        by: options.by ?? userInfo().username,
         reason: options.reason,
       };
       const invocation = invocationOf(program, options);
       await withClients(async (clients) => {
-        const silence = await (await clients.store()).alerts.silence(input);
+        const { who: by } = await clients.actor(input.endpoint ?? input.pipeline, options.by);
+        const silence = await (await clients.store()).alerts.silence({ ...input, by });
         print(invocation, silence, () => `Silence ${String(silence.id)}: ${matcherOf(silence)}, until ${silence.until}.\n`);
       });
     });
@@ -211,7 +212,8 @@ export function addAlertsCommands(program: Program): void {
       const id = parseId(text);
       const invocation = invocationOf(program, options);
       await withClients(async (clients) => {
-        const silence = await (await clients.store()).alerts.endSilence({ id, by: options.by ?? userInfo().username });
+        const { who: by } = await clients.actor(undefined, options.by);
+        const silence = await (await clients.store()).alerts.endSilence({ id, by });
         print(invocation, silence, () => `Silence ${String(id)} has ended.\n`);
       });
     });

@@ -1,7 +1,10 @@
+import { userInfo } from 'node:os';
 import type { Client } from '@temporalio/client';
 import type { MillraceConfig } from '../config/config.ts';
 import { MillraceError } from '../contracts/errors.ts';
+import type { Identity, Role, VoucherAction } from '../contracts/identity.ts';
 import type { Store } from '../store/store.ts';
+import { roleNeeded } from './command-roles.ts';
 
 /** What commands talk to; each is opened when it is first asked for. */
 export interface Clients {
@@ -10,6 +13,20 @@ export interface Clients {
   store(): Promise<Store>;
   /** @throws TEMPORAL_UNAVAILABLE, NOT_RUNNING */
   temporal(): Promise<Client>;
+  /**
+   * Who acts on what is of the pipeline, model or endpoint `name`: the token's person, or where no token is configured `by`
+   * and then the user of this machine.
+   * @throws NOT_ALLOWED for another project's name, INVALID_REQUEST for a `by` that is not the token's
+   */
+  actor(name: string | undefined, by?: string): Promise<Actor>;
+}
+
+export interface Actor {
+  readonly who: string;
+  /** Of the token; undefined where none is configured. */
+  readonly roles?: readonly Role[];
+  /** What a message to a workflow carries beside its own fields: a voucher where tokens are configured, else nothing. */
+  readonly voucher: (action: VoucherAction, workflowId: string, name: string) => Promise<{ readonly voucher?: string }>;
 }
 
 const CONNECT_TIMEOUT_MS = 5_000;
@@ -69,17 +86,57 @@ async function connectStore(config: MillraceConfig): Promise<Store> {
   });
 }
 
+/** Who the command's token stands for; null where no token is configured. @throws TOKEN_NEEDED, NOT_ALLOWED */
+async function identityOf({ token }: MillraceConfig, store: Store): Promise<Identity | null> {
+  const { needed, identity } = await store.tokens.identify(token);
+  if (!needed) return null;
+  if (identity === null)
+    throw new MillraceError('TOKEN_NEEDED', token === undefined ? undefined : 'The token of MILLRACE_TOKEN is not known, has expired or was revoked.');
+  const { requireMay } = await import('../store/tokens.ts');
+  requireMay(identity, roleNeeded());
+  return identity;
+}
+
 /** Runs a piece of work with clients, and closes what it opened. */
 export async function withClients<T>(work: (clients: Clients) => Promise<T>, config?: MillraceConfig): Promise<T> {
   const settings = config ?? (await loadCliConfig());
   let store: Promise<Store> | undefined;
   let temporal: Promise<Client> | undefined;
+  let identity: Identity | null = null;
+  // what the command needs is looked at when it first asks for anything
+  const allowed = async (): Promise<Store> => {
+    store ??= connectStore(settings);
+    const open = await store;
+    looked ??= identityOf(settings, open);
+    identity = await looked;
+    return open;
+  };
+  let looked: Promise<Identity | null> | undefined;
+  const { actAs } = await import('../store/acting.ts');
+  const clients: Clients = {
+    config: settings,
+    store: allowed,
+    async temporal() {
+      await allowed();
+      return (temporal ??= connectTemporal(settings));
+    },
+    async actor(name, by) {
+      const open = await allowed();
+      if (identity === null) return { who: by ?? userInfo().username, voucher: () => Promise.resolve({}) };
+      const { requireMay } = await import('../store/tokens.ts');
+      requireMay(identity, roleNeeded(), name);
+      if (by !== undefined && by !== identity.who)
+        throw new MillraceError('INVALID_REQUEST', `--by: the token is ${identity.who}'s, and what is done with it stands under that name.`, { fix: 'Leave --by out.' });
+      const sender = identity;
+      return {
+        who: identity.who,
+        roles: identity.roles,
+        voucher: async (action, workflowId, of) => ({ voucher: await open.tokens.issueVoucher({ identity: sender, action, workflowId, name: of }) }),
+      };
+    },
+  };
   try {
-    return await work({
-      config: settings,
-      store: () => (store ??= connectStore(settings)),
-      temporal: () => (temporal ??= connectTemporal(settings)),
-    });
+    return await actAs(userInfo().username, () => work(clients));
   } finally {
     // What could not be opened was told where it was asked for, and is not there to close.
     await Promise.allSettled([store?.then((s) => s.close()), temporal?.then((t) => t.connection.close())]);

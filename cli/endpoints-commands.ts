@@ -1,4 +1,3 @@
-import { userInfo } from 'node:os';
 import type { EndpointState, ProductionPeriod, Promoted } from '../contracts/endpoint.ts';
 import { MillraceError } from '../contracts/errors.ts';
 import { WindowFiguresSchema } from '../contracts/monitoring.ts';
@@ -76,10 +75,18 @@ async function stateOf(clients: Clients, endpoint: string): Promise<EndpointStat
   }
 }
 
-async function change<Result>(clients: Clients, endpoint: string, update: string, argument: object): Promise<Result> {
+async function change<Result>(
+  clients: Clients,
+  endpoint: string,
+  update: 'rollback' | 'promote' | 'abort',
+  { by, ...argument }: { readonly by: string | undefined; readonly reason: string },
+): Promise<Result> {
   await requireEndpoint(await clients.store(), endpoint);
+  const { who, voucher } = await clients.actor(endpoint, by);
+  const workflowId = endpointWorkflowId(endpoint);
+  const message = { ...argument, by: who, ...(await voucher(update, workflowId, endpoint)) };
   const client = await clients.temporal();
-  return client.workflow.getHandle(endpointWorkflowId(endpoint)).executeUpdate<Result, [object]>(update, { args: [argument] });
+  return client.workflow.getHandle(workflowId).executeUpdate<Result, [object]>(update, { args: [message] });
 }
 
 function rolloutLine({ version, step, waitingSince, until }: NonNullable<EndpointState['rollout']>): string {
@@ -253,7 +260,7 @@ export function addEndpointsCommands(program: Program): void {
       const to = options.to === undefined ? undefined : parseCount('--to', options.to);
       const invocation = invocationOf(program, options);
       await withClients(async (clients) => {
-        const request = { by: options.by ?? userInfo().username, reason: options.reason, ...(to === undefined ? {} : { to }) };
+        const request = { by: options.by, reason: options.reason, ...(to === undefined ? {} : { to }) };
         const { champion } = await change<{ champion: ServedVersion | null }>(clients, name, 'rollback', request);
         print(invocation, { endpoint: name, champion }, () =>
           champion === null ? `${name} serves nothing now.\n` : `${served(champion)} answers the requests of ${name} again.\n`,
@@ -268,7 +275,7 @@ export function addEndpointsCommands(program: Program): void {
     .action(async (name: string, options: ChangeOptions & { all?: boolean }) => {
       const invocation = invocationOf(program, options);
       await withClients(async (clients) => {
-        const request = { by: options.by ?? userInfo().username, reason: options.reason, ...(options.all === true ? { all: true } : {}) };
+        const request = { by: options.by, reason: options.reason, ...(options.all === true ? { all: true } : {}) };
         const { did } = await change<Promoted>(clients, name, 'promote', request);
         print(
           invocation,
@@ -284,7 +291,7 @@ export function addEndpointsCommands(program: Program): void {
     .action(async (name: string, options: ChangeOptions) => {
       const invocation = invocationOf(program, options);
       await withClients(async (clients) => {
-        await change(clients, name, 'abort', { by: options.by ?? userInfo().username, reason: options.reason });
+        await change(clients, name, 'abort', { by: options.by, reason: options.reason });
         print(invocation, { endpoint: name, requested: 'abort' }, () => `The rollout of ${name} is taken back.\nLook: millrace endpoints show ${name}\n`);
       });
     });

@@ -69,13 +69,13 @@ function refusal(status: number, body: unknown): MillraceError {
  *
  * @throws SERVER_UNAVAILABLE when it does not answer; else what it refused the rows with.
  */
-export async function predict(config: Pick<MillraceConfig, 'urls' | 'adminToken'>, endpoint: string, rows: readonly Row[]): Promise<PredictionAnswer> {
+export async function predict(config: Pick<MillraceConfig, 'urls' | 'token'>, endpoint: string, rows: readonly Row[]): Promise<PredictionAnswer> {
   const url = `${servingUrl(config)}/predict/${encodeURIComponent(endpoint)}`;
   let response: Response;
   try {
     response = await fetch(url, {
       method: 'POST',
-      headers: { 'content-type': 'application/json', ...(config.adminToken === undefined ? {} : { authorization: `Bearer ${config.adminToken}` }) },
+      headers: { 'content-type': 'application/json', ...(config.token === undefined ? {} : { authorization: `Bearer ${config.token}` }) },
       body: JSON.stringify({ rows }),
       signal: AbortSignal.timeout(REQUEST_TIMEOUT_MS),
     });

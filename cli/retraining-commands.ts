@@ -1,4 +1,3 @@
-import { userInfo } from 'node:os';
 import { MillraceError } from '../contracts/errors.ts';
 import { retrainingWorkflowId, WORKFLOW_QUEUE } from '../contracts/queues.ts';
 import {
@@ -39,17 +38,18 @@ export function addRetrainingCommands(program: Program): void {
     .requiredOption('--reason <text>', 'why; it stands in the ledger')
     .action(async (pipeline: string, options: Common & { reason: string }) => {
       const invocation = invocationOf(program, options);
-      const request = RetrainRequestSchema.safeParse({ reason: options.reason, source: userInfo().username });
-      if (!request.success) throw new MillraceError('USAGE', `--reason: ${request.error.issues[0]?.message ?? 'does not fit'}.`);
+      const { success, error } = RetrainRequestSchema.shape.reason.safeParse(options.reason);
+      if (!success) throw new MillraceError('USAGE', `--reason: ${error.issues[0]?.message ?? 'does not fit'}.`);
       await withClients(async (clients) => {
         await requirePipeline(await clients.store(), pipeline);
+        const request = RetrainRequestSchema.parse({ reason: options.reason, source: (await clients.actor(pipeline)).who });
         const client = await clients.temporal();
         const handle = await client.workflow.signalWithStart('retraining', {
           taskQueue: WORKFLOW_QUEUE,
           workflowId: retrainingWorkflowId(pipeline),
           args: [pipeline],
           signal: 'retrain',
-          signalArgs: [request.data],
+          signalArgs: [request],
         });
         print(
           invocation,
@@ -107,7 +107,7 @@ export function addRetrainingCommands(program: Program): void {
       const invocation = invocationOf(program, options);
       await withClients(async (clients) => {
         await requirePipeline(await clients.store(), pipeline);
-        await (await controllerOf(clients, pipeline)).executeUpdate(name).catch(notThere(pipeline));
+        await send(clients, pipeline, name, {});
         print(invocation, { pipeline, [done]: true }, () => `Retraining ${pipeline} is ${done}.\n`);
       });
     });
@@ -127,9 +127,7 @@ export function addRetrainingCommands(program: Program): void {
       const invocation = invocationOf(program, options);
       await withClients(async (clients) => {
         await requirePipeline(await clients.store(), pipeline);
-        const status = await (await controllerOf(clients, pipeline))
-          .executeUpdate<RetrainingStatus, [ConfigureRetraining]>('configure', { args: [change] })
-          .catch(notThere(pipeline));
+        const status = await send<RetrainingStatus>(clients, pipeline, 'configure', change);
         print(invocation, status, () => statusText(status, undefined));
       });
     });
@@ -149,9 +147,7 @@ export function addRetrainingCommands(program: Program): void {
           return;
         }
         if (options.close !== undefined) {
-          await (await controllerOf(clients, pipeline))
-            .executeUpdate('closeExperiment', { args: [{ by: userInfo().username, comment: options.close }] })
-            .catch(notThere(pipeline));
+          await send(clients, pipeline, 'closeExperiment', { comment: options.close });
           print(invocation, { pipeline, closed: request.id }, () => `Closed.\n`);
           return;
         }
@@ -164,6 +160,20 @@ export function addRetrainingCommands(program: Program): void {
         print(invocation, request, () => experimentText(request));
       });
     });
+}
+
+const ACTIONS = {
+  pause: 'pauseRetraining',
+  resume: 'resumeRetraining',
+  configure: 'configureRetraining',
+  closeExperiment: 'closeExperiment',
+} as const;
+
+/** Sends an update to the controller, in the name of who acts. */
+async function send<Answer>(clients: Clients, pipeline: string, update: keyof typeof ACTIONS, message: object): Promise<Answer> {
+  const { who, voucher } = await clients.actor(pipeline);
+  const sent = { ...message, by: who, ...(await voucher(ACTIONS[update], retrainingWorkflowId(pipeline), pipeline)) };
+  return (await controllerOf(clients, pipeline)).executeUpdate<Answer, [object]>(update, { args: [sent] }).catch(notThere(pipeline));
 }
 
 async function controllerOf(clients: Clients, pipeline: string) {

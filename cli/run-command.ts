@@ -32,12 +32,13 @@ export interface StartRunInput {
 
 /** Starts a run, as every way of starting one does: workflow type and queue, one argument, memo. */
 export async function startRun(clients: Clients, input: StartRunInput): Promise<{ readonly workflowId: string; readonly temporalRunId: string }> {
+  const { who: by } = await clients.actor(input.pipeline);
   const client = await clients.temporal();
   const handle = await client.workflow.start(input.pipeline, {
     taskQueue: WORKFLOW_QUEUE,
     workflowId: input.workflowId ?? newWorkflowId(input.pipeline),
     args: [input.params],
-    memo: { [MEMO_TRIGGER]: input.trigger, ...(input.retryOf === undefined ? {} : { [MEMO_RETRY_OF]: input.retryOf }) },
+    memo: { [MEMO_TRIGGER]: { ...input.trigger, by } satisfies Trigger, ...(input.retryOf === undefined ? {} : { [MEMO_RETRY_OF]: input.retryOf }) },
     ...(input.trigger.reason === undefined ? {} : { staticSummary: input.trigger.reason.slice(0, 200) }),
   });
   return { workflowId: handle.workflowId, temporalRunId: handle.firstExecutionRunId };

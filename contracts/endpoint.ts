@@ -17,20 +17,28 @@ export interface RolloutRequest {
   readonly reason: string;
   /** Refused while another one is under way or waits. Default: it waits. */
   readonly whenBusy?: 'queue' | 'refuse';
+  /** Where tokens are configured. */
+  readonly voucher?: string;
 }
 
 /** The update `rollback`: to the version before, or to a stated one. With `rollout`: only undo that rollout. */
 export interface RollbackRequest {
   readonly rollout?: string;
   readonly to?: number;
+  /** The approval that is taken back by it: allowed while what it let through is watched, to those who may decide at the gate. */
+  readonly revokes?: { readonly runId: string; readonly gate: string };
   readonly by: string;
   readonly reason: string;
+  /** Where tokens are configured. */
+  readonly voucher?: string;
 }
 
 /** The updates `promote` and `abort`. */
 export interface EndpointChange {
   readonly by: string;
   readonly reason: string;
+  /** Where tokens are configured. */
+  readonly voucher?: string;
   /** Of `promote`, where the rollout waits for a person: all traffic now, and not the next step. */
   readonly all?: boolean;
 }

@@ -45,7 +45,10 @@ export const ERRORS = {
     'An endpoint serves the model, or has served it.',
     'Serve another version first (`millrace endpoints show NAME`), then delete or rename it.',
   ),
-  TOKEN_NEEDED: entry(401, 2, false, 'A token is needed.', 'Send `Authorization: Bearer TOKEN` with the token of MILLRACE_ADMIN_TOKEN.'),
+  TOKEN_NEEDED: entry(401, 2, false, 'A token is needed.', 'Send `Authorization: Bearer TOKEN`; on the command line, set MILLRACE_TOKEN. `millrace tokens create` makes one.'),
+  NOT_ALLOWED: entry(403, 2, false, 'The token may not do this.', 'Ask an admin for a token with the role that is named, or for one of that project.'),
+  VOUCHER_REFUSED: entry(403, 2, false, 'The voucher is not good (any more).', 'Ask for a new one: each is good for one message, and for five minutes.'),
+  AUDIT_BROKEN: entry(500, 1, false, 'What shows that the audit log is whole cannot be read.', 'Look at who changed the file that is named; take a copy of it from elsewhere.'),
   USAGE: entry(400, 2, false, 'The command was not understood.', 'See --help.'),
   // data
   SOURCE_NOT_FOUND: entry(404, 2, false, 'The source does not exist or cannot be read.', 'Check the path; it is taken relative to the project folder.'),

@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { VoucherSchema } from './identity.ts';
 import { isTimeZone } from './local-time.ts';
 
 /**
@@ -96,6 +97,9 @@ export type RetrainingSettingsInput = z.input<typeof RetrainingSettingsSchema>;
 export const ConfigureRetrainingSchema = z.strictObject({
   ...RetrainingSettingsSchema.shape,
   reset: z.array(z.enum(['coolDownMs', 'refireAfterMs', 'budget', 'quietHours', 'backOff', 'experimentAfter'])).optional(),
+  by: z.string().min(1).max(200).optional(),
+  /** Where tokens are configured. */
+  voucher: VoucherSchema.optional(),
 });
 export type ConfigureRetraining = z.input<typeof ConfigureRetrainingSchema>;
 

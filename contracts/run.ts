@@ -1,11 +1,14 @@
 import { z } from 'zod';
 import type { ErrorReport } from './errors.ts';
 import type { RunId } from './ids.ts';
+import { VoucherSchema } from './identity.ts';
 
 /** Why a run was started. `reason` is a person's or a trigger's sentence. */
 export const TriggerSchema = z.object({
   kind: z.enum(['manual', 'cli', 'schedule', 'retrain', 'retry', 'reproduce', 'api']),
   reason: z.string().max(2000).optional(),
+  /** The person who started it, where one did. */
+  by: z.string().max(200).optional(),
   /** Who or what: a user, a schedule's id, a monitor. */
   source: z.string().max(200).optional(),
   /** Of a retraining: what asked for it, with the evidence, in which `changePoint` (UTC ISO) says since when things are otherwise. */
@@ -73,5 +76,7 @@ export const DecisionSchema = z.object({
   gate: z.string().max(100).optional(),
   by: z.string().min(1).max(200),
   reason: z.string().min(1).max(2000),
+  /** Where tokens are configured. */
+  voucher: VoucherSchema.optional(),
 });
 export type Decision = z.infer<typeof DecisionSchema>;

@@ -29,6 +29,7 @@ export function sendError(request: FastifyRequest, reply: FastifyReply, error: M
   markReply(reply, request.id, version);
   const { http } = ERRORS[error.code];
   if (http === 429 || http === 503) void reply.header('retry-after', String(RETRY_AFTER_SECONDS));
+  if (http === 401) void reply.header('www-authenticate', 'Bearer');
   const report = error.report();
   void reply.code(http).send({
     error: [report.message, ...report.problems.map((p) => `${p.path}: ${p.message}`)].join(' '),

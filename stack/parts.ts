@@ -38,7 +38,7 @@ export function builtEntryPath(part: NodePart): string {
 /** The address to ask whether a part is ready: where it listens, whatever others are told. */
 export function readyUrl(part: NodePart, config: MillraceConfig): string | undefined {
   if (part.readyPath === undefined || part.port === undefined) return undefined;
-  return `${listenUrl(config.host, config.ports[part.port])}${part.readyPath}`;
+  return `${listenUrl(config.host, config.ports[part.port], config.tls !== undefined)}${part.readyPath}`;
 }
 
 /** What a child process is told in its environment: the whole configuration, with the addresses of the embedded parts. */
@@ -66,6 +66,7 @@ export function childEnvironment(
     ...(typeof cpu?.slots === 'number' ? { MILLRACE_CPU_SLOTS: String(cpu.slots) } : {}),
     ...(typeof gpu?.slots === 'number' ? { MILLRACE_GPU_SLOTS: String(gpu.slots) } : {}),
     ...(config.adminToken === undefined ? {} : { MILLRACE_ADMIN_TOKEN: config.adminToken }),
+    ...(config.tls === undefined ? {} : { MILLRACE_TLS_CERT: config.tls.certFile, MILLRACE_TLS_KEY: config.tls.keyFile }),
     DATABASE_URL: services.databaseUrl,
     TEMPORAL_NAMESPACE: config.temporal.namespace,
     // An external server's own variables (TLS, key, profile) are in `base` already and stay as they are.

@@ -18,6 +18,7 @@ import { postgresFolder, postgresPasswordFile } from '../config/service-addresse
 import { MillraceError, type Problem } from '../contracts/errors.ts';
 import { acquireFileLock } from './file-lock.ts';
 import { detectGpus } from './gpus.ts';
+import { answersOk } from './answers-ok.ts';
 import { builtEntry, builtEntryPath, childEnvironment, NODE_PARTS, type NodePart, PART_NAMES, type PartName, readyUrl } from './parts.ts';
 import { isPortFree } from './ports.ts';
 import { preparePostgres } from './postgres.ts';
@@ -121,13 +122,7 @@ function nodeChild(part: NodePart, config: MillraceConfig, env: NodeJS.ProcessEn
     readiness:
       url === undefined
         ? 'announcement'
-        : async () => {
-            try {
-              return (await fetch(url, { signal: AbortSignal.timeout(2_000) })).ok;
-            } catch {
-              return false;
-            }
-          },
+        : () => answersOk(url),
   };
 }
 

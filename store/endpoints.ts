@@ -2,6 +2,7 @@ import { and, asc, desc, eq, gt, inArray, sql } from 'drizzle-orm';
 import type { ProductionPeriod } from '../contracts/endpoint.ts';
 import { MillraceError } from '../contracts/errors.ts';
 import type { Route, ServedVersion } from '../contracts/routes.ts';
+import { writeAudit } from './audit.ts';
 import { type Database, storable } from './database.ts';
 import { endpoints, rollouts, routeHistory, routes } from './schema.ts';
 
@@ -10,7 +11,7 @@ import { endpoints, rollouts, routeHistory, routes } from './schema.ts';
  *
  * Invariants:
  * 1. A route changes only from the epoch its writer saw to a greater one; the row of a removed route stays for its epoch.
- * 2. Each change of a route stands in the history, and is announced on `millrace_routes` when it commits. Renewing a lease
+ * 2. Each change of a route stands in the history and in the audit log, and is announced on `millrace_routes` when it commits. Renewing a lease
  *    is announced alone: the epoch is the same, and the lease only grows.
  */
 export type EndpointRecord = typeof endpoints.$inferSelect;
@@ -96,6 +97,12 @@ export function createEndpointsStore({ orm }: Database) {
         .values({ endpoint: next.endpoint, ...row, runId: next.runId, reason: next.reason === null ? null : storable(next.reason), by: next.by });
       if (rolloutId !== null) await tx.update(rollouts).set({ epoch }).where(eq(rollouts.id, rolloutId));
       await tx.execute(sql`select pg_notify(${ROUTES_CHANNEL}, ${next.endpoint})`);
+      await writeAudit(tx, {
+        action: champion === null ? 'route.remove' : 'route.change',
+        subject: `endpoints/${next.endpoint}`,
+        who: next.by ?? (next.runId === null ? undefined : `run ${next.runId}`),
+        details: { epoch, champion, challenger, rollout: rolloutId, reason: next.reason },
+      });
     });
   };
 

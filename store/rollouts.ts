@@ -2,6 +2,7 @@ import { and, desc, eq, inArray, lt, sql } from 'drizzle-orm';
 import type { AlertSubject, AlertToRaise } from '../contracts/alerts.ts';
 import { MillraceError } from '../contracts/errors.ts';
 import { raiseAlert, resolveAlert } from './alerts.ts';
+import { writeAudit } from './audit.ts';
 import { type Database, onlyRow, storable } from './database.ts';
 import { endpoints, rollouts, type RolloutStatus, type RolloutStep, undos } from './schema.ts';
 import { requireAttempt, requireOpenRun } from './stages.ts';
@@ -44,13 +45,20 @@ export function createRolloutsStore({ orm }: Database) {
         throw new MillraceError('CONFLICT', `Rollout ${id} is ${now.status} already.`);
       await resolveAlert(tx, holdOf(now), { tell: false });
       if (alert !== undefined) await raiseAlert(tx, alert);
-      return onlyRow(
+      const ended = onlyRow(
         await tx
           .update(rollouts)
           .set({ status, reason: reason === null ? null : storable(reason), endedAt: sql`now()` })
           .where(eq(rollouts.id, id))
           .returning(),
       );
+      await writeAudit(tx, {
+        action: 'rollout.end',
+        subject: `endpoints/${now.endpoint}/rollouts/${id}`,
+        who: `endpoint ${now.endpoint}`,
+        details: { model: now.model, version: now.version, status, reason },
+      });
+      return ended;
     });
 
   return {

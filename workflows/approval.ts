@@ -1,7 +1,9 @@
 import { CancellationScope, condition, setHandler, workflowInfo } from '@temporalio/workflow';
 import { MillraceError } from '../contracts/errors.ts';
+import type { Role } from '../contracts/identity.ts';
 import type { VersionRef } from '../contracts/references.ts';
 import { type Decision, DecisionSchema } from '../contracts/run.ts';
+import type { Authorize } from './authorize.ts';
 import { type Duration, durationMs } from './duration.ts';
 import { toWorkflowFailure } from './failure.ts';
 import { approveUpdate, rejectUpdate } from './messages.ts';
@@ -14,13 +16,18 @@ export interface ApprovalOptions {
   readonly when?: boolean;
   /** How many different people have to approve. Default 1. */
   readonly approvers?: number;
+  /** Who decides has one of these roles, where tokens are configured. Default `approver`. */
+  readonly roles?: readonly Role[];
+  /** Whether who started the run may not decide. Default false. */
+  readonly notAuthor?: boolean;
   /** After this time without a decision the run fails with GATE_EXPIRED. Default: never. */
   readonly expiresAfter?: Duration;
 }
 
 /**
  * Waits, durably, until people have decided. The run shows what it waits for; `millrace approve RUN GATE --reason …`
- * and the Temporal updates `approve` and `reject` decide. Each decision is a record: who, when, why.
+ * and the Temporal updates `approve` and `reject` decide. Each decision is a record: who, when, why. What becomes known of
+ * the model meanwhile (a newer version, drift) makes earlier votes void.
  *
  * @throws GATE_REJECTED when one person rejects, GATE_EXPIRED when the time is over; both roll the run back.
  */
@@ -42,6 +49,8 @@ async function waitForPeople(run: Run, gate: string, options: ApprovalOptions): 
       approversNeeded,
       expiresAt: open.expiresAt,
       evidence: { version: options.version ?? null, purpose: run.purpose ?? null },
+      ...(options.roles === undefined ? {} : { roles: options.roles }),
+      ...(options.notAuthor === undefined ? {} : { notAuthor: options.notAuthor }),
     });
     run.gates.push(open);
     stage.summary = `waits for ${String(approversNeeded)} approval${approversNeeded === 1 ? '' : 's'}`;
@@ -69,7 +78,7 @@ async function undecided(run: Run, open: OpenGate, wait: () => Promise<boolean>)
 }
 
 /** Receives decisions, also such as come before the run waits (they are refused with what it is doing). */
-export function handleDecisions(run: () => Run): void {
+export function handleDecisions(run: () => Run, authorize: Authorize): void {
   const find = (decision: Decision): OpenGate => {
     const parsed = DecisionSchema.safeParse(decision);
     if (!parsed.success) {
@@ -97,12 +106,16 @@ export function handleDecisions(run: () => Run): void {
     }
   };
   const decide = (approved: boolean) => async (decision: Decision) => {
+    const { who: by, roles } = await authorize(approved ? 'approve' : 'reject', workflowInfo().workflowType, decision);
     const open = find(decision);
     const at = new Date(Date.now()).toISOString();
+    const { reason } = decision;
     // the record first: the gate opens only on a decision that is kept
-    await runActivities.recordDecision({ runId: run().runId, gate: open.gate, by: decision.by, reason: decision.reason, approved, at });
-    if (!approved) open.rejection = { by: decision.by, reason: decision.reason };
-    else if (!open.approvals.some((a) => a.by === decision.by)) open.approvals.push({ by: decision.by, reason: decision.reason, at });
+    const kept = await runActivities.recordDecision({ runId: run().runId, gate: open.gate, by, reason, approved, at, ...(roles === undefined ? {} : { roles }) });
+    if (!approved) open.rejection = { by, reason };
+    // votes that are void by now do not count
+    else if (kept?.approvals) open.approvals.splice(0, open.approvals.length, ...kept.approvals);
+    else if (!open.approvals.some((a) => a.by === by)) open.approvals.push({ by, reason, at });
     showProgress(run());
     return { gate: open.gate, approved };
   };

@@ -14,6 +14,7 @@ import type { RetrainTriggerInput } from '../contracts/retrain-triggers.ts';
 import type { RetrainingSettingsInput } from '../contracts/retraining.ts';
 import { MEMO_RETRY_OF, MEMO_TRIGGER, type Purpose, type Trigger, TriggerSchema } from '../contracts/run.ts';
 import { handleDecisions } from './approval.ts';
+import { createAuthorize } from './authorize.ts';
 import { isRunCancelled, reportOf, toWorkflowFailure } from './failure.ts';
 import { pauseUpdate, progressQuery, resumeUpdate, rolloutFinishedSignal } from './messages.ts';
 import { buildId, openRun, type Priority, progressOf, rollBack, type Run, runActivities, showProgress, whileNotPaused } from './run.ts';
@@ -106,18 +107,21 @@ async function execute(
   const info = workflowInfo();
   let run = draft;
   setHandler(progressQuery, () => progressOf(run));
-  setHandler(pauseUpdate, () => {
+  const authorize = createAuthorize();
+  setHandler(pauseUpdate, async (message) => {
+    await authorize('pauseRun', info.workflowType, message);
     run.paused = true;
     if (run.runId) showProgress(run);
   });
-  setHandler(resumeUpdate, () => {
+  setHandler(resumeUpdate, async (message) => {
+    await authorize('resumeRun', info.workflowType, message);
     run.paused = false;
     if (run.runId) showProgress(run);
   });
   setHandler(rolloutFinishedSignal, (outcome) => {
     run.rollouts.set(outcome.rollout, outcome);
   });
-  handleDecisions(() => run);
+  handleDecisions(() => run, authorize);
   const trigger = triggerOf(info);
   run.searchAttributes.push({ MillracePipeline: [info.workflowType], MillraceTrigger: [trigger.kind] });
 

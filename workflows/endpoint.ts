@@ -22,6 +22,7 @@ import type { Guards } from '../contracts/guards.ts';
 import type { RolloutStrategy } from '../contracts/rollouts.ts';
 import type { Route, ServedVersion } from '../contracts/routes.ts';
 import type { RolloutOutcome } from '../contracts/stages.ts';
+import { createAuthorize, type Sender } from './authorize.ts';
 import { reportOf, toWorkflowFailure } from './failure.ts';
 import { type RolloutPhase, rolloutPlan } from './rollout-plan.ts';
 
@@ -178,36 +179,40 @@ export async function endpoint(name: string, carry: EndpointCarry = { queue: [],
     soak: soak && { rollout: soak.of.request.rollout, version: soak.of.request.version, before: soak.of.before, until: soak.of.until },
     kept,
   }));
+  const authorize = createAuthorize();
   setHandler(renewSignal, () => {
     renewAsked = true;
   });
   setHandler(
     rolloutUpdate,
-    (request) => {
+    async ({ voucher, ...request }) => {
+      await authorize('rollout', name, { ...request, voucher });
+      requireFree(request);
       if (!isKnown(request.rollout)) queue.push(request);
       return { queued: queue.length };
     },
-    {
-      validator: (request: RolloutRequest) => {
-        if (request.whenBusy === 'refuse' && isBusy() && !isKnown(request.rollout))
-          throw toWorkflowFailure(
-            new MillraceError(
-              'CONFLICT',
-              `Another rollout is under way on ${name}${active ? ` (${served(active.request.version)})` : ''}, and this one was not to wait.`,
-              {
-                fix: `Wait for its end (\`millrace endpoints show ${name}\`), end it with \`millrace endpoints promote\` or \`abort\`, or deploy with whenBusy: 'queue'.`,
-              },
-            ),
-          );
-      },
-    },
+    { validator: requireFree },
   );
+  function requireFree(request: RolloutRequest): void {
+    if (request.whenBusy === 'refuse' && isBusy() && !isKnown(request.rollout))
+      throw toWorkflowFailure(
+        new MillraceError(
+          'CONFLICT',
+          `Another rollout is under way on ${name}${active ? ` (${served(active.request.version)})` : ''}, and this one was not to wait.`,
+          {
+            fix: `Wait for its end (\`millrace endpoints show ${name}\`), end it with \`millrace endpoints promote\` or \`abort\`, or deploy with whenBusy: 'queue'.`,
+          },
+        ),
+      );
+  }
   const requireActive = (kind: Decision['kind']) => (change: EndpointChange) => {
     if (!active) throw toWorkflowFailure(new MillraceError('CONFLICT', `No rollout is under way on ${name}: ${change.by} has nothing to ${kind}.`));
   };
   setHandler(
     promoteUpdate,
-    (change) => {
+    async ({ voucher, ...sent }) => {
+      const change = { ...sent, by: (await authorize('promote', name, { ...sent, voucher })).who };
+      requireActive('promote')(change);
       const resumes = active?.waitingSince != null && change.all !== true;
       decision = { kind: 'promote', ...change, all: !resumes };
       return { did: resumes ? 'resumed' : 'promoted' };
@@ -216,14 +221,19 @@ export async function endpoint(name: string, carry: EndpointCarry = { queue: [],
   );
   setHandler(
     abortUpdate,
-    (change) => {
+    async ({ voucher, ...sent }) => {
+      const change = { ...sent, by: (await authorize('abort', name, { ...sent, voucher })).who };
+      requireActive('abort')(change);
       decision = { kind: 'abort', ...change };
     },
     { validator: requireActive('abort') },
   );
-  setHandler(rollbackUpdate, async (request) => {
-    const { by, reason, rollout } = request;
+  setHandler(rollbackUpdate, async ({ voucher, revokes, ...sent }) => {
+    const sender = await authorize(revokes === undefined ? 'rollback' : 'revoke', name, { ...sent, ...(revokes === undefined ? {} : { revokes }), voucher });
+    const request = { ...sent, by: sender.who };
     await condition(() => loaded);
+    if (revokes !== undefined) return { champion: await revoke(revokes, request.reason, sender) };
+    const { by, reason, rollout } = request;
     if (rollout !== undefined) {
       const waiting = queue.findIndex((q) => q.rollout === rollout);
       if (waiting >= 0) {
@@ -246,12 +256,24 @@ export async function endpoint(name: string, carry: EndpointCarry = { queue: [],
         return { champion: route?.champion ?? null };
       }
     }
+    return rolledBack(request);
+  });
+  /** Takes back an approval while what it let through is watched, and goes back to the version before. */
+  async function revoke({ runId, gate }: NonNullable<RollbackRequest['revokes']>, reason: string, sender: Sender): Promise<ServedVersion | null> {
+    await activities
+      .revokeApproval({ runId, gate, reason, who: sender.who, ...(sender.roles === undefined ? {} : { roles: sender.roles }), ...(soak ? { rollout: soak.of.request.rollout } : {}) })
+      .catch((error: unknown) => {
+        throw toWorkflowFailure(MillraceError.fromReport(reportOf(error)));
+      });
+    return (await rolledBack({ by: sender.who, reason: `the approval ${gate} was revoked: ${reason}` })).champion;
+  }
+  async function rolledBack(request: RollbackRequest): Promise<{ champion: ServedVersion | null }> {
     let result: { champion: ServedVersion | null } | Error | undefined;
     rollbacks.push({ request, settle: (r) => (result = r) });
     await condition(() => result !== undefined);
     if (result instanceof Error) throw toWorkflowFailure(result);
     return result ?? { champion: null };
-  });
+  }
 
   await reload();
   loaded = true;

@@ -23,6 +23,7 @@ import {
   type RetrainingState,
   retrainingStatus,
 } from '../contracts/retraining-decision.ts';
+import { createAuthorize } from './authorize.ts';
 import { type EarlierCarry, earlierRetraining } from './earlier-retraining.ts';
 import { reportOf, toWorkflowFailure } from './failure.ts';
 import {
@@ -116,6 +117,7 @@ export async function retraining(pipeline: string, carry?: RetrainingCarry | Ear
     for (const request of carry.waiting) hear(request);
   }
 
+  const authorize = createAuthorize();
   setHandler(retrainSignal, (payload) => {
     // whatever a program or a person sends is a request: a signal cannot be refused
     const parsed = RetrainRequestSchema.safeParse(typeof payload === 'string' ? { reason: payload.slice(0, 2_000) } : (payload ?? {}));
@@ -126,20 +128,25 @@ export async function retraining(pipeline: string, carry?: RetrainingCarry | Ear
   });
   setHandler(
     configureUpdate,
-    (change) => {
-      const { reset, ...settings } = ConfigureRetrainingSchema.parse(change);
+    async (change) => {
+      const { reset, by, voucher, ...settings } = ConfigureRetrainingSchema.parse(change);
+      await authorize('configureRetraining', pipeline, { ...settings, ...(reset === undefined ? {} : { reset }), by, voucher });
       decide({ kind: 'configured', settings, ...(reset === undefined ? {} : { reset }) });
       return retrainingStatus(state, pipeline, Date.now());
     },
     { validator: checkSettings },
   );
-  setHandler(pauseRetrainingUpdate, () => {
+  setHandler(pauseRetrainingUpdate, async (message) => {
+    await authorize('pauseRetraining', pipeline, message);
     decide({ kind: 'paused' });
   });
-  setHandler(resumeRetrainingUpdate, () => {
+  setHandler(resumeRetrainingUpdate, async (message) => {
+    await authorize('resumeRetraining', pipeline, message);
     decide({ kind: 'resumed' });
   });
-  setHandler(closeExperimentUpdate, ({ by, comment }) => {
+  setHandler(closeExperimentUpdate, async (message) => {
+    const { who: by } = await authorize('closeExperiment', pipeline, message);
+    const { comment } = message;
     decide({ kind: 'requestClosed' });
     errands.push({ kind: 'recovery', by, comment });
   });

@@ -4,6 +4,7 @@ import { beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import { createApiServer } from '../../api/server.ts';
 import { RESOURCES } from '../../api/resources.ts';
 import { openStore, type Store } from '../../store/store.ts';
+import { createTokenBook } from '../../store/token-book.ts';
 import { emptyDatabase, freshStore } from '../support/database.ts';
 import { triggerEntry } from '../support/trigger-entry.ts';
 
@@ -173,7 +174,11 @@ describe('the API', () => {
   });
 
   it('answers nothing but its health without the token, when one is set', async () => {
-    const server = createApiServer({ store, version: '0', token: 'a-long-token' });
+    const { databaseUrl: _own, ...guarded } = await freshStore();
+    const tokens = createTokenBook({ tokens: guarded.tokens, adminToken: 'a-long-token', loopback: false });
+    await tokens.start();
+    onTestFinished(() => tokens.stop());
+    const server = createApiServer({ store: guarded, version: '0', tokens });
     for (const url of ['/healthz', '/readyz']) expect((await server.inject(url)).statusCode).toBe(200);
     for (const authorization of [undefined, 'Bearer wrong', 'a-long-token', 'Bearer a-long-token2']) {
       const answer = await server.inject({ url: '/api/v1/runs', headers: authorization === undefined ? {} : { authorization } });

@@ -50,12 +50,12 @@ async function listening(answer: { readonly status: number; readonly body: strin
 test("the server's refusal comes back as its report", async () => {
   const report = new MillraceError('INVALID_REQUEST', 'The request does not fit.', { problems: [{ path: 'rows[0].origin', message: 'is missing' }] }).report();
   const { server, url } = await listening({ status: 400, body: JSON.stringify({ error: 'text', ...report, requestId: 'r' }) });
-  await expect(predict({ urls: { api: '', serving: url }, adminToken: undefined }, 'e', [{}])).rejects.toMatchObject(report);
+  await expect(predict({ urls: { api: '', serving: url }, token: undefined }, 'e', [{}])).rejects.toMatchObject(report);
   server.close();
 });
 
 test('a server that does not answer is said to be so', async () => {
   const { server, url } = await listening({ status: 200, body: '{}' });
   await new Promise((resolve) => server.close(resolve));
-  await expect(predict({ urls: { api: '', serving: url }, adminToken: undefined }, 'e', [{}])).rejects.toMatchObject({ code: 'SERVER_UNAVAILABLE' });
+  await expect(predict({ urls: { api: '', serving: url }, token: undefined }, 'e', [{}])).rejects.toMatchObject({ code: 'SERVER_UNAVAILABLE' });
 });
