@@ -1,0 +1,52 @@
+import type { Readable, Writable } from 'node:stream';
+import type pg from 'pg';
+
+/** What pg calls of a statement that is submitted as an object; see copy-in.ts. */
+interface Connection {
+  readonly stream: Readable;
+  query(text: string): void;
+}
+
+/** Runs a `COPY … TO STDOUT` into a stream, which stays open. Answers with the number of rows. The server waits for a stream that is slow. */
+export function copyOut(client: pg.ClientBase, statement: string, into: Writable): Promise<number> {
+  return new Promise<number>((resolve, reject) => {
+    let rows = 0;
+    let failure: Error | undefined;
+    let connected: Connection | undefined;
+    const fail = (error: Error): void => {
+      failure ??= error;
+      // what still comes is read and dropped, so that the connection ends its statement
+      connected?.stream.resume();
+    };
+    into.once('error', fail);
+    const submitted = {
+      submit(connection: Connection) {
+        connected = connection;
+        connection.query(statement);
+      },
+      handleCopyData({ chunk }: { readonly chunk: Buffer }) {
+        if (failure !== undefined || into.write(chunk)) return;
+        connected?.stream.pause();
+        into.once('drain', () => connected?.stream.resume());
+      },
+      handleCommandComplete(message: { readonly text: string }) {
+        rows = Number(/^COPY (\d+)/.exec(message.text)?.[1] ?? 0);
+      },
+      handleError(error: Error) {
+        failure ??= error;
+        reject(failure);
+      },
+      handleReadyForQuery() {
+        into.off('error', fail);
+        if (failure === undefined) resolve(rows);
+        else reject(failure);
+      },
+      handleRowDescription: () => undefined,
+      handleDataRow: () => undefined,
+      handlePortalSuspended: () => undefined,
+      handleEmptyQuery: () => undefined,
+      handleCopyInResponse: () => undefined,
+    };
+    client.query(submitted as unknown as pg.Submittable);
+  });
+}
