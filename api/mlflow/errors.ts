@@ -1,4 +1,4 @@
-import { ERRORS, MillraceError } from '../../contracts/errors.ts';
+import { ERRORS, type MillraceError } from '../../contracts/errors.ts';
 
 /**
  * MLflow's errors: what its Python client turns into an `MlflowException` with the same `error_code`.

@@ -60,6 +60,19 @@ function parse(operation: Operation, value: unknown): unknown {
   throw new MlflowError('INVALID_PARAMETER_VALUE', `Invalid value for the request: ${problems.join('; ')}.`);
 }
 
+/** Old clients send JSON twice over, as a text that holds it. */
+function bodyOf(body: unknown): object {
+  let value = body ?? {};
+  if (typeof value === 'string')
+    try {
+      value = JSON.parse(value) as object;
+    } catch {
+      value = null;
+    }
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) throw new MlflowError('BAD_REQUEST', 'The body of a request must be a JSON object.');
+  return value;
+}
+
 function leftOut(url: string): MlflowError {
   const path = url.split('?')[0] ?? '';
   const word = /\/mlflow\/([^/]+)/.exec(path)?.[1] ?? '';
@@ -92,8 +105,8 @@ export function registerMlflow(app: FastifyInstance, { store, artifacts, onFailu
           bodyLimit: BODY_LIMIT_BYTES,
           config: { access: operation.access },
           handler: async (request, reply) => {
-            const sent = operation.method === 'get' ? request.query : typeof request.body === 'string' ? JSON.parse(request.body) : request.body;
-            const value = parse(operation, { ...(sent as object | null), ...(request.params as object) });
+            const sent = operation.method === 'get' ? (request.query as object) : bodyOf(request.body);
+            const value = parse(operation, { ...sent, ...(request.params as object) });
             // `parse` has just made it what this operation takes.
             return operation.handle({ store, ...(artifacts === undefined ? {} : { artifacts }), request, reply }, value as never);
           },
