@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { DetectorOptionsSchema } from './detectors.ts';
+import { DriftSettingsSchema } from './drift.ts';
 import { MillraceError } from './errors.ts';
 import { MetricSchema } from './evaluation.ts';
 import { FeaturesSchema } from './features.ts';
@@ -29,6 +30,22 @@ const QualitySchema = z
   })
   .refine((rules) => Object.keys(rules).length > 0, 'needs one of below, drop, belowFresh');
 
+const except = z.array(z.string().min(1)).max(1_000).default([]);
+
+/**
+ * What a monitor measures of each block as of a window: its features against the rows that trained the version that served it. No label
+ * is waited for.
+ */
+const FeatureDriftSchema = z.union([
+  /** By tests whose false alarms are bounded, as `monitor({ retrainOn: { drift: 'calibrated' } })`. */
+  z.literal('calibrated'),
+  /** The same with other settings, some of them; `except`: columns that are not looked at. */
+  z.strictObject({ calibrated: DriftSettingsSchema, except }),
+  /** The index of a column is above this, in so many blocks in a row. */
+  z.strictObject({ psi: z.number().positive(), windows: z.int().min(1).max(1_000).default(1), except }),
+]);
+export type FeatureDriftRule = z.output<typeof FeatureDriftSchema>;
+
 /** A new version is let through when it holds this on the newest labelled rows, which are then kept out of its training. */
 const GateSchema = z
   .strictObject({
@@ -54,8 +71,11 @@ export const PolicySchema = z.strictObject({
     .strictObject({
       /** Every so many blocks, for the first time after `first` of them (default: as many). */
       every: z.union([blocks, z.strictObject({ blocks, first: blocks })]).optional(),
-      /** A detector over each answered row's error (1 for a wrong class, of values the absolute error), in the order of the rows. */ drift:
-        DetectorOptionsSchema.optional(),
+      /**
+       * Of features, or a detector over each answered row's error (1 for a wrong class, of values the absolute error), in the order of
+       * the rows.
+       */
+      drift: z.union([...FeatureDriftSchema.options, DetectorOptionsSchema]).optional(),
       quality: QualitySchema.optional(),
     })
     .default({}),
@@ -133,7 +153,18 @@ export function readPolicies(content: unknown, file: string): PolicyFile {
     return { simulation: said, policies: parsed.data.policies };
   }
   throw new MillraceError('INVALID_PARAMETERS', `${file} holds no policies that can be followed.`, {
-    problems: parsed.error.issues.map(({ path, message }) => ({ path: (isOne ? path.slice(2) : path).map(String).join('.') || 'the file', message, file })),
+    problems: parsed.error.issues
+      .flatMap(nearestProblems)
+      .map(({ path, message }) => ({ path: (isOne ? path.slice(2) : path).map(String).join('.') || 'the file', message, file })),
     fix: 'Correct each value that is listed, in the file.',
   });
+}
+
+type Issue = Pick<z.core.$ZodIssue, 'path' | 'message'>;
+
+/** Of a choice between forms the problems of the form that was meant: the one that has some of what was written. */
+function nearestProblems(issue: z.core.$ZodIssue): readonly Issue[] {
+  if (issue.code !== 'invalid_union') return [issue];
+  const meant = issue.errors.find((problems) => problems.length > 0 && problems.every(({ path }) => path.length > 0));
+  return meant?.flatMap(nearestProblems).map(({ path, message }) => ({ path: [...issue.path, ...path], message })) ?? [issue];
 }

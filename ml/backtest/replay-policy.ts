@@ -2,15 +2,18 @@
  * One policy over historic blocks, in simulated time.
  *
  * Invariants:
- * 1. What is decided where a block begins depends on rows before it alone: on labels of blocks that are `labelDelayBlocks`
+ * 1. What is decided where a block begins depends on rows before it alone, and on labels of blocks that are `labelDelayBlocks`
  *    behind it at least. Other rows behind that change nothing of it.
  * 2. A gate's rows are newer than every row that trained the version, or the one it is compared with.
  * 3. The version that serves changes where a block begins and nowhere else.
  */
-import type { Policy } from '../../contracts/policy.ts';
+import type { DetectorOptions } from '../../contracts/detectors.ts';
+import { type DriftReport, type DriftSettings, DriftSettingsSchema, type PastWindow } from '../../contracts/drift.ts';
+import type { FeatureDriftRule, Policy } from '../../contracts/policy.ts';
 import { createRetrainingState, decideRetraining, retrainingStatus } from '../../contracts/retraining-decision.ts';
 import type { RetrainingOutcome } from '../../contracts/retraining.ts';
 import type { SimulatedBlock, SimulatedGate, SimulatedPolicy, SimulatedVersion } from '../../contracts/simulation.ts';
+import { decideDrift } from '../drift/decide.ts';
 import { createDetector } from '../streaming/create-detector.ts';
 import { betterBy, type TrainedVersion, type Versions } from './versions.ts';
 
@@ -26,6 +29,8 @@ export interface Replay {
   readonly at: (row: number) => string | null;
   /** Null where no rate is known. */
   readonly costPerHour: number | null;
+  /** The features of rows `from` … `to - 1` against the rows that trained the version. */
+  readonly drift: (version: TrainedVersion, from: number, to: number) => DriftReport;
   /** Called before each block; gives the event loop a turn. */
   readonly onBlock: (block: number) => Promise<void>;
 }
@@ -51,7 +56,8 @@ export async function replayPolicy(policy: Policy, replay: Replay): Promise<Simu
   const pool: Served[] = [];
   const blocks: SimulatedBlock[] = [];
   const servedIn: Served[] = [];
-  const watch = driftWatch(policy, replay);
+  const watch = errorWatch(policy, replay);
+  const features = featureWatch(policy, replay);
   const controller = simulatedController(policy, replay);
 
   const train = async (block: number, known: number, reasons: readonly string[], serving: Served | undefined): Promise<SimulatedVersion> => {
@@ -96,8 +102,11 @@ export async function replayPolicy(policy: Policy, replay: Replay): Promise<Simu
       for (const { trained } of candidates(policy, pool, newest))
         if (trained !== serving.trained) judgingSeconds += versions.secondsOf(trained, edge(newest), edge(known));
       if (isKnown) watch.see(servedIn[newest - start]?.trained ?? serving.trained, edge(newest), edge(known));
+      // features need no labels
+      features.see(serving.trained, block - 1);
       const reasons = [
         ...everyReason(policy, block - start),
+        ...features.reasons(),
         ...(isKnown ? [...qualityReasons(policy, { best, pool, newest, metric, qualityIn }), ...watch.reasons()] : []),
       ];
       const decided = controller.ask(block, reasons);
@@ -205,13 +214,16 @@ function qualityReasons({ retrain: { quality: rule } }: Policy, { best, pool, ne
   return reasons;
 }
 
+/** Simulated time: without a column of time a block takes a day. */
+function beginOf({ at, edges }: Replay, block: number): number {
+  const time = at(edges[block] ?? 0);
+  return time === null ? block * DAY_MS : Date.parse(time);
+}
+
 /** The pipeline's own controller, asked where blocks begin. A retraining takes no time here. */
-function simulatedController({ controller, retrain }: Policy, { at, edges }: Replay) {
+function simulatedController({ controller, retrain }: Policy, replay: Replay) {
   let state = createRetrainingState('simulated', controller);
-  const beginMs = (block: number): number => {
-    const time = at(edges[block] ?? 0);
-    return time === null ? block * DAY_MS : Date.parse(time);
-  };
+  const beginMs = (block: number): number => beginOf(replay, block);
   const lasts = retrain.drift !== undefined || retrain.quality !== undefined;
   return {
     /** Tells it the reasons there are now; gives those that a retraining begins for now, its earlier ones among them. */
@@ -292,7 +304,66 @@ function judgeAt(
   };
 }
 
-interface DriftWatch {
+export const isOfFeatures = (drift: NonNullable<Policy['retrain']['drift']>): drift is FeatureDriftRule => typeof drift === 'string' || !('kind' in drift);
+
+const detectorOf = ({ retrain: { drift } }: Policy): DetectorOptions | undefined => (drift === undefined || isOfFeatures(drift) ? undefined : drift);
+
+interface FeatureWatch {
+  /** The version has answered this block. */
+  see(version: TrainedVersion, block: number): void;
+  /** What is the matter in the newest block. */
+  reasons(): readonly string[];
+}
+
+/** Looks at each block as a monitor looks at a window. As there, windows of another version are no history. */
+function featureWatch({ retrain: { drift: rule } }: Policy, replay: Replay): FeatureWatch {
+  if (rule === undefined || !isOfFeatures(rule)) return { see: () => undefined, reasons: () => [] };
+  const except = new Set(rule === 'calibrated' ? [] : rule.except);
+  const judge =
+    typeof rule === 'object' && 'psi' in rule
+      ? fixedLimit(rule.psi, rule.windows)
+      : calibrated(DriftSettingsSchema.parse(rule === 'calibrated' ? {} : rule.calibrated));
+  let reasons: readonly string[] = [];
+  return {
+    see: (version, block) => {
+      const [from = 0, to = 0] = [replay.edges[block], replay.edges[block + 1]];
+      const report = replay.drift(version, from, to);
+      reasons = judge(version, { ...report, columns: report.columns.filter(({ column }) => !except.has(column)) }, beginOf(replay, block));
+    },
+    reasons: () => reasons,
+  };
+}
+
+type Judge = (version: TrainedVersion, report: DriftReport, atMs: number) => readonly string[];
+
+function calibrated(settings: DriftSettings): Judge {
+  const past = new Map<string, PastWindow[]>();
+  return ({ key }, report, atMs) => {
+    const windows = past.get(key) ?? [];
+    past.set(key, windows);
+    const decision = decideDrift({ from: new Date(atMs).toISOString(), report, past: windows, settings });
+    if (decision.verdict === 'too few rows') return [];
+    windows.unshift(decision);
+    return decision.columns.flatMap(({ drifted, message }) => (drifted ? [`drift of ${message}`] : []));
+  };
+}
+
+function fixedLimit(limit: number, windows: number): Judge {
+  const streaks = new Map<string, ReadonlyMap<string, number>>();
+  return ({ key }, { columns }) => {
+    const before = streaks.get(key);
+    const over = columns.filter(({ psi }) => psi > limit);
+    const now = new Map(over.map(({ column }) => [column, (before?.get(column) ?? 0) + 1]));
+    streaks.set(key, now);
+    return over.flatMap(({ column, psi }) =>
+      (now.get(column) ?? 0) < windows
+        ? []
+        : [`drift of ${column}: PSI ${psi.toFixed(3)} over ${String(limit)}${windows === 1 ? '' : ` in ${String(windows)} blocks in a row`}`],
+    );
+  };
+}
+
+interface ErrorWatch {
   /** Labels of these rows have come, which this version had answered. */
   see(version: TrainedVersion, from: number, to: number): void;
   /** What was seen since the last retraining. */
@@ -304,7 +375,9 @@ interface DriftWatch {
 }
 
 /** The detector of the policy's rule, and an ADWIN for windows that begin at the last change. */
-function driftWatch({ retrain: { drift }, train }: Policy, { versions }: Replay): DriftWatch {
+function errorWatch(policy: Policy, { versions }: Replay): ErrorWatch {
+  const { train } = policy;
+  const drift = detectorOf(policy);
   const open = () => (drift === undefined ? undefined : createDetector(drift));
   let detector = open();
   let reasons: string[] = [];

@@ -1,12 +1,13 @@
 import type { RawTable } from '../../contracts/columns.ts';
 import { MillraceError } from '../../contracts/errors.ts';
-import type { Features } from '../../contracts/features.ts';
+import { type Features, featureColumns } from '../../contracts/features.ts';
 import type { Policy, Simulation } from '../../contracts/policy.ts';
 import type { SimulationResult } from '../../contracts/simulation.ts';
 import { higherIsBetter } from '../metrics.ts';
 import type { EncodedTarget } from '../target.ts';
+import { driftOfRows, type TableReference, tableReference } from '../drift/table-drift.ts';
 import { blockEdges, takeRows } from './blocks.ts';
-import { type Replay, replayPolicy } from './replay-policy.ts';
+import { isOfFeatures, type Replay, replayPolicy } from './replay-policy.ts';
 import { betterBy, certain, createVersions, type TrainedVersion, type Versions } from './versions.ts';
 
 export interface SimulatePoliciesInput {
@@ -46,6 +47,7 @@ export async function simulatePolicies(input: SimulatePoliciesInput): Promise<Si
   const { metric } = versions;
   refuseDetectors(policies, versions.encoded);
   const scored = edges.length - 1 - start;
+  const drift = driftMeter(table, featureColumns(features));
   const steps = scored * (policies.length + (hindsight && scored <= MOST_HINDSIGHT_BLOCKS ? 1 : 0));
   let done = 0;
   const replay = (name: string): Replay => ({
@@ -56,6 +58,7 @@ export async function simulatePolicies(input: SimulatePoliciesInput): Promise<Si
     labelDelayBlocks,
     at: (row) => (timesMs === undefined ? null : new Date(timesMs[row] ?? 0).toISOString()),
     costPerHour: costPerHour ?? null,
+    drift,
     onBlock: async () => {
       signal?.throwIfAborted();
       onProgress?.(done++ / steps, name);
@@ -106,9 +109,19 @@ function inTimeOrder(table: RawTable, time: string | undefined): { readonly tabl
   return { table: takeRows(table, order), timesMs: Float64Array.from(order, (row) => values[row] ?? 0) };
 }
 
+/** Rows of the table against those that trained a version, which are read once for all policies. */
+function driftMeter(table: RawTable, columns: readonly string[]): Replay['drift'] {
+  const references = new Map<string, TableReference>();
+  return ({ key, fromRow, toRow }, from, to) => {
+    const reference = references.get(key) ?? tableReference(table, columns, fromRow, toRow);
+    references.set(key, reference);
+    return driftOfRows(reference, from, to);
+  };
+}
+
 /** DDM counts wrong answers: values have none. */
 function refuseDetectors(policies: readonly Policy[], { classes }: EncodedTarget): void {
-  const wrong = policies.filter(({ retrain: { drift } }) => classes === undefined && drift?.kind === 'ddm');
+  const wrong = policies.filter(({ retrain: { drift } }) => classes === undefined && drift !== undefined && !isOfFeatures(drift) && drift.kind === 'ddm');
   if (wrong.length === 0) return;
   throw new MillraceError('INVALID_PARAMETERS', 'The detector ddm counts wrong answers, and this target is a value.', {
     problems: wrong.map(({ name }) => ({ path: `${name}.retrain.drift.kind`, message: 'is for classes', fix: 'Use adwin, pageHinkley or kswin.' })),

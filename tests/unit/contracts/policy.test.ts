@@ -32,6 +32,16 @@ describe('a policy file', () => {
     expect(problemsOf(3)).toEqual(['the file']);
   });
 
+  it('names drift of features in the words of a monitor, or a detector of errors; what is wrong in either is told by its field', () => {
+    const drift = (of: unknown) => ({ name: 'a', retrain: { drift: of } });
+    for (const of of ['calibrated', { psi: 0.25, windows: 2, except: ['id'] }, { calibrated: { falseAlarms: 0.05 } }, { kind: 'adwin', delta: 0.01 }])
+      expect(readPolicies(drift(of), 'policy.json').policies).toHaveLength(1);
+    expect(problemsOf(drift({ kind: 'adwin', delta: 5 }))).toEqual(['retrain.drift.delta']);
+    expect(problemsOf(drift({ psi: -1, windows: 0 }))).toEqual(['retrain.drift.psi', 'retrain.drift.windows']);
+    expect(problemsOf(drift({ calibrated: { falseAlarms: 3 } }))).toEqual(['retrain.drift.calibrated.falseAlarms']);
+    expect(problemsOf(drift('often'))).toEqual(['retrain.drift']);
+  });
+
   it('with two policies of one name is refused: they could not be told apart', () => {
     expect(problemsOf([{ name: 'a' }, { name: 'a' }])).toEqual(['policies.1.name']);
   });

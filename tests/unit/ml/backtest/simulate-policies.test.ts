@@ -39,6 +39,7 @@ const POLICIES = [
   policy({ name: 'on quality', retrain: { quality: { belowFresh: 0.03 } }, serve: { bestOf: 20 } }),
   policy({ name: 'on drift', train: { window: 'sinceChange', atLeastBlocks: 2 }, retrain: { drift: { kind: 'adwin', delta: 0.05 } } }),
   policy({ name: 'gated', retrain: { every: 2 }, gate: { worseBy: 0.02 } }),
+  policy({ name: 'on features', retrain: { drift: 'calibrated' } }),
 ];
 
 const find = ({ policies }: SimulationResult, name: string): SimulatedPolicy => policies.find((one) => one.name === name) as SimulatedPolicy;
@@ -130,6 +131,50 @@ describe('policies over drifting data', () => {
     );
     const changed = await simulatePolicies({ table: tableOf(other), simulation: simulation(), policies: POLICIES.slice(3) });
     for (const { name } of POLICIES.slice(3)) expect(decisions(find(changed, name), block)).toEqual(decisions(find(result, name), block));
+  });
+});
+
+describe('drift of features', () => {
+  // rows of one kind, in any order, until from the eleventh block on a price is in another unit
+  const ORDER = Float64Array.from({ length: 3776 }, (_, row) => (row * 1_009) % 3776);
+  const shifted = (): Map<string, Float64Array> =>
+    new Map(
+      [...columns].map(([name, values]) => {
+        const mixed = Float64Array.from(ORDER, (row) => values[row] ?? Number.NaN);
+        return [name, name === 'nswprice' ? mixed.map((value, row) => (row < Math.floor((3776 * 10) / BLOCKS) ? value : value * 3)) : mixed];
+      }),
+    );
+  const replayed = (policies: readonly object[], more: object = {}) =>
+    simulatePolicies({ table: tableOf(shifted()), simulation: simulation(more), policies: policies.map(policy) });
+
+  it('asks once the block in which it began has ended, by the name of the column, and is over with the version that knows the new values', async () => {
+    const found = await replayed([
+      { name: 'calibrated', train: { window: 'sliding', blocks: 1 }, retrain: { drift: 'calibrated' } },
+      { name: 'settings', train: { window: 'sliding', blocks: 1 }, retrain: { drift: { calibrated: { leastEffect: { psi: 0.2 }, windowsInARow: 2 } } } },
+      { name: 'fixed', train: { window: 'sliding', blocks: 1 }, retrain: { drift: { psi: 0.5 } } },
+      { name: 'fixed, twice', train: { window: 'sliding', blocks: 1 }, retrain: { drift: { psi: 0.5, windows: 2 } } },
+      { name: 'elsewhere', retrain: { drift: { psi: 0.5, except: ['nswprice'] } } },
+    ]);
+    const begun = (name: string) => find(found, name).versions.map(({ block }) => block);
+    expect(begun('calibrated')).toEqual([3, 12]);
+    expect(begun('settings')).toEqual([3, 13]);
+    expect(begun('fixed')).toEqual([3, 12]);
+    expect(begun('fixed, twice')).toEqual([3, 13]);
+    expect(begun('elsewhere')).toEqual([3]);
+    expect(find(found, 'calibrated').versions[1]?.reasons).toEqual([expect.stringMatching(/^drift of nswprice: PSI \d/) as string]);
+    expect(find(found, 'fixed, twice').versions[1]?.reasons).toEqual([
+      expect.stringMatching(/^drift of nswprice: PSI \d\.\d{3} over 0\.5 in 2 blocks in a row$/) as string,
+    ]);
+  });
+
+  it('waits for no labels', async () => {
+    const found = await replayed([{ name: 'fixed', retrain: { drift: { psi: 0.5 } } }], { labelDelayBlocks: 4 });
+    expect(find(found, 'fixed').versions[1]?.block).toBe(12);
+  });
+
+  it('is of no block with fewer rows than decide anything', async () => {
+    const found = await replayed([{ name: 'many', retrain: { drift: { calibrated: { leastRows: 1_000 } } } }]);
+    expect(find(found, 'many').retrainings).toBe(0);
   });
 });
 
