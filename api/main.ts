@@ -42,6 +42,7 @@ async function main(): Promise<void> {
     version: packageVersion,
     tokens,
     update: sender.update,
+    findRequest: async (requestId, endpoint) => (await import('../data/answered-request.ts')).findAnsweredRequest(config.home, requestId, endpoint),
     tls: config.tls && { cert: readFileSync(config.tls.certFile), key: readFileSync(config.tls.keyFile) },
     log: writeLog,
   });

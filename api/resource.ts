@@ -2,6 +2,7 @@ import { z } from 'zod';
 import type { Identity, Role } from '../contracts/identity.ts';
 import { NameSchema } from '../contracts/ids.ts';
 import type { Artifacts } from '../store/artifacts.ts';
+import type { FindRequest } from '../store/lineage-subject.ts';
 import type { Store } from '../store/store.ts';
 
 /** Reads what lies in the artifact store. @throws MillraceError ARTIFACT_MISSING, ARTIFACT_CORRUPT */
@@ -32,6 +33,8 @@ export interface Caller {
   readonly identity: Identity;
   /** Sends an update to a workflow. @throws what the workflow refuses it with, TEMPORAL_UNAVAILABLE */
   readonly update: SendUpdate;
+  /** Finds a prediction by its request id. */
+  readonly findRequest: FindRequest;
 }
 
 export type SendUpdate = (workflowId: string, name: string, argument: unknown) => Promise<unknown>;

@@ -10,6 +10,7 @@ import { APPROVAL_STATUSES, RUN_STATUSES, VERSION_STATUSES } from '../store/sche
 import { ALERT_RESOURCES } from './alert-resources.ts';
 import { GOVERNANCE_RESOURCES } from './governance-resources.ts';
 import { LABEL_RESOURCES } from './label-resources.ts';
+import { LINEAGE_RESOURCES } from './lineage-resources.ts';
 import { type ArtifactReader, afterName, afterNumber, limit, page, type Resource, resource } from './resource.ts';
 
 const dataset = z.string().min(1).max(300).describe('Its hash, six or more digits of that, its name (the newest), or `name@1` (the first of the name).');
@@ -295,6 +296,7 @@ export const RESOURCES: readonly Resource[] = [
         (request) => request.id,
       ),
   }),
+  ...LINEAGE_RESOURCES,
   ...LABEL_RESOURCES,
   ...ALERT_RESOURCES,
   ...GOVERNANCE_RESOURCES,

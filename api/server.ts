@@ -3,6 +3,7 @@ import Fastify, { type FastifyInstance } from 'fastify';
 import type { z } from 'zod';
 import { MillraceError } from '../contracts/errors.ts';
 import type { Artifacts } from '../store/artifacts.ts';
+import type { FindRequest } from '../store/lineage-subject.ts';
 import type { Store } from '../store/store.ts';
 import type { TokenBook } from '../store/token-book.ts';
 import { addAuthorization, identityOf, inCallersName, requireProjects, shownTo } from './authorize.ts';
@@ -31,6 +32,8 @@ export interface ApiServerDeps {
   readonly tokens?: TokenBook | undefined;
   /** Sends updates to workflows. Left out: what needs it is refused. */
   readonly update?: SendUpdate;
+  /** Finds predictions by their request ids. Left out: none is found. */
+  readonly findRequest?: FindRequest;
   /** Certificate and key, PEM. Left out: no TLS. */
   readonly tls?: { readonly cert: Buffer; readonly key: Buffer } | undefined;
   readonly log?: (level: 'info' | 'error', message: string, details: Readonly<Record<string, unknown>>) => void;
@@ -38,6 +41,9 @@ export interface ApiServerDeps {
 
 const PREFIX = '/api/v1';
 
+/** Paths of sources stand in addresses. */
+const LONGEST_PARAMETER = 2_000;
+const noRequest: FindRequest = () => Promise.resolve(null);
 const noUpdates: SendUpdate = () => Promise.reject(new MillraceError('TEMPORAL_UNAVAILABLE', 'This API was started without a Temporal to send messages to.'));
 
 /** Everything that does not fit, in one error. */
@@ -51,8 +57,13 @@ function check(schema: z.ZodObject, value: unknown, where: string): Readonly<Rec
 }
 
 /** Creates the server; nothing listens yet. */
-export function createApiServer({ store, artifacts, version, tokens, update = noUpdates, tls, log }: ApiServerDeps): FastifyInstance {
-  const options = { logger: false, genReqId: () => randomUUID(), requestIdHeader: false, routerOptions: { ignoreTrailingSlash: true } } as const;
+export function createApiServer({ store, artifacts, version, tokens, update = noUpdates, findRequest = noRequest, tls, log }: ApiServerDeps): FastifyInstance {
+  const options = {
+    logger: false,
+    genReqId: () => randomUUID(),
+    requestIdHeader: false,
+    routerOptions: { ignoreTrailingSlash: true, maxParamLength: LONGEST_PARAMETER },
+  } as const;
   // null is plain http, to Fastify; its types know the two apart only by the literal
   const app: FastifyInstance = Fastify({ ...options, https: (tls ?? null) as null });
   const answered = new Map<string, number>();
@@ -123,7 +134,7 @@ export function createApiServer({ store, artifacts, version, tokens, update = no
         };
         await requireProjects(store, identity, resource, values);
         // `check` has just made them what this resource's `read` takes.
-        return shownTo(store, identity, resource, await resource.read(store, values as never, artifacts, { identity, update }));
+        return shownTo(store, identity, resource, await resource.read(store, values as never, artifacts, { identity, update, findRequest }));
       },
     });
   }

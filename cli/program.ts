@@ -1,9 +1,14 @@
 import { Command } from 'commander';
 import { packageVersion } from '../config/package-root.ts';
 import { addAlertsCommands } from './alerts-commands.ts';
+import { addApprovalsCommands } from './approvals-commands.ts';
+import { addAuditCommands } from './audit-commands.ts';
+import { addBackupCommands } from './backup-commands.ts';
 import { addModelsCommands, addPipelinesCommands } from './catalogue-commands.ts';
 import { addCardCommand } from './card-command.ts';
 import type { Program } from './command.ts';
+import { addCompareCommand } from './compare-command.ts';
+import { asCommandLine } from './command-roles.ts';
 import { addDatasetsCommands } from './datasets-commands.ts';
 import { addEndpointsCommands } from './endpoints-commands.ts';
 import { addExportCommand } from './export-command.ts';
@@ -12,6 +17,7 @@ import { addFeaturesCommands } from './features-commands.ts';
 import { tellFailure } from './failure.ts';
 import { addInitCommand } from './init-command.ts';
 import { addLabelCommands } from './label-commands.ts';
+import { addLineageCommand } from './lineage-command.ts';
 import { addPredictCommand } from './predict-command.ts';
 import { addQuickstartCommand } from './quickstart-command.ts';
 import { addReportCommand } from './report-command.ts';
@@ -54,6 +60,7 @@ export function createProgram(terminal: Terminal, exit: (code: number) => void):
   addFeaturesCommands(program);
   addModelsCommands(program);
   addCardCommand(program);
+  addCompareCommand(program);
   addExportCommand(program);
   addEndpointsCommands(program);
   addPredictCommand(program);
@@ -62,6 +69,8 @@ export function createProgram(terminal: Terminal, exit: (code: number) => void):
   addRetrainingCommands(program);
   addTriggersCommands(program);
   addSimulateCommand(program);
+  addLineageCommand(program);
+  addBackupCommands(program);
   addScheduleCommands(program);
   root.addHelpText(
     'after',

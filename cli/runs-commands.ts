@@ -1,23 +1,21 @@
 import { describeError, MillraceError } from '../contracts/errors.ts';
-import type { RunStatus } from '../contracts/run.ts';
+import type { MetricRecord } from '../store/metrics.ts';
 import type { RunRecord } from '../store/runs.ts';
 import type { StageRecord } from '../store/stages.ts';
 import type { UndoRecord } from '../store/undos.ts';
 import { type Clients, withClients } from './clients.ts';
 import { addCommand, addGroup, type Invocation, invocationOf, print, type Program } from './command.ts';
-import { parseCount } from './duration.ts';
 import { toMillraceError } from './failure.ts';
 import { findRun } from './find-run.ts';
 import { watchToEnd } from './follow-run.ts';
+import { addListRunsCommand } from './list-runs-command.ts';
 import { addReproduceCommand } from './reproduce-command.ts';
 import { startRun, tellOrFollow } from './run-command.ts';
-import { renderFields, renderTable, showElapsed } from './table.ts';
+import { oneLine, renderFields, renderTable, showElapsed, showFigure } from './table.ts';
 
 interface Common {
   readonly json?: boolean;
 }
-
-const RUN_STATUSES = ['waiting', 'running', 'completed', 'failed', 'cancelled', 'terminated'] as const satisfies readonly RunStatus[];
 
 /** Whether a stage was computed or taken over, and why. */
 export function cacheText(stage: Pick<StageRecord, 'cachedFrom' | 'missReason' | 'status'>): string {
@@ -109,15 +107,48 @@ function describeRun(run: RunRecord, all: readonly StageRecord[], undos: readonl
   return out.join('');
 }
 
+/** Figures beyond these are in `--json`. */
+const SHOWN_METRICS = 40;
+
+/** The last value of each metric; intervals and trials have places of their own. */
+export function metricLines(metrics: readonly MetricRecord[]): readonly string[] {
+  const shown = metrics.filter(({ key }) => !/^(?:interval|trial)\./.test(key));
+  if (shown.length === 0) return [];
+  const bound = (key: string, stage: string, end: 'low' | 'high'): number | undefined =>
+    metrics.find((other) => other.stage === stage && other.key === `interval.${key.replace(/^test\./, '')}.${end}`)?.value;
+  const rows = shown.slice(0, SHOWN_METRICS).map(({ stage, key, step, value }) => {
+    const [low, high] = [bound(key, stage, 'low'), bound(key, stage, 'high')];
+    const range = low === undefined || high === undefined || !key.startsWith('test.') ? '' : `${showFigure(low)} to ${showFigure(high)}`;
+    return [key, stage, showFigure(value), range, step === 0 ? '' : String(step)];
+  });
+  const more = shown.length > SHOWN_METRICS ? [`${String(shown.length - SHOWN_METRICS)} more: --json\n`] : [];
+  return [renderTable(['metric', 'stage', 'value', 'interval', 'step'], rows), ...more];
+}
+
+const labelled = (title: string, values: Readonly<Record<string, string>>): readonly string[] =>
+  Object.keys(values).length === 0
+    ? []
+    : [
+        `${title}: ${Object.entries(values)
+          .map(([key, value]) => `${key} ${oneLine(value, 60)}`)
+          .join(', ')}\n`,
+      ];
+
+/** Those that people and programs have set: what stands in the record anyway is kept as tags for MLflow's clients, too. */
+const ownTags = (tags: Readonly<Record<string, string>>): Readonly<Record<string, string>> =>
+  Object.fromEntries(Object.entries(tags).filter(([key]) => !/^(?:mlflow|millrace)\./.test(key)));
+
 async function showRun(clients: Clients, text: string, invocation: Invocation, onlyTrials: boolean): Promise<void> {
   const store = await clients.store();
   const run = await findRun(store, text);
-  const [stages, undos, versions, rollouts, approvals] = await Promise.all([
+  const [stages, undos, versions, rollouts, approvals, metrics, tags] = await Promise.all([
     store.stages.list(run.id),
     store.undos.list(run.id),
     store.models.versionsOfRun(run.id),
     store.rollouts.list({ runId: run.id }),
     store.approvals.list({ runId: run.id }),
+    store.metrics.latest(run.id),
+    store.runs.tags(run.id),
   ]);
   if (onlyTrials) {
     print(
@@ -129,6 +160,8 @@ async function showRun(clients: Clients, text: string, invocation: Invocation, o
   }
   print(invocation, { ...run, stages: stages.map((s) => ({ ...s, cache: cacheText(s) })), undos, versions, rollouts, approvals }, () => {
     const extra = [
+      ...metricLines(metrics),
+      ...labelled('Tags', ownTags(tags)),
       ...versions.map((v) => `Version: ${v.model} ${v.version} (${v.status}${v.statusReason === null ? '' : `: ${v.statusReason}`})\n`),
       ...rollouts.map((r) => `Rollout: ${r.endpoint} ${r.status}${r.reason === null ? '' : `: ${r.reason}`}\n`),
       ...approvals.flatMap((a) => [
@@ -176,41 +209,7 @@ async function requireOpen(clients: Clients, text: string): Promise<Awaited<Retu
 export function addRunsCommands(program: Program): void {
   const runs = addGroup(program, 'runs', 'list and steer runs');
 
-  addCommand(program, runs, 'list', 'the runs, newest first')
-    .option('--pipeline <name>', 'of this pipeline only')
-    .option('--status <status>', `of this status only: ${RUN_STATUSES.join(', ')}`)
-    .option('--limit <count>', 'at most so many', '20')
-    .action(async (options: Common & { pipeline?: string; status?: string; limit: string }) => {
-      const limit = parseCount('--limit', options.limit);
-      const status = RUN_STATUSES.find((s) => s === options.status);
-      if (options.status !== undefined && status === undefined)
-        throw new MillraceError('USAGE', `--status: there is no status ${options.status}.`, { fix: `Use one of ${RUN_STATUSES.join(', ')}.` });
-      const invocation = invocationOf(program, options);
-      await withClients(async (clients) => {
-        const filter: { pipeline?: string; status?: RunStatus } = {
-          ...(options.pipeline === undefined ? {} : { pipeline: options.pipeline }),
-          ...(status === undefined ? {} : { status }),
-        };
-        const found = await (await clients.store()).runs.list({ ...filter, limit });
-        const nowMs = Date.now();
-        print(invocation, found, () =>
-          found.length === 0
-            ? 'There are no runs. Start one with `millrace run PIPELINE`.\n'
-            : renderTable(
-                ['run', 'pipeline', 'status', 'started', 'took', 'trigger', 'workflow'],
-                found.map((r) => [
-                  r.id,
-                  r.pipeline,
-                  r.status,
-                  r.startedAt ?? '',
-                  showElapsed(r.startedAt, r.endedAt, nowMs),
-                  r.trigger.kind,
-                  r.workflowId ?? '',
-                ]),
-              ),
-        );
-      });
-    });
+  addListRunsCommand(program, runs);
 
   addCommand(program, runs, 'show <run>', 'one run: its stages, which of them came from the cache and why not, what it published')
     .option('--trials', 'the trials of its tunings, each with what it gave')

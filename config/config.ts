@@ -14,6 +14,7 @@ import { type ClientConnectConfig, loadClientConnectConfig } from '@temporalio/e
 import { z } from 'zod';
 import { type AlertsConfig, AlertsSettingsSchema } from '../contracts/alerts.ts';
 import { MillraceError, type Problem } from '../contracts/errors.ts';
+import { type OpenLineageConfig, OpenLineageSettingsSchema } from '../contracts/open-lineage.ts';
 
 export type LogLevel = 'trace' | 'debug' | 'info' | 'warn' | 'error';
 
@@ -70,6 +71,11 @@ export const VARIABLES: Readonly<Record<string, string>> = {
   AWS_ACCESS_KEY_ID: 'the key for s3:// sources; a profile or the role of the machine does too',
   AWS_SECRET_ACCESS_KEY: 'the secret of that key',
   AWS_PROFILE: 'a profile of the AWS configuration files',
+  OPENLINEAGE_URL: 'the receiver of OpenLineage events, like http://host:5000; default: as millrace.config.ts says, else nowhere',
+  OPENLINEAGE_ENDPOINT: 'the path at that address; default api/v1/lineage',
+  OPENLINEAGE_API_KEY: 'the key that is sent to it as a bearer token',
+  OPENLINEAGE_NAMESPACE: 'the namespace of jobs, datasets and models in OpenLineage events; default millrace',
+  OPENLINEAGE_DISABLED: 'true: no OpenLineage events are sent, whatever else says so',
   TEMPORAL_ADDRESS: 'a Temporal to use instead of the embedded one',
   TEMPORAL_NAMESPACE: 'the namespace of this project; default: default',
   TEMPORAL_API_KEY: 'the API key for TEMPORAL_ADDRESS',
@@ -141,6 +147,8 @@ export interface MillraceConfig {
   readonly pools: Readonly<Record<string, PoolConfig>>;
   readonly schedules: { readonly catchupWindowSeconds: number | undefined; readonly timeZone: string };
   readonly alerts: AlertsConfig;
+  /** Where OpenLineage events of runs go; undefined: nowhere. */
+  readonly openLineage: OpenLineageConfig | undefined;
   /** What an hour costs; no currency: costs are not kept. */
   readonly rates: Rates;
   readonly retention: {
@@ -206,6 +214,10 @@ const EnvironmentSchema = z.object({
   MILLRACE_API_URL: url,
   MILLRACE_SERVING_URL: url,
   MILLRACE_ARTIFACTS: text,
+  OPENLINEAGE_URL: text,
+  OPENLINEAGE_ENDPOINT: text,
+  OPENLINEAGE_NAMESPACE: text,
+  OPENLINEAGE_DISABLED: text,
   MILLRACE_LOG_LEVEL: z.enum(['trace', 'debug', 'info', 'warn', 'error'], { error: 'must be trace, debug, info, warn or error' }).optional(),
   MILLRACE_CPU_SLOTS: slots,
   MILLRACE_GPU_SLOTS: slots,
@@ -238,6 +250,7 @@ const SettingsSchema = z.strictObject({
     .optional(),
   artifacts: z.string().min(1).optional(),
   alerts: AlertsSettingsSchema.optional(),
+  openLineage: OpenLineageSettingsSchema.optional(),
   retention: z
     .strictObject({
       datasets: z
@@ -347,6 +360,31 @@ function poolsFrom(
   return pools;
 }
 
+/** Where OpenLineage events go: the variables of OpenLineage's own clients win over millrace.config.ts. */
+function openLineageFrom(
+  values: z.output<typeof EnvironmentSchema>,
+  settings: z.output<typeof OpenLineageSettingsSchema> | undefined,
+  projectFolder: string,
+  problems: Problem[],
+): OpenLineageConfig | undefined {
+  if (/^(?:true|1)$/i.test(values.OPENLINEAGE_DISABLED ?? '')) return undefined;
+  const variable = values.OPENLINEAGE_URL?.replace(/\/+$/, '');
+  if (variable !== undefined && !/^https?:\/\//.test(variable)) {
+    problems.push({
+      path: 'OPENLINEAGE_URL',
+      message: 'is not an address of http or https',
+      found: variable,
+      fix: 'Write it as http://host:5000, or name a file in millrace.config.ts.',
+    });
+    return undefined;
+  }
+  const url = variable === undefined ? settings?.url : `${variable}/${(values.OPENLINEAGE_ENDPOINT ?? 'api/v1/lineage').replace(/^\/+/, '')}`;
+  const namespace = values.OPENLINEAGE_NAMESPACE ?? settings?.namespace ?? 'millrace';
+  const { keyVariable = 'OPENLINEAGE_API_KEY', timeoutMs = 10_000 } = settings ?? {};
+  if (url !== undefined) return Object.freeze({ kind: 'http', url, namespace, keyVariable, timeoutMs });
+  return settings?.file === undefined ? undefined : Object.freeze({ kind: 'file', path: resolve(projectFolder, settings.file), namespace });
+}
+
 /** An age as `age` takes it. */
 const ageMs = (text: string): number => Number.parseFloat(text) * (/d/.test(text) ? 24 : 1) * 3_600_000;
 
@@ -450,6 +488,7 @@ export function loadConfig(options: LoadConfigOptions = {}): MillraceConfig {
     home,
     problems,
   );
+  const openLineage = openLineageFrom(values, settings.openLineage, projectFolder, problems);
   const temporal = temporalFrom(env, ports.temporal, problems);
   const pools = poolsFrom(settings, values.MILLRACE_CPU_SLOTS, values.MILLRACE_GPU_SLOTS, problems);
   if (values.MILLRACE_POOL !== undefined && pools[values.MILLRACE_POOL] === undefined)
@@ -484,6 +523,7 @@ export function loadConfig(options: LoadConfigOptions = {}): MillraceConfig {
     pools: Object.freeze(pools),
     schedules: Object.freeze({ catchupWindowSeconds: settings.schedules?.catchupWindowSeconds, timeZone: settings.schedules?.timeZone ?? 'UTC' }),
     alerts: Object.freeze(settings.alerts ?? AlertsSettingsSchema.parse({})),
+    openLineage,
     rates: ratesFrom(settings.rates),
     retention: Object.freeze({
       datasets: Object.freeze({ keepLast: settings.retention?.datasets?.keepLast ?? 3, olderThan: settings.retention?.datasets?.olderThan ?? '90 days' }),

@@ -1,4 +1,5 @@
 import type { AlertsSettings } from '../contracts/alerts.ts';
+import type { OpenLineageSettings } from '../contracts/open-lineage.ts';
 
 /** One worker pool: a task queue `millrace-<name>` and the processes that poll it. */
 export interface PoolSettings {
@@ -20,6 +21,8 @@ export interface ProjectSettings {
   readonly artifacts?: string;
   /** Where people are told that something waits for them or was noticed, and how often. Default: nowhere. */
   readonly alerts?: AlertsSettings;
+  /** Where OpenLineage events of every run go: to a receiver's address, or as lines into a file. Default: nowhere. `OPENLINEAGE_URL` wins. */
+  readonly openLineage?: OpenLineageSettings;
   /** How long things are kept. */
   readonly retention?: {
     /** What `millrace datasets gc` takes when it is told nothing else. */

@@ -4,10 +4,10 @@ import { pageFrame } from './report-frame.ts';
 import { PLOT_COLOURS } from './report-plots.ts';
 import { count, escaped, figure, timeText } from './report-text.ts';
 
-const SIZES: LayoutSizes = { nodeWidth: 176, nodeHeight: 58, gapX: 22, gapY: 34 };
+const SIZES: LayoutSizes = { nodeWidth: 200, nodeHeight: 58, gapX: 22, gapY: 34 };
 const MARGIN = 4;
-const NAME_CHARACTERS = 23;
-const TOLD_CHARACTERS = 29;
+const NAME_CHARACTERS = 22;
+const TOLD_CHARACTERS = 31;
 /** Nodes beyond these are in the tables only: a picture of more shows nothing. */
 const DRAWN_NODES = 250;
 

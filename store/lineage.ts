@@ -96,6 +96,10 @@ function stageOf({ parts, ...row }: StageRow): Stage {
   };
 }
 
+/** Whether a stage was given a registered version, or the predictor that its training goes on from. */
+const usesVersion = ({ input }: Stage, predictor: string): boolean =>
+  input !== null && (input['from'] === predictor || (input['version'] as { readonly predictor?: unknown } | undefined)?.predictor === predictor);
+
 /** What of a stage's input says how it worked: what it read is in the graph. */
 function settingsOf({ input }: Stage): Readonly<Record<string, unknown>> {
   const isReference = (value: unknown): boolean => JSON.stringify(value).search(HASHES) >= 0;
@@ -278,8 +282,11 @@ function createWalk(pool: pg.Pool) {
     const reached = new Map<string, Stage>();
     const versions = new Map<string, VersionRow>();
     let frontier = [...had];
+    /** Predictors that are in it by their versions alone: of stages only those that use a version have read it from there. */
+    const byVersion = new Set<string>();
     const take = (row: VersionRow): string[] => {
       versions.set(`version:${row.model}/${row.version}`, row);
+      if (row.predictor !== null && !had.has(row.predictor)) byVersion.add(row.predictor);
       return row.predictor === null || had.has(row.predictor) ? [] : [row.predictor];
     };
     for (const row of begun) frontier.push(...take(row));
@@ -296,7 +303,12 @@ function createWalk(pool: pg.Pool) {
       if (readers.length > MOST_STAGES) drawing.truncate();
       for (const row of readers.slice(0, MOST_STAGES)) {
         const stage = stageOf(row);
-        if (reached.has(stage.id) || reached.size > MOST_NODES) continue;
+        if (
+          reached.has(stage.id) ||
+          reached.size > MOST_NODES ||
+          ![...stage.reads].some((hash) => had.has(hash) && (!byVersion.has(hash) || usesVersion(stage, hash)))
+        )
+          continue;
         reached.set(stage.id, stage);
         for (const hash of stage.gives) if (!stage.reads.has(hash)) next.add(hash);
       }
@@ -336,7 +348,7 @@ function createWalk(pool: pg.Pool) {
         }
         const giver = byRun.get(stage.runId)?.findLast((other) => other.ordinal < stage.ordinal && other.gives.has(hash));
         if (giver !== undefined) drawing.link(giver.id, stage.id, 'hands on');
-        else if (stage.kind !== 'register')
+        else if (usesVersion(stage, hash))
           for (const { model, version } of predicts.get(hash) ?? []) drawing.link(`version:${model}/${version}`, stage.id, 'is used by');
       }
       for (const hash of stage.gives) {

@@ -29,25 +29,23 @@ export function createOpenLineageStore({ orm }: Database) {
   return {
     /** Writes lines for runs that have begun or ended since. @returns how many */
     async gather(): Promise<number> {
-      const { rows } = await orm.execute<{ made: number }>(sql`
-        with begun as (
-          insert into lineage_events (run_id, event, seq)
-          select r.id, 'start', r.seq from runs r
-          where r.seq > (select coalesce(max(seq), 0) from lineage_events) - ${LOOK_BACK}
-            and not exists (select 1 from lineage_events e where e.run_id = r.id and e.event = 'start')
-          order by r.seq limit ${GATHERED_AT_ONCE}
-          on conflict do nothing returning 1
-        ), over as (
+      const begun = await orm.execute(sql`
+        insert into lineage_events (run_id, event, seq)
+        select r.id, 'start', r.seq from runs r
+        where r.seq > (select coalesce(max(seq), 0) from lineage_events) - ${LOOK_BACK}
+          and not exists (select 1 from lineage_events e where e.run_id = r.id and e.event = 'start')
+        order by r.seq limit ${GATHERED_AT_ONCE}
+        on conflict do nothing`);
+      const ended = await orm.execute(sql`
+        with over as (
           select e.run_id, e.seq from lineage_events e join runs r on r.id = e.run_id
           where e.event = 'start' and not e.closed and r.ended_at is not null
           order by e.seq limit ${GATHERED_AT_ONCE} for update of e skip locked
         ), closed as (
-          update lineage_events e set closed = true from over where e.run_id = over.run_id and e.event = 'start' returning 1
-        ), ended as (
-          insert into lineage_events (run_id, event, seq) select run_id, 'end', seq from over on conflict do nothing returning 1
+          update lineage_events e set closed = true from over where e.run_id = over.run_id and e.event = 'start'
         )
-        select ((select count(*) from begun) + (select count(*) from ended) + 0 * (select count(*) from closed))::int as made`);
-      return rows[0]?.made ?? 0;
+        insert into lineage_events (run_id, event, seq) select run_id, 'end', seq from over on conflict do nothing`);
+      return (begun.rowCount ?? 0) + (ended.rowCount ?? 0);
     },
 
     /** The oldest line that is due, leased; null when none is. A run that still waits to begin has nothing to tell. */

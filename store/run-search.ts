@@ -1,4 +1,6 @@
 import { and, desc, eq, gte, inArray, lt, type SQL, sql } from 'drizzle-orm';
+import { MillraceError } from '../contracts/errors.ts';
+import { type FilterClause, parseFilter, RUN_FILTERS } from '../contracts/mlflow-filter.ts';
 import { columnName, type RunColumn, type RunCondition, type RunField } from '../contracts/run-search.ts';
 import type { Database } from './database.ts';
 import type { RunRecord } from './runs.ts';
@@ -13,6 +15,8 @@ export interface SearchRunsInput {
   readonly until?: string;
   /** All of them hold. */
   readonly where?: readonly RunCondition[];
+  /** In MLflow's filter language, with Millrace's words for a status. */
+  readonly filter?: string;
   /** Runs without a value come last. Default: the newest first. */
   readonly order?: { readonly column: RunColumn; readonly descending: boolean };
   /** What is to be read beside the records. */
@@ -34,9 +38,9 @@ const SIGNS = { '<=': sql`<=`, '>=': sql`>=`, '!=': sql`<>`, '=': sql`=`, '<': s
 const param = (key: string): SQL =>
   sql`coalesce((select p.value from run_params p where p.run_id = ${runs.id} and p.key = ${key}), ${runs.params} #>> string_to_array(${key}, '.'))`;
 const tag = (key: string): SQL => sql`(select t.value from run_tags t where t.run_id = ${runs.id} and t.key = ${key})`;
-/** The last point of a metric; `auc` stands for the test's, where no stage has logged it under that name. */
+/** The last point of a metric, as `STAGE/KEY` or by its key alone; `auc` also stands for the test's. */
 const metric = (key: string): SQL =>
-  sql`(select m.value from metrics m where m.run_id = ${runs.id} and m.key in (${key}, ${`test.${key}`}) order by m.key = ${key} desc, m.step desc, m.at desc limit 1)`;
+  sql`(select m.value from latest_metrics m where m.run_id = ${runs.id} and (m.name = ${key} or m.key in (${key}, ${`test.${key}`})) order by m.name = ${key} desc, m.key = ${key} desc, m.at desc limit 1)`;
 
 /** Fields that are columns of the table, or are computed from them. */
 const FIELDS: Readonly<Record<RunField, SQL>> = {
@@ -70,9 +74,50 @@ function holds({ column, is, value }: RunCondition): SQL {
   return sql`${found} ${sign} ${value}`;
 }
 
+/** What a clause of the filter language compares. Times are milliseconds since 1970, as MLflow has them. */
+function filtered({ entity, key }: FilterClause): SQL {
+  if (entity === 'metric') return metric(key);
+  if (entity === 'param') return param(key);
+  if (entity === 'tag') return tag(key);
+  if (entity === 'attribute' && Object.hasOwn(ATTRIBUTES, key)) return ATTRIBUTES[key as keyof typeof ATTRIBUTES];
+  throw new MillraceError('INVALID_REQUEST', `Runs are not listed by ${entity} ${key}.`, {
+    fix: `Use metrics, params, tags, or one of ${Object.keys(ATTRIBUTES).join(', ')}.`,
+  });
+}
+
+const ATTRIBUTES = {
+  run_id: sql`${runs.id}`,
+  run_name: sql`coalesce(${runs.name}, ${runs.workflowId})`,
+  status: sql`${runs.status}`,
+  start_time: sql`extract(epoch from coalesce(${runs.startedAt}, ${runs.createdAt})) * 1000`,
+  end_time: sql`extract(epoch from ${runs.endedAt}) * 1000`,
+} as const;
+
+function clauseHolds(clause: FilterClause): SQL {
+  const { operator, value } = clause;
+  const found = filtered(clause);
+  switch (operator) {
+    case 'IS NULL':
+      return sql`${found} is null`;
+    case 'IS NOT NULL':
+      return sql`${found} is not null`;
+    case 'IN':
+      return sql`${found} = any(${sql.param(value)}::text[])`;
+    case 'NOT IN':
+      return sql`${found} <> all(${sql.param(value)}::text[])`;
+    case 'LIKE':
+      // without an escape character every pattern is a valid one
+      return sql`${found} like ${value} escape ''`;
+    case 'ILIKE':
+      return sql`${found} ilike ${value} escape ''`;
+    default:
+      return typeof value === 'number' ? sql`${found} ${SIGNS[operator]} ${value}::double precision` : sql`${found} ${SIGNS[operator]} ${value}`;
+  }
+}
+
 export function createRunSearch({ orm }: Database) {
   return {
-    /** Runs that fit, with the values that are asked for. @throws INVALID_REQUEST for a metric that is compared with a text */
+    /** Runs that fit, with the values that are asked for. @throws INVALID_REQUEST for a filter that does not fit */
     async search(input: SearchRunsInput): Promise<readonly FoundRun[]> {
       const columns = input.columns ?? [];
       const { order } = input;
@@ -89,6 +134,7 @@ export function createRunSearch({ orm }: Database) {
             input.since === undefined ? undefined : gte(runs.createdAt, input.since),
             input.until === undefined ? undefined : lt(runs.createdAt, input.until),
             ...(input.where ?? []).map(holds),
+            ...(input.filter === undefined ? [] : parseFilter(input.filter, RUN_FILTERS).map(clauseHolds)),
           ),
         )
         .orderBy(ordered, desc(runs.seq))

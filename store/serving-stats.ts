@@ -1,5 +1,7 @@
 import { type AnyColumn, and, asc, eq, gte, inArray, lt, sql } from 'drizzle-orm';
+import type { ServingFigures } from '../contracts/model-comparison.ts';
 import type { ChallengerBreak, ServingOutcomes, ServingStats } from '../contracts/routes.ts';
+import { addBinCounts, latencyPercentileMs } from '../contracts/serving-bins.ts';
 import { type Database, onlyRow, storable } from './database.ts';
 import { challengerBreaks, servingOutcomes, servingStats } from './schema.ts';
 
@@ -79,6 +81,24 @@ export function createServingStatsStore({ orm }: Database) {
           ),
       );
       return { ...row, latencyMsMean: row.requests === 0 ? 0 : row.latencyMsSum / row.requests };
+    },
+
+    /** What servers measured of a version, over all endpoints and times; null where none answered with it. */
+    async ofVersion(model: string, version: number): Promise<ServingFigures | null> {
+      const found = await orm
+        .select({ requests: servingStats.requests, errors: servingStats.errors, latencyMsSum: servingStats.latencyMsSum, latency: servingStats.latency })
+        .from(servingStats)
+        .where(and(eq(servingStats.model, model), eq(servingStats.version, version)));
+      const requests = found.reduce((sum, row) => sum + row.requests, 0);
+      if (requests === 0) return null;
+      const latency = addBinCounts(found.map((row) => row.latency));
+      return {
+        requests,
+        errors: found.reduce((sum, row) => sum + row.errors, 0),
+        meanMs: found.reduce((sum, row) => sum + row.latencyMsSum, 0) / requests,
+        p50Ms: latencyPercentileMs(latency, 0.5),
+        p99Ms: latencyPercentileMs(latency, 0.99),
+      };
     },
 
     /** Every interval of every server and version of an endpoint that starts at `from` (UTC ISO) or later, in order of time, then server. */

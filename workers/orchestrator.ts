@@ -9,6 +9,7 @@ import { proveStart, setCurrentBuild } from './deployment.ts';
 import { createBuildWorker, ensureControllers } from './hosting.ts';
 import { feedBack, tellAnswered } from './label-answers.ts';
 import { every } from './every.ts';
+import { tellOpenLineage } from './open-lineage-delivery.ts';
 import { buildProject } from './project-build.ts';
 import { reconcile } from './reconciler.ts';
 import { declareTriggers, watchTriggers } from './watch-triggers.ts';
@@ -26,6 +27,11 @@ const RECONCILE_EVERY_MS = 10_000;
 const ANSWERS_EVERY_MS = 1_000;
 const ALERTS_EVERY_MS = 1_000;
 const SYSTEM_LOOK_EVERY_MS = 10_000;
+/** The end of the audit log can be taken away unseen for so long. */
+const AUDIT_ANCHOR_EVERY_MS = 10_000;
+const LINEAGE_EVERY_MS = 2_000;
+const ABANDONED_LOOK_EVERY_MS = 60_000;
+const FORGET_EVERY_MS = 3_600_000;
 const BUILD_IDLE_LOOK_MS = 60_000;
 const SETTLE_MS = 300;
 
@@ -97,6 +103,14 @@ await runWorkerProcess('orchestrator', async (context) => {
       }),
     ),
   );
+  if (config.openLineage !== undefined) {
+    const lineage = { store: deps.store, artifacts: deps.artifacts, openLineage: config.openLineage, env: process.env, log };
+    background.push(
+      every(LINEAGE_EVERY_MS, stopped, log, async () => {
+        await tellOpenLineage(lineage);
+      }),
+    );
+  }
   if (process.env['MILLRACE_WATCH'] === '1') {
     background.push(
       onChange(config.pipelinesFolder, stopped, async () => {
