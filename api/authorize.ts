@@ -5,6 +5,7 @@ import { actAs } from '../store/acting.ts';
 import type { TokenBook } from '../store/token-book.ts';
 import { requireMay } from '../store/tokens.ts';
 import type { Store } from '../store/store.ts';
+import { requireMlflowProjects } from './mlflow-projects.ts';
 import type { Page, Resource } from './resource.ts';
 
 /**
@@ -42,7 +43,7 @@ function roleOf(request: FastifyRequest): Role {
 }
 
 /** Recognises who asks, and refuses those who may not. Register it before the routes. */
-export function addAuthorization(app: FastifyInstance, book: TokenBook | undefined): void {
+export function addAuthorization(app: FastifyInstance, store: Store, book: TokenBook | undefined): void {
   app.decorateRequest('identity', null);
   app.addHook('onRequest', async (request) => {
     request.identity = ANYONE;
@@ -54,10 +55,28 @@ export function addAuthorization(app: FastifyInstance, book: TokenBook | undefin
     // paths that are not there are answered alike, whatever the role
     if (!request.is404) requireMay(identity, roleOf(request));
   });
+  app.addHook('preHandler', async (request) => {
+    // `access` is what MLflow's routes say; the others look at projects when they know what they are asked for
+    if (request.routeOptions.config.access === undefined) return;
+    const values = { ...fieldsOf(request.query), ...fieldsOf(request.body), ...fieldsOf(request.params) };
+    await requireMlflowProjects(store, identityOf(request), pathOf(request.url), values);
+  });
   // what is awaited from here on is done in the caller's name
   app.addHook('preHandler', (request, _reply, done) => {
     actAs(identityOf(request).who, done);
   });
+}
+
+/** The fields of a query, of parameters or of a JSON body, which MLflow's clients may send as text; none of a file's bytes. */
+function fieldsOf(part: unknown): Readonly<Record<string, unknown>> {
+  if (typeof part === 'string') {
+    try {
+      return fieldsOf(JSON.parse(part) as unknown);
+    } catch {
+      return {};
+    }
+  }
+  return typeof part !== 'object' || part === null || 'pipe' in part || Buffer.isBuffer(part) ? {} : { ...part };
 }
 
 /** Who asks. */

@@ -90,7 +90,7 @@ export function createApiServer({ store, artifacts, version, tokens, update = no
     answered.set(status, (answered.get(status) ?? 0) + 1);
     done();
   });
-  addAuthorization(app, tokens);
+  addAuthorization(app, store, tokens);
 
   app.get('/healthz', () => ({ status: 'ok' }));
   app.get('/readyz', async (_request, reply) => {

@@ -97,7 +97,7 @@ export const VoucherSchema = z.string().min(1).max(4_000);
 
 /** A message to a workflow, as it is looked at before it is obeyed. */
 export interface SpendVoucherInput {
-  readonly voucher: string | undefined;
+  readonly voucher?: string | undefined;
   readonly action: VoucherAction;
   readonly workflowId: string;
   /** Of the pipeline or endpoint that the workflow is of. */

@@ -87,7 +87,7 @@ export function createApprovalsStore({ orm }: Database) {
       throw new MillraceError('NOT_ALLOWED', `${who} started the run, and gate ${gate.gate} is not for its author.`, { fix: 'Let someone else decide.' });
     if (roles === undefined || gate.roles.some((role) => mayAct({ roles }, role))) return null;
     const lent = await tx
-      .selectDistinct({ lender: delegations.lender, roles: accessTokens.roles })
+      .select({ lender: delegations.lender, roles: accessTokens.roles })
       .from(delegations)
       .innerJoin(
         accessTokens,

@@ -1,5 +1,7 @@
+import { sql } from 'drizzle-orm';
 import { MillraceError } from '../contracts/errors.ts';
 import { EXPERIMENT_FILTERS, parseFilter, parseOrder } from '../contracts/mlflow-filter.ts';
+import { writeAudit } from './audit.ts';
 import type { Database } from './database.ts';
 import { comparison, sqlParameters } from './mlflow-filter-sql.ts';
 
@@ -55,7 +57,7 @@ export function experimentNumber(id: string): number | null {
 
 const missing = (id: string): MillraceError => new MillraceError('NOT_FOUND', `No Experiment with id=${id} exists`);
 
-export function createExperimentsStore({ pool }: Database) {
+export function createExperimentsStore({ pool, orm }: Database) {
   const find = async (id: string): Promise<ExperimentRecord | null> => {
     const number = experimentNumber(id);
     if (number === null) return null;
@@ -130,11 +132,12 @@ export function createExperimentsStore({ pool }: Database) {
           'INVALID_REQUEST',
           `Experiment ${id} belongs to a pipeline of which ${rows[0]?.workflows ?? 0} runs are under way: cancel them first (millrace runs cancel).`,
         );
-      await pool.query(
-        `with gone as (update experiments set lifecycle_stage = 'deleted', updated_at = now() where id = $1 returning id)
-         update runs set lifecycle_stage = 'deleted' from gone where experiment_id = gone.id`,
-        [experimentNumber(id)],
-      );
+      await orm.transaction(async (tx) => {
+        await tx.execute(sql`
+          with gone as (update experiments set lifecycle_stage = 'deleted', updated_at = now() where id = ${experimentNumber(id)} returning id)
+          update runs set lifecycle_stage = 'deleted' from gone where experiment_id = gone.id`);
+        await writeAudit(tx, { action: 'experiment.delete', subject: `experiments/${id}` });
+      });
     },
 
     /** Brings it back with its runs. @throws NOT_FOUND, INVALID_REQUEST for one that is not deleted */
@@ -142,11 +145,12 @@ export function createExperimentsStore({ pool }: Database) {
       const found = await get(id);
       if (found.lifecycleStage !== 'deleted')
         throw new MillraceError('INVALID_REQUEST', `The experiment ${id} must be in the 'deleted' state. Current state is active.`);
-      await pool.query(
-        `with back as (update experiments set lifecycle_stage = 'active', updated_at = now() where id = $1 returning id)
-         update runs set lifecycle_stage = 'active' from back where experiment_id = back.id`,
-        [experimentNumber(id)],
-      );
+      await orm.transaction(async (tx) => {
+        await tx.execute(sql`
+          with back as (update experiments set lifecycle_stage = 'active', updated_at = now() where id = ${experimentNumber(id)} returning id)
+          update runs set lifecycle_stage = 'active' from back where experiment_id = back.id`);
+        await writeAudit(tx, { action: 'experiment.restore', subject: `experiments/${id}` });
+      });
     },
 
     /** Sets a tag, or replaces it. @throws NOT_FOUND, INVALID_REQUEST */

@@ -1,5 +1,6 @@
 import { and, asc, desc, eq, inArray, isNull, ne, type SQL, sql } from 'drizzle-orm';
 import { MillraceError } from '../contracts/errors.ts';
+import { writeAudit } from './audit.ts';
 import { type Database, type Executor, onlyRow } from './database.ts';
 import { lockAlias, type ModelRecord, moveAlias, requireVersion, REVIVED, type VersionRecord, writeAlias } from './models.ts';
 import { aliases, aliasHistory, experiments, loggedModels, models, type ModelStage, rollouts, routes, runs, versions } from './schema.ts';
@@ -133,11 +134,18 @@ async function withAliases(tx: Executor, rows: readonly VersionRecord[]): Promis
 
 async function latestOf(tx: Executor, names: readonly string[]): Promise<readonly VersionRecord[]> {
   if (names.length === 0) return [];
+  const there = and(inArray(versions.model, [...names]), isNull(versions.deletedAt));
   return tx
-    .selectDistinctOn([versions.model, versions.modelStage])
+    .select()
     .from(versions)
-    .where(and(inArray(versions.model, [...names]), isNull(versions.deletedAt)))
-    .orderBy(versions.model, versions.modelStage, desc(versions.version));
+    .where(
+      and(
+        there,
+        sql`(${versions.model}, ${versions.modelStage}, ${versions.version}) in (
+          select v.model, v.model_stage, max(v.version) from versions v where ${inArray(sql`v.model`, [...names])} and v.deleted_at is null group by 1, 2)`,
+      ),
+    )
+    .orderBy(asc(versions.model), asc(versions.version));
 }
 
 async function described(tx: Executor, rows: readonly ModelRecord[]): Promise<readonly RegisteredModel[]> {
@@ -181,6 +189,14 @@ async function giveUpAliases(tx: Executor, model: string, version?: number): Pro
   }
 }
 
+/** What changes a model or, where one is named, a version. */
+const audit = (tx: Executor, action: string, details: Readonly<Record<string, unknown>> & { readonly model: string; readonly version?: number }): Promise<void> =>
+  writeAudit(tx, {
+    action,
+    subject: details.version === undefined ? `models/${details.model}` : `models/${details.model}/versions/${String(details.version)}`,
+    details,
+  });
+
 export function createRegistryStore({ orm }: Database) {
   const oneVersion = async (tx: Executor, row: VersionRecord): Promise<RegisteredVersion> => onlyRow(await withAliases(tx, [row]));
   const changeVersion = async (
@@ -197,7 +213,10 @@ export function createRegistryStore({ orm }: Database) {
           .where(and(eq(versions.model, model), eq(versions.version, version)))
           .returning(),
       );
-      return oneVersion(tx, row);
+      const { description, tags, modelStage } = row;
+      const described = await oneVersion(tx, row);
+      await audit(tx, 'version.change', { model, version, description, tags, modelStage });
+      return described;
     });
   const changeModel = async (name: string, set: Partial<typeof models.$inferInsert> | { readonly tags: SQL }): Promise<RegisteredModel> =>
     orm.transaction(async (tx) => {
@@ -207,7 +226,9 @@ export function createRegistryStore({ orm }: Database) {
         .where(and(eq(models.name, name), isNull(models.deletedAt)))
         .returning();
       if (row === undefined) throw noModel(name);
-      return onlyRow(await described(tx, [row]));
+      const changed = onlyRow(await described(tx, [row]));
+      await audit(tx, 'model.change', { model: name, description: row.description, tags: row.tags });
+      return changed;
     });
 
   return {
@@ -220,7 +241,9 @@ export function createRegistryStore({ orm }: Database) {
           .onConflictDoUpdate({ target: models.name, set: REVIVED, setWhere: sql`${models.deletedAt} is not null` })
           .returning();
         if (row === undefined) throw new MillraceError('CONFLICT', `Registered Model (name=${name}) already exists.`);
-        return onlyRow(await described(tx, [row]));
+        const made = onlyRow(await described(tx, [row]));
+        await audit(tx, 'model.create', { model: name, description: description ?? null, tags });
+        return made;
       });
     },
 
@@ -253,7 +276,9 @@ export function createRegistryStore({ orm }: Database) {
         const row = onlyRow(await tx.update(models).set({ name: newName, updatedAt: sql`now()` }).where(eq(models.name, name)).returning());
         await tx.update(aliasHistory).set({ model: newName }).where(eq(aliasHistory.model, name));
         await tx.update(versions).set({ updatedAt: sql`now()` }).where(eq(versions.model, newName));
-        return onlyRow(await described(tx, [row]));
+        const renamed = onlyRow(await described(tx, [row]));
+        await audit(tx, 'model.rename', { model: name, to: newName });
+        return renamed;
       });
     },
 
@@ -269,6 +294,7 @@ export function createRegistryStore({ orm }: Database) {
           .set({ deletedAt: sql`now()` })
           .where(and(eq(versions.model, name), isNull(versions.deletedAt)));
         await tx.update(models).set({ deletedAt: sql`now()` }).where(eq(models.name, name));
+        await audit(tx, 'model.delete', { model: name });
       });
     },
 
@@ -323,6 +349,8 @@ export function createRegistryStore({ orm }: Database) {
             })
             .returning(),
         );
+        const { model, version, source, runId } = row;
+        await audit(tx, 'version.register', { model, version, source, runId });
         return { ...row, aliases: [] };
       });
     },
@@ -372,7 +400,9 @@ export function createRegistryStore({ orm }: Database) {
             .where(and(eq(versions.model, model), eq(versions.version, version)))
             .returning(),
         );
-        return oneVersion(tx, row);
+        const moved = await oneVersion(tx, row);
+        await audit(tx, 'version.stage', { ...input });
+        return moved;
       });
     },
 
@@ -387,6 +417,7 @@ export function createRegistryStore({ orm }: Database) {
           .update(versions)
           .set({ deletedAt: sql`now()`, updatedAt: sql`now()` })
           .where(and(eq(versions.model, model), eq(versions.version, version)));
+        await audit(tx, 'version.delete', { model, version });
       });
     },
 

@@ -1,5 +1,6 @@
 import { mkdir, readFile, rename, writeFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { z } from 'zod';
 import { type Identity, ROLES, tokenOfHeader } from '../contracts/identity.ts';
 import { hashToken, type LiveToken, type TokensStore } from './tokens.ts';
@@ -38,7 +39,7 @@ export interface TokenBookDeps {
 }
 
 const EVERY_MS = 2_000;
-/** A wrong token makes the store be asked at most so often. */
+/** An unknown token makes the store be asked, at most so often. */
 const ASK_AGAIN_MS = 200;
 
 const KeptSchema = z.object({
@@ -64,6 +65,7 @@ export function createTokenBook({ tokens, everyMs = EVERY_MS, keepAt, adminToken
   let text = '';
   let askedMs = 0;
   let asking: Promise<boolean> | undefined;
+  let again: Promise<boolean> | undefined;
   let timer: NodeJS.Timeout | undefined;
 
   const take = (live: { readonly needed: boolean; readonly tokens: readonly LiveToken[] }): void => {
@@ -107,8 +109,13 @@ export function createTokenBook({ tokens, everyMs = EVERY_MS, keepAt, adminToken
     find,
     async findFresh(header) {
       const found = find(header);
-      if (found !== null || tokenOfHeader(header) === null || Date.now() - askedMs < ASK_AGAIN_MS) return found;
-      await refresh();
+      if (found !== null || tokenOfHeader(header) === null) return found;
+      // all that wait are answered by one look
+      again ??= sleep(Math.max(0, askedMs + ASK_AGAIN_MS - Date.now())).then(() => {
+        again = undefined;
+        return refresh();
+      });
+      await again;
       return find(header);
     },
     async start() {

@@ -1,5 +1,7 @@
+import { sql } from 'drizzle-orm';
 import { type FilterClause, type OrderClause, parseFilter, parseOrder, RUN_FILTERS } from '../contracts/mlflow-filter.ts';
 import { MillraceError } from '../contracts/errors.ts';
+import { writeAudit } from './audit.ts';
 import type { Database } from './database.ts';
 import { EXPERIMENT_ROOT_SQL, experimentNumber, millisecondsSql, type Paged, type ViewType } from './experiments.ts';
 import { comparison, type SqlParameters, sqlParameters } from './mlflow-filter-sql.ts';
@@ -192,7 +194,12 @@ function orderSql(clauses: readonly OrderClause[], parameters: SqlParameters, fi
   return { joins: joins.join(' '), order: [...order, 'r.id'].join(', ') };
 }
 
-export function createTrackedRunsStore({ pool }: Database) {
+export function createTrackedRunsStore({ pool, orm }: Database) {
+  const setLifecycle = (runId: string, stage: 'active' | 'deleted'): Promise<void> =>
+    orm.transaction(async (tx) => {
+      await tx.execute(sql`update runs set lifecycle_stage = ${stage} where id = ${runId}`);
+      await writeAudit(tx, { action: stage === 'deleted' ? 'run.delete' : 'run.restore', subject: `runs/${runId}` });
+    });
   /** Runs as JSON texts, in the order of their ids. */
   const runTexts = async (ids: readonly string[]): Promise<readonly string[]> => {
     if (ids.length === 0) return [];
@@ -296,13 +303,13 @@ export function createTrackedRunsStore({ pool }: Database) {
           'INVALID_REQUEST',
           `Run ${runId} belongs to the workflow ${workflow}, which is under way: cancel it first (millrace runs cancel).`,
         );
-      await pool.query(`update runs set lifecycle_stage = 'deleted' where id = $1`, [runId]);
+      await setLifecycle(runId, 'deleted');
     },
 
     /** Brings a deleted run back. @throws NOT_FOUND */
     async restore(runId: string): Promise<void> {
       await state(runId);
-      await pool.query(`update runs set lifecycle_stage = 'active' where id = $1`, [runId]);
+      await setLifecycle(runId, 'active');
     },
 
     /** Logs it all, or nothing. @throws NOT_FOUND; INVALID_REQUEST for a deleted run and for a parameter that has another value */

@@ -3,7 +3,9 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Worker } from '@temporalio/worker';
 import { announceReady } from '../config/ready.ts';
 import { describeError, MillraceError } from '../contracts/errors.ts';
+import { auditAnchorFile, keepAuditAnchor } from '../store/audit-anchors.ts';
 import { prepareNamespace } from '../stack/temporal-namespace.ts';
+import { closeAbandonedAlerts } from './abandoned-alerts.ts';
 import { deliverDue, spreadAlerts } from './alert-delivery.ts';
 import { proveStart, setCurrentBuild } from './deployment.ts';
 import { createBuildWorker, ensureControllers } from './hosting.ts';
@@ -53,10 +55,12 @@ await runWorkerProcess('orchestrator', async (context) => {
   };
   let watching: AbortController | undefined;
   let watched = Promise.resolve();
+  let pipelines: readonly string[] = [];
   const takeNewest = async (): Promise<string> => {
     const built = await buildProject(deps);
     await host(built.id);
     await setCurrentBuild(deps.client, config.temporal.namespace, built.id);
+    pipelines = built.pipelines.map(({ name }) => name);
     await ensureControllers(deps, built.pipelines);
     await declareTriggers(deps, built.pipelines);
     watching?.abort();
@@ -95,8 +99,16 @@ await runWorkerProcess('orchestrator', async (context) => {
       await tellAnswered(deps);
       await feedBack(deps);
     }),
+    every(AUDIT_ANCHOR_EVERY_MS, stopped, log, async () => keepAuditAnchor(auditAnchorFile(config.home), await deps.store.audit.head())),
     every(ALERTS_EVERY_MS, stopped, log, () => spreadAlerts(delivery)),
     every(SYSTEM_LOOK_EVERY_MS, stopped, log, watchSystem({ store: deps.store, channels: config.alerts.channels.map(({ name }) => name) }).look),
+    every(ABANDONED_LOOK_EVERY_MS, stopped, log, async () => {
+      const closed = await closeAbandonedAlerts(deps, pipelines);
+      if (closed.length > 0) log('info', 'closed alerts that nobody looks at any more', { closed });
+    }),
+    every(FORGET_EVERY_MS, stopped, log, async () => {
+      await deps.store.alerts.forget(new Date(Date.now() - config.retention.alerts.keepMs).toISOString());
+    }),
     ...config.alerts.channels.map((channel) =>
       every(ALERTS_EVERY_MS, stopped, log, async () => {
         await deliverDue(delivery, channel);

@@ -260,12 +260,16 @@ export async function endpoint(name: string, carry: EndpointCarry = { queue: [],
   });
   /** Takes back an approval while what it let through is watched, and goes back to the version before. */
   async function revoke({ runId, gate }: NonNullable<RollbackRequest['revokes']>, reason: string, sender: Sender): Promise<ServedVersion | null> {
+    const watched = soak?.of.request;
     await activities
-      .revokeApproval({ runId, gate, reason, who: sender.who, ...(sender.roles === undefined ? {} : { roles: sender.roles }), ...(soak ? { rollout: soak.of.request.rollout } : {}) })
+      .revokeApproval({ runId, gate, reason, who: sender.who, ...(sender.roles === undefined ? {} : { roles: sender.roles }), ...(watched === undefined ? {} : { rollout: watched.rollout }) })
       .catch((error: unknown) => {
         throw toWorkflowFailure(MillraceError.fromReport(reportOf(error)));
       });
-    return (await rolledBack({ by: sender.who, reason: `the approval ${gate} was revoked: ${reason}` })).champion;
+    const why = `the approval ${gate} was revoked: ${reason}`;
+    const { champion } = await rolledBack({ by: sender.who, reason: why });
+    if (watched) await finish({ ...watched, workflowId: null }, { rollout: watched.rollout, status: 'rolled_back', reason: `after its end: ${why}` });
+    return champion;
   }
   async function rolledBack(request: RollbackRequest): Promise<{ champion: ServedVersion | null }> {
     let result: { champion: ServedVersion | null } | Error | undefined;
