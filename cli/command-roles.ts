@@ -34,6 +34,8 @@ const COMMAND_ROLES: Readonly<Record<string, Role>> = {
   'retrainings pause': 'operator',
   'retrainings resume': 'operator',
   'retrainings configure': 'operator',
+  backup: 'admin',
+  restore: 'admin',
   'tokens create': 'admin',
   'tokens list': 'admin',
   'tokens revoke': 'admin',

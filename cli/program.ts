@@ -29,6 +29,7 @@ import { addSimulateCommand } from './simulate-command.ts';
 import { addStackCommands } from './stack-commands.ts';
 import { addSuggestCommand } from './suggest-command.ts';
 import { addTriggersCommands } from './triggers-commands.ts';
+import { addTokensCommands } from './tokens-commands.ts';
 import type { Terminal } from './terminal.ts';
 
 /** The whole command line, as commander knows it. */
@@ -72,6 +73,9 @@ export function createProgram(terminal: Terminal, exit: (code: number) => void):
   addLineageCommand(program);
   addBackupCommands(program);
   addScheduleCommands(program);
+  addTokensCommands(program);
+  addAuditCommands(program);
+  addApprovalsCommands(program);
   root.addHelpText(
     'after',
     '\nExit codes: 0 done, 1 the work failed, 2 bad usage or input, 3 a needed service is not reachable.\nEvery command has --help, --json and --debug.',
@@ -92,6 +96,11 @@ function commandPath(root: Command, args: readonly string[]): string {
   return path.join(' ');
 }
 
+/** `endpoints rollback`. */
+function pathOf(command: Command): string {
+  return command.parent?.parent ? `${pathOf(command.parent)} ${command.name()}` : command.name();
+}
+
 /**
  * Runs one command line (without node and script).
  *
@@ -103,7 +112,7 @@ export async function runCommandLine(args: readonly string[], terminal: Terminal
     exitCode = code;
   });
   try {
-    await root.parseAsync(args, { from: 'user' });
+    await asCommandLine((name) => root.hook('preAction', (_root, command) => name(pathOf(command))).parseAsync(args, { from: 'user' }));
     return exitCode;
   } catch (error) {
     return tellFailure(error, terminal, { json: args.includes('--json'), debug: args.includes('--debug'), hint: `See ${commandPath(root, args)} --help.` });

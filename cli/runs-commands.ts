@@ -1,4 +1,5 @@
 import { describeError, MillraceError } from '../contracts/errors.ts';
+import type { Decision } from '../contracts/run.ts';
 import type { MetricRecord } from '../store/metrics.ts';
 import type { RunRecord } from '../store/runs.ts';
 import type { StageRecord } from '../store/stages.ts';
@@ -158,7 +159,7 @@ async function showRun(clients: Clients, text: string, invocation: Invocation, o
     );
     return;
   }
-  print(invocation, { ...run, stages: stages.map((s) => ({ ...s, cache: cacheText(s) })), undos, versions, rollouts, approvals }, () => {
+  print(invocation, { ...run, tags, metrics, stages: stages.map((s) => ({ ...s, cache: cacheText(s) })), undos, versions, rollouts, approvals }, () => {
     const extra = [
       ...metricLines(metrics),
       ...labelled('Tags', ownTags(tags)),
@@ -177,21 +178,21 @@ async function showRun(clients: Clients, text: string, invocation: Invocation, o
 async function workflowOf(
   clients: Clients,
   text: string,
-): Promise<{ readonly workflowId: string; readonly temporalRunId?: string; readonly runId: string | null }> {
+): Promise<{ readonly workflowId: string; readonly temporalRunId?: string; readonly runId: string | null; readonly pipeline: string }> {
   try {
     const run = await findRun(await clients.store(), text);
     if (run.workflowId === null)
       throw new MillraceError('CONFLICT', `Run ${run.id} has no workflow: it was logged from outside.`, { fix: 'Nothing to do here.' });
-    return { workflowId: run.workflowId, ...(run.temporalRunId === null ? {} : { temporalRunId: run.temporalRunId }), runId: run.id };
+    return { workflowId: run.workflowId, ...(run.temporalRunId === null ? {} : { temporalRunId: run.temporalRunId }), runId: run.id, pipeline: run.pipeline };
   } catch (error) {
     if (toMillraceError(error).code !== 'NOT_FOUND' || /^[0-9a-f]{6,32}$/.test(text)) throw error;
     const client = await clients.temporal();
     try {
-      await client.workflow.getHandle(text).describe();
+      const { type } = await client.workflow.getHandle(text).describe();
+      return { workflowId: text, runId: null, pipeline: type };
     } catch {
       throw error;
     }
-    return { workflowId: text, runId: null };
   }
 }
 
@@ -227,8 +228,10 @@ export function addRunsCommands(program: Program): void {
     const invocation = invocationOf(program, options);
     await withClients(async (clients) => {
       const at = await requireOpen(clients, run);
+      const { who } = await clients.actor(at.pipeline);
       const client = await clients.temporal();
       await client.workflow.getHandle(at.workflowId, at.temporalRunId).cancel();
+      await (await clients.store()).audit.write({ action: 'run.cancel', subject: at.runId === null ? `workflows/${at.workflowId}` : `runs/${at.runId}`, who });
       print(
         invocation,
         { run: at.runId, workflowId: at.workflowId, requested: 'cancel' },
@@ -267,7 +270,9 @@ export function addRunsCommands(program: Program): void {
       await withClients(async (clients) => {
         const at = await requireOpen(clients, run);
         const client = await clients.temporal();
-        await client.workflow.getHandle(at.workflowId, at.temporalRunId).executeUpdate(name);
+        const { who, voucher } = await clients.actor(at.pipeline);
+        const message = { by: who, ...(await voucher(name === 'pause' ? 'pauseRun' : 'resumeRun', at.workflowId, at.pipeline)) };
+        await client.workflow.getHandle(at.workflowId, at.temporalRunId).executeUpdate<unknown, [object]>(name, { args: [message] });
         print(invocation, { run: at.runId, workflowId: at.workflowId, paused: name === 'pause' }, () => `${at.workflowId} is ${done}.\n`);
       });
     });
@@ -282,15 +287,15 @@ export function addRunsCommands(program: Program): void {
       .option('--by <name>', 'who decides (default: the user of this machine)')
       .action(async (run: string, gate: string | undefined, options: Common & { reason: string; by?: string }) => {
         const invocation = invocationOf(program, options);
-        const { userInfo } = await import('node:os');
-        const by = options.by ?? userInfo().username;
         await withClients(async (clients) => {
           const at = await requireOpen(clients, run);
+          const { who: by, voucher } = await clients.actor(at.pipeline, options.by);
+          const decision: Decision = { ...(gate === undefined ? {} : { gate }), by, reason: options.reason };
           const client = await clients.temporal();
           const decided = await client.workflow
             .getHandle(at.workflowId, at.temporalRunId)
-            .executeUpdate<{ gate: string; approved: boolean }, [{ gate?: string; by: string; reason: string }]>(name, {
-              args: [{ ...(gate === undefined ? {} : { gate }), by, reason: options.reason }],
+            .executeUpdate<{ gate: string; approved: boolean }, [Decision]>(name, {
+              args: [{ ...decision, ...(await voucher(name, at.workflowId, at.pipeline)) }],
             });
           print(
             invocation,

@@ -7,6 +7,7 @@
  * 3. Everything that is wrong is told at once, each with its variable or field.
  * 4. What is not loopback is never served without a token.
  */
+import { existsSync } from 'node:fs';
 import { availableParallelism, homedir, totalmem } from 'node:os';
 import { isAbsolute, join, resolve } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
@@ -47,10 +48,13 @@ export const VARIABLES: Readonly<Record<string, string>> = {
   MILLRACE_API_PORT: 'port of the API; default 7400',
   MILLRACE_SERVING_PORT: 'port of the prediction server; default 7500',
   MILLRACE_HOST: 'the address on which the API and the prediction server listen; default 127.0.0.1; any that is not loopback needs MILLRACE_ADMIN_TOKEN',
-  MILLRACE_ADMIN_TOKEN: 'the first token, needed when MILLRACE_HOST is not loopback; at least 8 characters',
+  MILLRACE_ADMIN_TOKEN: 'the first token, an admin’s, needed when MILLRACE_HOST is not loopback; at least 8 characters',
+  MILLRACE_TOKEN: 'the token that commands act with; default: MILLRACE_ADMIN_TOKEN',
+  MILLRACE_TLS_CERT: 'a file with the certificate (PEM, with its chain) of the API and the prediction server; with MILLRACE_TLS_KEY they speak https',
+  MILLRACE_TLS_KEY: 'the file with the key of that certificate',
   MILLRACE_API_URL: 'where other processes reach the API, when that is not where it listens',
   MILLRACE_SERVING_URL: 'where other processes reach the prediction server, when that is not where it listens',
-  MILLRACE_ARTIFACTS: 'where artifacts are kept: a file:// address; default: artifacts in the state folder',
+  MILLRACE_ARTIFACTS: 'where artifacts are kept: a file:// address, or s3://BUCKET/PREFIX; default: artifacts in the state folder',
   MILLRACE_LOG_LEVEL: 'trace, debug, info, warn or error; default info',
   MILLRACE_CPU_SLOTS: 'activities at once on the pool cpu; default: the number of cores',
   MILLRACE_GPU_SLOTS: 'activities at once on the pool gpu; default: the number of devices',
@@ -66,9 +70,9 @@ export const VARIABLES: Readonly<Record<string, string>> = {
   MILLRACE_READY_FILE: 'a file that a process touches every few seconds once it is ready; read by compose health checks',
   DATABASE_URL: 'a Postgres to use instead of the embedded one',
   SOURCE_DATABASE_URL: 'the Postgres that sources of format postgres ask when they name no other variable',
-  S3_ENDPOINT: "the address of a store that speaks S3, for s3:// sources; default: Amazon's",
-  AWS_REGION: 'the region of s3:// sources; default us-east-1',
-  AWS_ACCESS_KEY_ID: 'the key for s3:// sources; a profile or the role of the machine does too',
+  S3_ENDPOINT: "the address of a store that speaks S3, for s3:// sources and artifacts; default: Amazon's",
+  AWS_REGION: 'the region of s3:// sources and artifacts; default us-east-1',
+  AWS_ACCESS_KEY_ID: 'the key for s3:// sources and artifacts; a profile or the role of the machine does too',
   AWS_SECRET_ACCESS_KEY: 'the secret of that key',
   AWS_PROFILE: 'a profile of the AWS configuration files',
   OPENLINEAGE_URL: 'the receiver of OpenLineage events, like http://host:5000; default: as millrace.config.ts says, else nowhere',
@@ -135,6 +139,10 @@ export interface MillraceConfig {
   /** Where the API and the prediction server listen. */
   readonly host: string;
   readonly adminToken: string | undefined;
+  /** What commands act with. */
+  readonly token: string | undefined;
+  /** Files of the certificate and its key; undefined: the servers speak http. */
+  readonly tls: { readonly certFile: string; readonly keyFile: string } | undefined;
   readonly logLevel: LogLevel;
   readonly ports: Ports;
   /** Where other processes reach the servers, without a slash at the end. */
@@ -142,6 +150,7 @@ export interface MillraceConfig {
   readonly serving: ServingConfig;
   readonly database: DatabaseConfig;
   readonly temporal: TemporalConfig;
+  /** `folder`: what `openArtifacts` opens, a folder or the address of a bucket with its endpoint and the folder of its cache. */
   readonly artifacts: { readonly url: string; readonly folder: string };
   /** By name; `cpu` and `gpu` are always there. */
   readonly pools: Readonly<Record<string, PoolConfig>>;
@@ -154,6 +163,8 @@ export interface MillraceConfig {
   readonly retention: {
     readonly datasets: { readonly keepLast: number; readonly olderThan: string };
     readonly predictions: { readonly keepMs: number | undefined };
+    readonly figures: { readonly keepMs: number };
+    readonly alerts: { readonly keepMs: number };
   };
   /** The pool that this worker process serves, when it is one. */
   readonly pool: string | undefined;
@@ -211,6 +222,9 @@ const EnvironmentSchema = z.object({
   MILLRACE_SERVING_PORT: port,
   MILLRACE_HOST: text,
   MILLRACE_ADMIN_TOKEN: z.string().min(8, 'must have at least 8 characters').optional(),
+  MILLRACE_TOKEN: text,
+  MILLRACE_TLS_CERT: text,
+  MILLRACE_TLS_KEY: text,
   MILLRACE_API_URL: url,
   MILLRACE_SERVING_URL: url,
   MILLRACE_ARTIFACTS: text,
@@ -260,6 +274,8 @@ const SettingsSchema = z.strictObject({
         })
         .optional(),
       predictions: z.strictObject({ keep: age }).optional(),
+      figures: z.strictObject({ keep: age }).optional(),
+      alerts: z.strictObject({ keep: age }).optional(),
     })
     .optional(),
   rates: z
@@ -273,7 +289,7 @@ const SettingsSchema = z.strictObject({
   schedules: z.strictObject({ catchupWindowSeconds: z.number().min(10).optional(), timeZone: z.string().min(1).optional() }).optional(),
 });
 
-const SECRETS = new Set(['MILLRACE_ADMIN_TOKEN', 'MILLRACE_HASH_KEY', 'DATABASE_URL', 'TEMPORAL_API_KEY']);
+const SECRETS = new Set(['MILLRACE_ADMIN_TOKEN', 'MILLRACE_TOKEN', 'MILLRACE_HASH_KEY', 'DATABASE_URL', 'TEMPORAL_API_KEY']);
 
 /** Whether only this machine can reach what listens on `host`. */
 export function isLoopback(host: string): boolean {
@@ -281,22 +297,44 @@ export function isLoopback(host: string): boolean {
 }
 
 /** How this machine reaches what listens on `host`, without a slash at the end. */
-export function listenUrl(host: string, serverPort: number): string {
+export function listenUrl(host: string, serverPort: number, tls = false): string {
   const reachable = host === '0.0.0.0' ? '127.0.0.1' : host === '::' ? '[::1]' : host.includes(':') && !host.startsWith('[') ? `[${host}]` : host;
-  return `http://${reachable}:${serverPort}`;
+  return `${tls ? 'https' : 'http'}://${reachable}:${serverPort}`;
 }
 
-function artifactsFrom(value: string | undefined, source: string, home: string, problems: Problem[]): { url: string; folder: string } {
+/** Both files or none; each must be there. */
+function tlsFrom(values: z.output<typeof EnvironmentSchema>, projectFolder: string, problems: Problem[]): MillraceConfig['tls'] {
+  const { MILLRACE_TLS_CERT: cert, MILLRACE_TLS_KEY: key } = values;
+  if (cert === undefined && key === undefined) return undefined;
+  const files = Object.entries({ MILLRACE_TLS_CERT: cert, MILLRACE_TLS_KEY: key }).map(([variable, file]) => {
+    const path = file === undefined ? undefined : resolve(projectFolder, file);
+    if (path === undefined)
+      problems.push({
+        path: variable,
+        message: 'is missing: a certificate needs its key',
+        fix: 'Set both MILLRACE_TLS_CERT and MILLRACE_TLS_KEY, or neither.',
+      });
+    else if (!existsSync(path)) problems.push({ path: variable, message: 'names a file that is not there', found: path });
+    return path ?? '';
+  });
+  return Object.freeze({ certFile: files[0] ?? '', keyFile: files[1] ?? '' });
+}
+
+function artifactsFrom(value: string | undefined, source: string, home: string, env: Environment, problems: Problem[]): { url: string; folder: string } {
   const folder = join(home, 'artifacts');
   const standard = { url: pathToFileURL(folder).href, folder };
   if (value === undefined) return standard;
   if (value.startsWith('s3://')) {
-    problems.push({
-      path: source,
-      message: 'artifacts on S3 are not supported by this version',
-      found: value,
-      fix: 'Use a folder: file:///path/of/the/folder.',
-    });
+    const [, bucket, prefix = ''] = /^s3:\/\/([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?:\/([^?#]*))?$/.exec(value) ?? [];
+    if (bucket !== undefined) {
+      const query = new URLSearchParams({
+        cache: join(home, 'artifacts-cache'),
+        region: env['AWS_REGION'] ?? env['AWS_DEFAULT_REGION'] ?? 'us-east-1',
+        ...(env['S3_ENDPOINT'] === undefined ? {} : { endpoint: env['S3_ENDPOINT'] }),
+      });
+      return { url: value, folder: `s3://${bucket}/${prefix.replace(/\/+$/, '')}?${query.toString()}` };
+    }
+    problems.push({ path: source, message: 'is not an address of a bucket', found: value, fix: 'Write it as s3://BUCKET or s3://BUCKET/PREFIX.' });
     return standard;
   }
   try {
@@ -466,6 +504,7 @@ export function loadConfig(options: LoadConfigOptions = {}): MillraceConfig {
     });
   }
 
+  const tls = tlsFrom(values, projectFolder, problems);
   const ports: Ports = {
     temporal: values.MILLRACE_TEMPORAL_PORT ?? PORT_VARIABLES.temporal.defaultPort,
     temporalUi: values.MILLRACE_TEMPORAL_UI_PORT ?? PORT_VARIABLES.temporalUi.defaultPort,
@@ -486,6 +525,7 @@ export function loadConfig(options: LoadConfigOptions = {}): MillraceConfig {
     values.MILLRACE_ARTIFACTS ?? settings.artifacts,
     values.MILLRACE_ARTIFACTS === undefined ? 'millrace.config.ts: artifacts' : 'MILLRACE_ARTIFACTS',
     home,
+    env,
     problems,
   );
   const openLineage = openLineageFrom(values, settings.openLineage, projectFolder, problems);
@@ -511,9 +551,14 @@ export function loadConfig(options: LoadConfigOptions = {}): MillraceConfig {
     spoolBytes: (values.MILLRACE_SPOOL_GIB ?? 64) * 1024 ** 3,
     host,
     adminToken: values.MILLRACE_ADMIN_TOKEN,
+    token: values.MILLRACE_TOKEN ?? values.MILLRACE_ADMIN_TOKEN,
+    tls,
     logLevel: values.MILLRACE_LOG_LEVEL ?? 'info',
     ports: Object.freeze(ports),
-    urls: Object.freeze({ api: values.MILLRACE_API_URL ?? listenUrl(host, ports.api), serving: values.MILLRACE_SERVING_URL ?? listenUrl(host, ports.serving) }),
+    urls: Object.freeze({
+      api: values.MILLRACE_API_URL ?? listenUrl(host, ports.api, tls !== undefined),
+      serving: values.MILLRACE_SERVING_URL ?? listenUrl(host, ports.serving, tls !== undefined),
+    }),
     serving: servingFrom(values),
     database: Object.freeze<DatabaseConfig>(
       values.DATABASE_URL === undefined ? { kind: 'embedded', port: ports.postgres } : { kind: 'external', url: values.DATABASE_URL },
@@ -528,6 +573,8 @@ export function loadConfig(options: LoadConfigOptions = {}): MillraceConfig {
     retention: Object.freeze({
       datasets: Object.freeze({ keepLast: settings.retention?.datasets?.keepLast ?? 3, olderThan: settings.retention?.datasets?.olderThan ?? '90 days' }),
       predictions: Object.freeze({ keepMs: settings.retention?.predictions === undefined ? undefined : ageMs(settings.retention.predictions.keep) }),
+      figures: Object.freeze({ keepMs: ageMs(settings.retention?.figures?.keep ?? '400 days') }),
+      alerts: Object.freeze({ keepMs: ageMs(settings.retention?.alerts?.keep ?? '365 days') }),
     }),
     pool: values.MILLRACE_POOL,
   });

@@ -10,9 +10,11 @@ import {
   WAITING_KINDS,
 } from '../contracts/alerts.ts';
 import { MillraceError } from '../contracts/errors.ts';
+import { writeAudit } from './audit.ts';
+import { changeEvidence } from './gate-evidence.ts';
 import type { Database, Executor } from './database.ts';
 import { onlyRow, storable } from './database.ts';
-import { alertDeliveries, alertMessages, alertSilences, raisedAlerts, runs } from './schema.ts';
+import { alertDeliveries, alertMessages, alertSilences, raisedAlerts, routes, runs } from './schema.ts';
 
 /**
  * What is the matter, who was told of it, and the messages, kept until each channel has taken them.
@@ -24,7 +26,8 @@ import { alertDeliveries, alertMessages, alertSilences, raisedAlerts, runs } fro
  *    it has recovered. Nothing is told of one that recovered before it was told of.
  * 3. An acknowledged alert is quiet until it recovers, and one that a silence fits until that ends.
  * 4. Each channel of the time when a message is spread gets it at least once, whatever the others do.
- * 5. One process at a time tries a delivery: `claim` leases it. A channel gets what is told of one alert in its order.
+ * 5. What nobody looks at any more is closed with the reason, not left open.
+ * 6. One process at a time tries a delivery: `claim` leases it. A channel gets what is told of one alert in its order.
  */
 type AlertRecord = typeof raisedAlerts.$inferSelect;
 /** `silencedUntil` is set while a silence fits, until the last of them ends. */
@@ -73,7 +76,10 @@ const GIVE_UP_AFTER = '3 days';
 const EVENT_SHOWN = '1 day';
 /** Where the project says nothing else: a queue that goes on filling is told of each hour. */
 const COOL_DOWN_HOURS: AlertsConfig['coolDownHoursOf'] = { labels: 1 };
+/** What of an endpoint is evidence to those who decide on a version for it. */
+const EVIDENCE_KINDS: readonly AlertKind[] = ['drift', 'quality', 'skew', 'data'];
 const MOST_LINES = 20;
+const FORGOTTEN_AT_ONCE = 5_000;
 /** Any number: nothing else takes this lock. */
 const GATHER_LOCK = 7_401_007;
 
@@ -105,7 +111,8 @@ export async function raiseAlert(tx: Executor, alert: AlertToRaise): Promise<num
   await lock(tx, identity);
   // one that recovered a moment ago, of which nobody was told, has not recovered
   await tx.execute(sql`
-    update raised_alerts set status = case when acknowledged_at is null then 'open' else 'acknowledged' end, resolved_at = null, recovery_due = false, due_since = null
+    update raised_alerts set status = case when acknowledged_at is null then 'open' else 'acknowledged' end, resolved_at = null, resolved_because = null,
+      recovery_due = false, due_since = null
     where id = (select max(id) from raised_alerts where identity = ${identity} and recovery_due)
       and not exists (select 1 from raised_alerts where identity = ${identity} and status <> 'resolved')`);
   const values = storable({
@@ -140,8 +147,13 @@ export async function raiseAlert(tx: Executor, alert: AlertToRaise): Promise<num
         toldAt: sql`case when ${rank(sql`excluded.severity`)} > ${rank(sql`raised_alerts.severity`)} then null else raised_alerts.told_at end`,
       },
     })
-    .returning({ id: raisedAlerts.id });
-  return onlyRow(written).id;
+    .returning({ id: raisedAlerts.id, isNew: sql<boolean>`(xmax = 0)` });
+  const { id, isNew } = onlyRow(written);
+  if (isNew && EVIDENCE_KINDS.includes(alert.kind) && alert.endpoint !== undefined) {
+    const [served] = await tx.select({ champion: routes.champion }).from(routes).where(eq(routes.endpoint, alert.endpoint));
+    if (served?.champion != null) await changeEvidence(tx, { model: served.champion.model, what: `since then: ${alert.what}` });
+  }
+  return id;
 }
 
 export interface ResolveOptions {
@@ -162,6 +174,29 @@ export async function resolveAlert(tx: Executor, subject: AlertSubject, options:
       recovery_due = ${options.tell ?? true} and tellings > 0 and not event
     where identity = ${identity} and status <> 'resolved' and not ${options.unless ?? sql`false`} returning id`);
   return rows.length > 0;
+}
+
+/** Alerts of some kinds at one endpoint or of one pipeline. */
+interface Place {
+  readonly kinds: readonly AlertKind[];
+  readonly endpoint?: string;
+  readonly pipeline?: string;
+}
+
+/** Resolves what stands there and goes by none of these identities; what happened and is over is left. @returns Ids. */
+async function resolveOthers(
+  tx: Executor,
+  { kinds, endpoint, pipeline }: Place,
+  { kept = [], at, because }: { readonly kept?: readonly string[]; readonly at?: string | undefined; readonly because?: string },
+): Promise<readonly number[]> {
+  const { rows } = await tx.execute<{ id: string }>(sql`
+    update raised_alerts set status = 'resolved', resolved_at = coalesce(${at ?? null}::timestamptz, now()), resolved_because = ${because ?? null},
+      due_since = null, recovery_due = tellings > 0
+    where status <> 'resolved' and not event and kind in (select jsonb_array_elements_text(${JSON.stringify(kinds)}::jsonb))
+      and endpoint is not distinct from ${endpoint ?? null} and pipeline is not distinct from ${pipeline ?? null}
+      and identity not in (select jsonb_array_elements_text(${sql.param(JSON.stringify(kept))}::jsonb))
+    returning id`);
+  return rows.map(({ id }) => Number(id));
 }
 
 /** What an alert of a run names beside it; nothing for a run without a record. */
@@ -196,6 +231,7 @@ export function createAlertsStore({ orm }: Database) {
     acknowledgedBy: raisedAlerts.acknowledgedBy,
     comment: raisedAlerts.comment,
     resolvedAt: raisedAlerts.resolvedAt,
+    resolvedBecause: raisedAlerts.resolvedBecause,
     // a function of the alert alone, so that it stands among its columns
     silencedUntil: sql<string | null>`(select max(s.until) from raised_alerts a, ${silences} and a.id = raised_alerts.id and a.status <> 'resolved')`.mapWith(
       (value: string) => new Date(value).toISOString(),
@@ -222,14 +258,13 @@ export function createAlertsStore({ orm }: Database) {
      * Raises what is the matter now, and resolves what stood of these kinds at the endpoint or pipeline and is not among
      * it: what a look at one window ends with. Doing it again changes nothing.
      */
-    async settle(input: {
-      readonly kinds: readonly AlertKind[];
-      readonly endpoint?: string;
-      readonly pipeline?: string;
-      readonly firing: readonly AlertToRaise[];
-      /** When the others were over, UTC ISO. Default now. */
-      readonly at?: string;
-    }): Promise<{ readonly raised: readonly number[]; readonly resolved: readonly number[] }> {
+    async settle(
+      input: Place & {
+        readonly firing: readonly AlertToRaise[];
+        /** When the others were over, UTC ISO. Default now. */
+        readonly at?: string;
+      },
+    ): Promise<{ readonly raised: readonly number[]; readonly resolved: readonly number[] }> {
       return orm.transaction(async (tx) => {
         // rows of several alerts are changed here and by `gather`, in another order
         await tx.execute(sql`select pg_advisory_xact_lock_shared(${GATHER_LOCK})`);
@@ -237,15 +272,46 @@ export function createAlertsStore({ orm }: Database) {
         const firing = [...input.firing].sort((a, b) => (identityOf(a) < identityOf(b) ? -1 : 1));
         const raised: number[] = [];
         for (const alert of firing) raised.push(await raiseAlert(tx, alert));
-        const kept = sql.param(JSON.stringify(firing.map(identityOf)));
-        const { rows } = await tx.execute<{ id: string }>(sql`
-          update raised_alerts set status = 'resolved', resolved_at = coalesce(${input.at ?? null}::timestamptz, now()), due_since = null, recovery_due = tellings > 0
-          where status <> 'resolved' and not event and kind in (select jsonb_array_elements_text(${JSON.stringify(input.kinds)}::jsonb))
-            and endpoint is not distinct from ${input.endpoint ?? null} and pipeline is not distinct from ${input.pipeline ?? null}
-            and identity not in (select jsonb_array_elements_text(${kept}::jsonb))
-          returning id`);
-        return { raised, resolved: rows.map(({ id }) => Number(id)) };
+        return { raised, resolved: await resolveOthers(tx, input, { kept: firing.map(identityOf), at: input.at }) };
       });
+    },
+
+    /**
+     * Closes what stands there because nobody will look at it any more: a fact that is stated in its record, and to those who
+     * were told of it. Again it changes nothing.
+     * @returns Ids.
+     */
+    async abandon(place: Place, because: string): Promise<readonly number[]> {
+      return orm.transaction(async (tx) => {
+        await tx.execute(sql`select pg_advisory_xact_lock_shared(${GATHER_LOCK})`);
+        return resolveOthers(tx, place, { because: storable(because) });
+      });
+    },
+
+    /**
+     * Forgets what was over before an instant (UTC ISO): alerts that were resolved by then, silences that had ended, and
+     * messages of before it for which no channel waits. What goes on stays, however old it is.
+     */
+    async forget(before: string): Promise<{ readonly alerts: number; readonly messages: number; readonly silences: number }> {
+      const inBatches = async (batch: SQL): Promise<number> => {
+        for (let forgotten = 0; ; ) {
+          const { rowCount } = await orm.execute(batch);
+          forgotten += rowCount ?? 0;
+          if ((rowCount ?? 0) < FORGOTTEN_AT_ONCE) return forgotten;
+        }
+      };
+      return {
+        alerts: await inBatches(sql`
+          delete from raised_alerts where id in (
+            select id from raised_alerts where status = 'resolved' and not recovery_due and resolved_at < ${before}::timestamptz limit ${FORGOTTEN_AT_ONCE})`),
+        messages: await inBatches(sql`
+          delete from alerts where seq in (
+            select a.seq from alerts a where a.spread and a.created_at < ${before}::timestamptz
+              and not exists (select 1 from alert_deliveries d where d.alert = a.seq and d.delivered_at is null and d.gave_up_at is null) limit ${FORGOTTEN_AT_ONCE})`),
+        silences: await inBatches(sql`
+          delete from alert_silences where id in (
+            select id from alert_silences where coalesce(ended_at, until) < least(${before}::timestamptz, now()) limit ${FORGOTTEN_AT_ONCE})`),
+      };
     },
 
     /** Newest first. */
@@ -297,7 +363,14 @@ export function createAlertsStore({ orm }: Database) {
             ...(input.comment === undefined ? {} : { comment: storable(input.comment) }),
           })
           .where(eq(raisedAlerts.id, input.id));
-        return get(tx, input.id);
+        const after = await get(tx, input.id);
+        await writeAudit(tx, {
+          action: 'alert.acknowledge',
+          subject: `alerts/${String(input.id)}`,
+          who: input.by,
+          details: { what: after.what, comment: input.comment ?? null },
+        });
+        return after;
       });
     },
 
@@ -327,24 +400,28 @@ export function createAlertsStore({ orm }: Database) {
               input.from === undefined ? undefined : eq(alertSilences.from, input.from),
             ),
           );
-        return (
-          same ??
-          onlyRow(
-            await tx
-              .insert(alertSilences)
-              .values({ ...values, from })
-              .returning(),
-          )
+        if (same !== undefined) return same;
+        const made = onlyRow(
+          await tx
+            .insert(alertSilences)
+            .values({ ...values, from })
+            .returning(),
         );
+        await writeAudit(tx, { action: 'silence.begin', subject: `silences/${String(made.id)}`, who: input.by, details: { ...values, from } });
+        return made;
       });
     },
 
     /** Ends a silence before its time; again it changes nothing. @throws NOT_FOUND */
     async endSilence(input: { readonly id: number; readonly by: string }): Promise<SilenceRecord> {
-      await orm
-        .update(alertSilences)
-        .set({ endedAt: sql`now()`, endedBy: storable(input.by) })
-        .where(and(eq(alertSilences.id, input.id), sql`ended_at is null and until > now()`));
+      await orm.transaction(async (tx) => {
+        const ended = await tx
+          .update(alertSilences)
+          .set({ endedAt: sql`now()`, endedBy: storable(input.by) })
+          .where(and(eq(alertSilences.id, input.id), sql`ended_at is null and until > now()`))
+          .returning({ id: alertSilences.id });
+        for (const { id } of ended) await writeAudit(tx, { action: 'silence.end', subject: `silences/${String(id)}`, who: input.by });
+      });
       const [silence] = await orm.select().from(alertSilences).where(eq(alertSilences.id, input.id));
       if (silence === undefined)
         throw new MillraceError('NOT_FOUND', `There is no silence ${String(input.id)}.`, { fix: '`millrace alerts silences --all` shows them.' });
@@ -562,6 +639,7 @@ const lineOf = (alert: AlertRecord): AlertLine => ({
   since: alert.since,
   until: alert.until,
   ended: alert.resolvedAt,
+  because: alert.resolvedBecause,
   against: alert.against,
   sure: alert.sure,
   look: alert.look,
@@ -589,7 +667,7 @@ function messageOf(group: readonly AlertRecord[]): AlertMessage {
 function headline(group: readonly AlertRecord[]): string {
   const [first] = group;
   const over = group.filter(({ status }) => status === 'resolved').length;
-  const said = first === undefined ? '' : first.status === 'resolved' ? `Recovered: ${first.what}` : first.what;
+  const said = first === undefined ? '' : first.status === 'resolved' ? `${first.resolvedBecause === null ? 'Recovered' : 'Closed'}: ${first.what}` : first.what;
   if (group.length === 1) return said;
   const counts = [...(group.length > over ? [`${String(group.length - over)} alerts`] : []), ...(over > 0 ? [`${String(over)} recovered`] : [])].join(', ');
   const of = first?.endpoint ?? first?.pipeline;

@@ -1,6 +1,8 @@
 import { and, asc, desc, eq, isNotNull, isNull, lt, ne, sql } from 'drizzle-orm';
 import { MillraceError } from '../contracts/errors.ts';
+import { writeAudit } from './audit.ts';
 import { type Database, type Executor, onlyRow } from './database.ts';
+import { changeEvidence } from './gate-evidence.ts';
 import { aliases, aliasHistory, models, undos, versionFeatures, versions, type VersionStatus } from './schema.ts';
 import { requireAttempt, requireOpenRun } from './stages.ts';
 
@@ -93,6 +95,12 @@ export async function writeAlias(tx: Executor, { model, alias, version, epoch, r
     .set({ version, epoch, movedByRun: runId, movedAt: sql`now()` })
     .where(and(eq(aliases.model, model), eq(aliases.alias, alias)));
   await tx.insert(aliasHistory).values({ model, alias, epoch, version, movedByRun: runId, reason });
+  await writeAudit(tx, {
+    action: 'alias.move',
+    subject: `models/${model}/aliases/${alias}`,
+    who: runId === null ? undefined : `run ${runId}`,
+    details: { model, version, epoch, reason },
+  });
 }
 
 export async function moveAlias(tx: Executor, input: MoveAliasInput): Promise<MovedAlias> {
@@ -172,6 +180,11 @@ export async function undoVersion(tx: Executor, at: { readonly model: string; re
     .update(versions)
     .set({ status: 'rolled_back', statusReason: at.reason })
     .where(and(eq(versions.model, at.model), eq(versions.version, at.version)));
+  await writeAudit(tx, {
+    action: 'version.status',
+    subject: `models/${at.model}/versions/${String(at.version)}`,
+    details: { model: at.model, version: at.version, status: 'rolled_back', reason: at.reason },
+  });
   return `version ${at.version} of ${at.model} is marked as rolled back`;
 }
 
@@ -240,6 +253,17 @@ export function createModelsStore({ orm }: Database) {
           reason: 'registered',
           ...(by === undefined ? {} : { runId: by.runId, stage: by.stage }),
         });
+        await writeAudit(tx, {
+          action: 'version.register',
+          subject: `models/${input.model}/versions/${String(version)}`,
+          who: by === undefined ? undefined : `run ${by.runId}`,
+          details: { model: input.model, version, predictor: input.predictor, evaluation: input.evaluation },
+        });
+        await changeEvidence(tx, {
+          model: input.model,
+          what: `version ${String(version)} of ${input.model} was registered`,
+          ...(by === undefined ? {} : { exceptRun: by.runId }),
+        });
         return { version, created: true };
       });
     },
@@ -261,11 +285,20 @@ export function createModelsStore({ orm }: Database) {
 
     /** @throws NOT_FOUND */
     async setStatus(input: { readonly model: string; readonly version: number; readonly status: VersionStatus; readonly reason?: string }): Promise<void> {
-      const changed = await orm
-        .update(versions)
-        .set({ status: input.status, statusReason: input.reason ?? null, updatedAt: sql`now()` })
-        .where(and(eq(versions.model, input.model), eq(versions.version, input.version)))
-        .returning({ version: versions.version });
+      const changed = await orm.transaction(async (tx) => {
+        const rows = await tx
+          .update(versions)
+          .set({ status: input.status, statusReason: input.reason ?? null, updatedAt: sql`now()` })
+          .where(and(eq(versions.model, input.model), eq(versions.version, input.version)))
+          .returning({ version: versions.version });
+        if (rows.length > 0)
+          await writeAudit(tx, {
+            action: 'version.status',
+            subject: `models/${input.model}/versions/${String(input.version)}`,
+            details: { ...input },
+          });
+        return rows;
+      });
       if (changed.length === 0) throw new MillraceError('NOT_FOUND', `There is no version ${input.version} of model ${input.model}.`);
     },
 
