@@ -17,7 +17,7 @@ export interface ProjectSettings {
   readonly pipelines?: string;
   /** Worker pools by name, lower case. `cpu` and `gpu` exist without being named. `MILLRACE_CPU_SLOTS` and `MILLRACE_GPU_SLOTS` win. */
   readonly pools?: Readonly<Record<string, PoolSettings>>;
-  /** Where artifacts are kept: a `file://` address. Default `<home>/artifacts`. `MILLRACE_ARTIFACTS` wins. */
+  /** Where artifacts are kept: a `file://` address, or `s3://BUCKET/PREFIX`. Default `<home>/artifacts`. `MILLRACE_ARTIFACTS` wins. */
   readonly artifacts?: string;
   /** Where people are told that something waits for them or was noticed, and how often. Default: nowhere. */
   readonly alerts?: AlertsSettings;
@@ -35,6 +35,16 @@ export interface ProjectSettings {
     /** Logged predictions, and the labels and outcomes that came for them. Default: they stay. */
     readonly predictions?: {
       /** Older ones are removed by themselves: `90 days`. */
+      readonly keep: string;
+    };
+    /** Figures of what was served, by hour once they are a week old, and what labels and outcomes said of it. */
+    readonly figures?: {
+      /** `400 days`, the default. */
+      readonly keep: string;
+    };
+    /** Alerts that are over, the messages that told of them, and silences that have ended. What goes on stays. */
+    readonly alerts?: {
+      /** Since when they are over: `90 days`. Default 365 days. */
       readonly keep: string;
     };
   };

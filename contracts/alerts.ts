@@ -61,6 +61,8 @@ export interface AlertLine {
   readonly until: string | null;
   /** When it recovered, UTC ISO. */
   readonly ended: string | null;
+  /** Why it was closed without having recovered, as that nothing watches the endpoint any more; else null. Messages of before lack it. */
+  readonly because?: string | null;
   readonly against: string | null;
   readonly sure: string | null;
   readonly look: string;

@@ -75,8 +75,12 @@ async function post(url: string, body: string, headers: Readonly<Record<string, 
 function lineText(line: AlertLine, apiUrl: string): readonly string[] {
   const { endpoint, pipeline } = line;
   const where = endpoint !== null ? ` at ${endpoint}` : pipeline !== null ? ` of ${pipeline}` : '';
-  if (line.state === 'recovered')
-    return [`[recovered] ${line.kind}${where}: ${line.what}`, `Lasted from ${line.since} to ${line.ended ?? 'now'}.`, `Look: ${apiUrl}${line.look}`];
+  if (line.state === 'recovered') {
+    const lasted = [`Lasted from ${line.since} to ${line.ended ?? 'now'}.`, `Look: ${apiUrl}${line.look}`];
+    return line.because == null
+      ? [`[recovered] ${line.kind}${where}: ${line.what}`, ...lasted]
+      : [`[closed] ${line.kind}${where}: ${line.what}`, `Not recovered: ${line.because}.`, ...lasted];
+  }
   const waits = WAITING_KINDS.includes(line.kind) && line.severity === 'info';
   return [
     `[${line.severity}] ${line.kind}${where}: ${line.what}`,

@@ -307,3 +307,84 @@ describe('what waits for a person', () => {
     expect(await open()).not.toContain(`queue ${request.name}`);
   });
 });
+
+describe('what nobody looks at any more', () => {
+  const drifted = ['drift', 'quality'] as const;
+
+  it('is closed with the reason, of which those are told who were told of it', async () => {
+    const [first, second] = [await store.alerts.raise(alert('a')), await store.alerts.raise(alert('b', { kind: 'quality' }))];
+    const other = await store.alerts.raise(alert('c', { kind: 'data' }));
+    await store.alerts.gather(settings());
+    await store.alerts.acknowledge({ id: second, by: 'ada' });
+    const abandoned = await store.alerts.abandon({ kinds: drifted, endpoint }, 'nothing watches it any more');
+    expect(abandoned.toSorted((a, b) => a - b)).toEqual([first, second]);
+    expect(await store.alerts.abandon({ kinds: drifted, endpoint }, 'nothing watches it any more')).toEqual([]);
+    await store.alerts.gather(settings());
+    const closed = await store.alerts.get(first);
+    expect(closed).toMatchObject({ status: 'resolved', resolvedBecause: 'nothing watches it any more' });
+    expect(closed.messages[0]?.message).toMatchObject({
+      what: `2 recovered at ${endpoint}: Closed: a drifted`,
+      alerts: [
+        { state: 'recovered', subject: 'a', because: 'nothing watches it any more' },
+        { state: 'recovered', subject: 'b' },
+      ],
+    });
+    expect(await store.alerts.get(other)).toMatchObject({ status: 'open', resolvedBecause: null });
+    // raised again it is another one
+    expect(await store.alerts.raise(alert('a'))).not.toBe(first);
+  });
+
+  it('and is raised before that was told stands as if it had never been closed', async () => {
+    const id = await store.alerts.raise(alert('a'));
+    await store.alerts.gather(settings());
+    await store.alerts.abandon({ kinds: drifted, endpoint }, 'nothing watches it any more');
+    expect(await store.alerts.raise(alert('a'))).toBe(id);
+    expect(await store.alerts.get(id)).toMatchObject({ status: 'open', resolvedBecause: null });
+  });
+});
+
+describe('what is over', () => {
+  const inAnHour = (): string => new Date(Date.now() + 3_600_000).toISOString();
+
+  it('is forgotten with its messages and silences after the time it is kept; what goes on, or waits for a channel, is not', async () => {
+    const channel = { name: `only ${endpoint}`, takes: ({ alerts }: AlertMessage) => (alerts ?? []).some((line) => line.endpoint === endpoint) };
+    const tell = async (): Promise<void> => {
+      await store.alerts.gather(settings());
+      await store.alerts.spread([channel]);
+    };
+    const deliver = async (): Promise<void> => {
+      for (
+        let due = await store.alerts.claim(channel.name, { leaseSeconds: 60 });
+        due !== null;
+        due = await store.alerts.claim(channel.name, { leaseSeconds: 60 })
+      )
+        await store.alerts.delivered(due);
+    };
+    const [over, open] = [await store.alerts.raise(alert('over')), await store.alerts.raise(alert('open'))];
+    await tell();
+    await store.alerts.resolve(alert('over'));
+    const ended = await store.alerts.silence({ endpoint, until: inAnHour(), by: 'ada', reason: 'moving' });
+    await store.alerts.endSilence({ id: ended.id, by: 'ada' });
+    const inForce = await store.alerts.silence({ subject: `nothing of ${endpoint}`, until: inAnHour(), by: 'ada', reason: 'later' });
+    const silences = async () => (await store.alerts.silences({ all: true, limit: 1_000 })).map(({ id }) => id);
+
+    // before that, and while a channel has yet to be told, all of it stays
+    expect(await store.alerts.forget('2020-01-01T00:00:00.000Z')).toEqual({ alerts: 0, messages: 0, silences: 0 });
+    await store.alerts.forget(inAnHour());
+    expect((await store.alerts.get(over)).messages).toHaveLength(1);
+    expect(await silences()).not.toContain(ended.id);
+    expect(await silences()).toContain(inForce.id);
+
+    await deliver();
+    await tell();
+    await store.alerts.forget(inAnHour());
+    await expect(store.alerts.get(over)).rejects.toMatchObject({ code: 'NOT_FOUND' });
+    const kept = await store.alerts.get(open);
+    expect(kept).toMatchObject({ status: 'open' });
+    // of the recovery one channel has not been told yet
+    expect(kept.messages).toEqual([]);
+    expect(await store.alerts.claim(channel.name, { leaseSeconds: 60 })).toMatchObject({ message: { alerts: [{ state: 'recovered', subject: 'over' }] } });
+    await store.alerts.gather(settings());
+    expect(await store.alerts.list({ endpoint })).toMatchObject([{ id: open, tellings: 1 }]);
+  });
+});

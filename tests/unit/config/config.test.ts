@@ -135,3 +135,10 @@ it('logged predictions stay unless the configuration says how long, in hours or 
   expect(keepMs({ retention: { predictions: { keep: '1.5 h' } } })).toBe(5_400_000);
   expect(() => keepMs({ retention: { predictions: { keep: 'a while' } } })).toThrow(expect.objectContaining({ code: 'INVALID_CONFIG' }) as Error);
 });
+
+it('alerts that are over stay for a year unless the configuration says how long', () => {
+  const keepMs = (settings: unknown): number => loadConfig({ env: {}, settings }).retention.alerts.keepMs;
+  expect(keepMs({})).toBe(365 * 86_400_000);
+  expect(keepMs({ retention: { alerts: { keep: '30 days' } } })).toBe(30 * 86_400_000);
+  expect(() => keepMs({ retention: { alerts: { keep: 30 } } })).toThrow(expect.objectContaining({ code: 'INVALID_CONFIG' }) as Error);
+});
