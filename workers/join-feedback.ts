@@ -7,6 +7,7 @@
  */
 import { join } from 'node:path';
 import type { ActivityDependencies } from '../activities/dependencies.ts';
+import { requirePredictor } from '../contracts/required-predictor.ts';
 import type { FeedbackRecord, OutcomeRecord } from '../contracts/routes.ts';
 import { PredictorSchema, type Signature } from '../contracts/signature.ts';
 import { findPredictions, type LoggedPrediction } from '../data/find-predictions.ts';
@@ -113,7 +114,7 @@ function signatureReader({ store, artifacts, log }: Deps): (of: { readonly model
     if (signature === undefined) {
       signature = store.models
         .version(model, version)
-        .then(async ({ predictor }) => PredictorSchema.parse(await artifacts.getJson(predictor)).signature)
+        .then(async (found) => PredictorSchema.parse(await artifacts.getJson(requirePredictor(found))).signature)
         .catch((error: unknown) => {
           log('warn', 'feedback is about a version that cannot be read; it counts for no figure', { model, version, error: String(error) });
           return undefined;

@@ -123,7 +123,7 @@ describe('a damaged artifact', () => {
     const run = await env.start('release', { model: 'torn', endpoint: 'torn', gate: true, rollout: 'replace' });
     await untilGate(run, 'production');
     const { predictor } = await env.deps.store.models.version('torn', 1);
-    await damage(await env.deps.artifacts.pathOf(predictor));
+    await damage(await env.deps.artifacts.pathOf(predictor ?? ''));
     await run.handle.executeUpdate('approve', { args: [decision('ada')] });
     const report = await failureOf(run);
     expect(report.code).toBe('DEPLOY_FAILED');

@@ -4,6 +4,7 @@ import { ScheduleNotFoundError, WorkflowFailedError } from '@temporalio/client';
 import { beforeAll, describe, expect, it, vi } from 'vitest';
 import type { TestEnvironment } from '../../testing/test-environment.ts';
 import { reconcile } from '../../workers/reconciler.ts';
+import { requirePredictor } from '../../contracts/required-predictor.ts';
 import { failureOf, openEnvironment, PATIENCE_MS, refusedWith, serve, stageOf, untilGate } from './test-project.ts';
 
 let env: TestEnvironment & { readonly project: string };
@@ -176,7 +177,7 @@ describe('an old attempt that comes back', () => {
     const { store } = env.deps;
     const run = await env.start('release', { model: 'revived', gate: true });
     const { runId } = await untilGate(run, 'production');
-    const predictor = (await store.models.version('revived', 1)).predictor;
+    const predictor = requirePredictor(await store.models.version('revived', 1));
     const begin = (attempt: number) => store.stages.begin({ runId, name: 'again', kind: 'register', ordinal: 9, attempt, fingerprint: null, useCache: false });
     const old = await begin(1);
     const revived = await begin(2);
