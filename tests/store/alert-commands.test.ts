@@ -1,39 +1,21 @@
 /** `millrace alerts …`, as a person types it, and the API, over a store of real alerts and a real receiver. */
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { afterAll, beforeAll, expect, it, vi } from 'vitest';
+import { beforeAll, expect, it } from 'vitest';
 import { createApiServer } from '../../api/server.ts';
-import { runCommandLine } from '../../cli/program.ts';
 import { loadCliConfig } from '../../cli/clients.ts';
 import { AlertsSettingsSchema, type AlertToRaise } from '../../contracts/alerts.ts';
 import type { ShownAlert, SilenceRecord } from '../../store/alerts.ts';
-import type { Store } from '../../store/store.ts';
 import { deliverDue, spreadAlerts } from '../../workers/alert-delivery.ts';
 import { every } from '../../workers/every.ts';
 import { webhookReceiver } from '../support/alert-receivers.ts';
-import { freshStore } from '../support/database.ts';
-import { recordedTerminal } from '../unit/cli/recorded-terminal.ts';
+import { type CommandFolder, commandFolder, millrace } from '../support/command-line.ts';
 
 let folder: string;
-let store: Store & { readonly databaseUrl: string };
+let store: CommandFolder['store'];
 beforeAll(async () => {
-  folder = await mkdtemp(join(tmpdir(), 'millrace-alert-commands-'));
-  store = await freshStore();
-  vi.stubEnv('MILLRACE_PROJECT', folder);
-  vi.stubEnv('MILLRACE_HOME', join(folder, 'state'));
-  vi.stubEnv('DATABASE_URL', store.databaseUrl);
+  ({ folder, store } = await commandFolder());
 });
-afterAll(async () => {
-  vi.unstubAllEnvs();
-  await rm(folder, { recursive: true, force: true });
-});
-
-const millrace = async (...args: string[]): Promise<{ readonly code: number; readonly out: string; readonly err: string }> => {
-  const terminal = recordedTerminal();
-  const code = await runCommandLine(args, terminal);
-  return { code, out: terminal.out(), err: terminal.err() };
-};
 const alert = (endpoint: string, subject: string, more: Partial<AlertToRaise> = {}): AlertToRaise => ({
   kind: 'drift',
   endpoint,

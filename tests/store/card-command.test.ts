@@ -1,39 +1,18 @@
 /** `millrace models card`, as a person types it, and the API's answer, over a store of real versions. */
-import { mkdtemp, readFile, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { beforeEach, describe, expect, it } from 'vitest';
 import { createApiServer } from '../../api/server.ts';
-import { runCommandLine } from '../../cli/program.ts';
-import { type Artifacts, openArtifacts } from '../../store/artifacts.ts';
-import type { Store } from '../../store/store.ts';
 import { bareCard } from '../support/bare-card.ts';
-import { freshStore } from '../support/database.ts';
-import { recordedTerminal } from '../unit/cli/recorded-terminal.ts';
+import { type CommandFolder, commandFolder, millrace } from '../support/command-line.ts';
 
 let folder: string;
-let store: Store & { readonly databaseUrl: string };
-let artifacts: Artifacts;
+let store: CommandFolder['store'];
+let artifacts: CommandFolder['artifacts'];
 beforeEach(async () => {
-  folder = await mkdtemp(join(tmpdir(), 'millrace-card-command-'));
-  store = await freshStore();
-  artifacts = await openArtifacts(join(folder, 'artifacts'));
-  vi.stubEnv('MILLRACE_PROJECT', folder);
-  vi.stubEnv('MILLRACE_HOME', join(folder, 'state'));
-  vi.stubEnv('MILLRACE_ARTIFACTS', `file://${join(folder, 'artifacts')}`);
-  vi.stubEnv('DATABASE_URL', store.databaseUrl);
+  ({ folder, store, artifacts } = await commandFolder());
   await registered('the page that was drawn');
 });
-afterEach(async () => {
-  vi.unstubAllEnvs();
-  await rm(folder, { recursive: true, force: true });
-});
-
-const millrace = async (...args: string[]): Promise<{ readonly code: number; readonly out: string; readonly err: string }> => {
-  const terminal = recordedTerminal();
-  const code = await runCommandLine(args, terminal);
-  return { code, out: terminal.out(), err: terminal.err() };
-};
 
 /** A version with its card; `page`: what was drawn then, null where that had failed. */
 async function registered(page: string | null): Promise<void> {

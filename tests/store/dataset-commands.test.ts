@@ -1,44 +1,23 @@
 /** `millrace datasets report | sample | sql`, as a person types them, over a store of real datasets. */
-import { chmod, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { chmod, mkdir, readFile, writeFile } from 'node:fs/promises';
 import { delimiter, join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
-import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import { runCommandLine } from '../../cli/program.ts';
+import { beforeEach, describe, expect, it, vi } from 'vitest';
 import { between, expectations, ExpectationsSchema, inSet } from '../../contracts/expectations.ts';
 import { SplitOptionsSchema } from '../../contracts/split.ts';
 import { type IngestedDataset, ingestSource } from '../../data/ingest.ts';
 import { splitDataset } from '../../data/split.ts';
 import type { StoredDataset } from '../../data/dataset.ts';
 import { validateDataset } from '../../data/validate.ts';
-import { type Artifacts, openArtifacts } from '../../store/artifacts.ts';
-import type { Store } from '../../store/store.ts';
-import { freshStore } from '../support/database.ts';
-import { recordedTerminal } from '../unit/cli/recorded-terminal.ts';
+import { type CommandFolder, commandFolder, millrace } from '../support/command-line.ts';
 
 const SECRET = 'ann@example.org';
 let folder: string;
-let store: Store & { readonly databaseUrl: string };
-let artifacts: Artifacts;
+let store: CommandFolder['store'];
+let artifacts: CommandFolder['artifacts'];
 beforeEach(async () => {
-  folder = await mkdtemp(join(tmpdir(), 'millrace-dataset-commands-'));
-  store = await freshStore();
-  artifacts = await openArtifacts(join(folder, 'artifacts'));
-  vi.stubEnv('MILLRACE_PROJECT', folder);
-  vi.stubEnv('MILLRACE_HOME', join(folder, 'state'));
-  vi.stubEnv('MILLRACE_ARTIFACTS', `file://${join(folder, 'artifacts')}`);
-  vi.stubEnv('DATABASE_URL', store.databaseUrl);
+  ({ folder, store, artifacts } = await commandFolder());
 });
-afterEach(async () => {
-  vi.unstubAllEnvs();
-  await rm(folder, { recursive: true, force: true });
-});
-
-const millrace = async (...args: string[]): Promise<{ readonly code: number; readonly out: string; readonly err: string }> => {
-  const terminal = recordedTerminal();
-  const code = await runCommandLine(args, terminal);
-  return { code, out: terminal.out(), err: terminal.err() };
-};
 
 /** Records a dataset as a stage does. */
 async function recorded({ ref, manifest }: StoredDataset, kind: string, report: string | null = null): Promise<string> {

@@ -1,23 +1,13 @@
 /** `millrace endpoints show`, as a person types it, and the API's answer, over a store of real routes. */
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { afterAll, beforeAll, expect, it, vi } from 'vitest';
+import { beforeAll, expect, it } from 'vitest';
 import { createApiServer } from '../../api/server.ts';
-import { runCommandLine } from '../../cli/program.ts';
 import type { ProductionPeriod } from '../../contracts/endpoint.ts';
-import type { Store } from '../../store/store.ts';
-import { freshStore } from '../support/database.ts';
-import { recordedTerminal } from '../unit/cli/recorded-terminal.ts';
+import { type CommandFolder, commandFolder, millrace } from '../support/command-line.ts';
 
 let folder: string;
-let store: Store & { readonly databaseUrl: string };
+let store: CommandFolder['store'];
 beforeAll(async () => {
-  folder = await mkdtemp(join(tmpdir(), 'millrace-endpoint-commands-'));
-  store = await freshStore();
-  vi.stubEnv('MILLRACE_PROJECT', folder);
-  vi.stubEnv('MILLRACE_HOME', join(folder, 'state'));
-  vi.stubEnv('DATABASE_URL', store.databaseUrl);
+  ({ folder, store } = await commandFolder());
   const served = (version: number) => ({ model: 'm', version, predictor: 'a'.repeat(64) });
   const route = { endpoint: 'late', champion: served(1), challenger: null, log: true };
   const challenger = { version: served(2), percent: 100, leaseUntil: '2026-01-01T00:00:00.000Z', mode: 'shadow' as const };
@@ -31,16 +21,6 @@ beforeAll(async () => {
     by: 'ada',
   });
 });
-afterAll(async () => {
-  vi.unstubAllEnvs();
-  await rm(folder, { recursive: true, force: true });
-});
-
-const millrace = async (...args: string[]): Promise<{ readonly code: number; readonly out: string; readonly err: string }> => {
-  const terminal = recordedTerminal();
-  const code = await runCommandLine(args, terminal);
-  return { code, out: terminal.out(), err: terminal.err() };
-};
 
 it('shows what served from when to when, what stood beside it, by whom and why', async () => {
   const { code, out } = await millrace('endpoints', 'show', 'late', '--history');

@@ -1,17 +1,13 @@
 /** `millrace endpoints report`, its API and its page, over records as servers, monitors, alerts and rollouts write them. */
-import { mkdtemp, readFile, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import pg from 'pg';
-import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
+import { beforeAll, describe, expect, it } from 'vitest';
 import { createApiServer } from '../../api/server.ts';
-import { runCommandLine } from '../../cli/program.ts';
 import type { EndpointReport } from '../../contracts/endpoint-report.ts';
 import type { Finding, WindowFigures } from '../../contracts/monitoring.ts';
 import { latencyBin } from '../../contracts/serving-bins.ts';
-import type { Store } from '../../store/store.ts';
-import { freshStore } from '../support/database.ts';
-import { recordedTerminal } from '../unit/cli/recorded-terminal.ts';
+import { type CommandFolder, commandFolder, millrace } from '../support/command-line.ts';
 
 const START = Date.parse('2026-03-02T00:00:00.000Z');
 const HOUR_MS = 3_600_000;
@@ -20,7 +16,7 @@ const END = at(48);
 const served = (version: number) => ({ model: 'm', version, predictor: 'a'.repeat(64) });
 
 let folder: string;
-let store: Store & { readonly databaseUrl: string };
+let store: CommandFolder['store'];
 
 const finding = (hour: number, since: number): Finding => ({
   check: 'drift',
@@ -107,11 +103,7 @@ function figures(hour: number): WindowFigures {
 }
 
 beforeAll(async () => {
-  folder = await mkdtemp(join(tmpdir(), 'millrace-endpoint-report-'));
-  store = await freshStore();
-  vi.stubEnv('MILLRACE_PROJECT', folder);
-  vi.stubEnv('MILLRACE_HOME', join(folder, 'state'));
-  vi.stubEnv('DATABASE_URL', store.databaseUrl);
+  ({ folder, store } = await commandFolder());
   const route = { endpoint: 'late', champion: served(1), challenger: null, log: true };
   await store.endpoints.setRoute({ route: { ...route, epoch: 1 }, expectedEpoch: 0, rolloutId: null, reason: 'first', by: 'run a1' });
   await store.endpoints.setRoute({ route: { ...route, endpoint: 'silent', epoch: 1 }, expectedEpoch: 0, rolloutId: null });
@@ -144,16 +136,6 @@ beforeAll(async () => {
     command: 'millrace endpoints report late',
   });
 });
-afterAll(async () => {
-  vi.unstubAllEnvs();
-  await rm(folder, { recursive: true, force: true });
-});
-
-const millrace = async (...args: string[]): Promise<{ readonly code: number; readonly out: string; readonly err: string }> => {
-  const terminal = recordedTerminal();
-  const code = await runCommandLine(args, terminal);
-  return { code, out: terminal.out(), err: terminal.err() };
-};
 const read = (endpoint = 'late', from = at(0), to = END): Promise<EndpointReport> => store.endpointReports.read({ endpoint, from, to });
 const pageOf = async (...args: string[]): Promise<string> => {
   const path = join(folder, 'page.html');
