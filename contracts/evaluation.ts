@@ -2,7 +2,7 @@ import { z } from 'zod';
 import { BehaviourTestSchema } from './behaviour-tests.ts';
 import { NameSchema, Sha256Schema } from './ids.ts';
 import { METRIC_TABLE, type Metric } from './metrics.ts';
-import { ScoreBinSchema } from './window-quality.ts';
+import { ScoreBinSchema, SliceQualitySchema } from './window-quality.ts';
 
 /** What the stage `evaluate` is asked for, and the report that it leaves in the artifact store. */
 export const METRICS = Object.keys(METRIC_TABLE) as [Metric, ...Metric[]];
@@ -177,24 +177,7 @@ const ReportV2Schema = z.object({
   intervals: z.record(z.string(), IntervalSchema),
   confidence: z.number().nullable(),
   champion: z.object({ model: z.string(), version: z.number().int(), metrics: FiguresSchema, comparison: ComparisonSchema.nullable() }).nullable(),
-  slices: z.array(
-    z.object({
-      column: z.string(),
-      metric: z.string(),
-      values: z.array(
-        z.object({
-          value: z.string(),
-          rows: z.number().int(),
-          metric: z.number(),
-          low: z.number().optional(),
-          high: z.number().optional(),
-          metrics: FiguresSchema,
-        }),
-      ),
-      tooSmall: z.number().int(),
-      withoutValue: z.number().int(),
-    }),
-  ),
+  slices: z.array(SliceQualitySchema),
   curves: CurvesSchema,
   business: FiguresSchema,
   tests: z.array(

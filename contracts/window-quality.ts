@@ -10,7 +10,8 @@ const WithoutValueSchema = z.object({
   reason: z.enum(['oneClass', 'noneAnswered', 'nonePresent', 'undefined']),
 });
 
-const SliceQualitySchema = z.object({
+/** The metrics by the values of a column, or of two together. */
+export const SliceQualitySchema = z.object({
   column: z.string(),
   metric: z.string(),
   /** The worst first, at most 50. */
