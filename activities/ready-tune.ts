@@ -33,7 +33,7 @@ export function readyTune(pipeline: string, stages: readonly TrainedStage[]): Re
     if (kind !== 'train') continue;
     const parsed = TrainInputSchema.safeParse(input);
     if (!parsed.success || parsed.data.validation === undefined) continue;
-    const { train, validation, trainer, target, features, group, task } = parsed.data;
+    const { train, validation, trainer, target, features, group, weight, task } = parsed.data;
     const space = SPACES[trainer.name];
     if (space === undefined) continue;
     const found = CandidateRefSchema.safeParse(output);
@@ -51,7 +51,7 @@ export const ${name} = definePipeline({ params: z.object({ trials: z.number().in
     train: ${literal(train)},
     validation: ${literal(validation)},
     target: ${literal(target)},
-    task: ${literal(task)},${group === undefined ? '' : `\n    group: ${literal(group)},`}
+    task: ${literal(task)},${group === undefined ? '' : `\n    group: ${literal(group)},`}${weight === undefined ? '' : `\n    weight: ${literal(weight)},`}
     features: ${literal(features)},
     metric: ${literal(metric)},
     space: { ${Object.entries(space)

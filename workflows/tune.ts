@@ -32,6 +32,8 @@ export interface TuneOptions<Trainers = TrainerSpec> extends StageOptions {
   readonly task?: 'auto' | 'binary' | 'multiclass' | 'regression' | 'ranking';
   /** Column of the groups within which rows are ranked. */
   readonly group?: string;
+  /** Column of the training rows' weights, at least 0. */
+  readonly weight?: string;
   /** What is made best, on the validation rows. */
   readonly metric: Metric;
   /** Parameters by their paths; of several trainers a space for each, by the trainer's name. */
@@ -80,6 +82,7 @@ export async function tune(trainer: TunedThing['trainer'], options: TuneOptions 
     features,
     task = 'auto',
     group,
+    weight,
     metric,
     space,
     search,
@@ -120,6 +123,7 @@ export async function tune(trainer: TunedThing['trainer'], options: TuneOptions 
         task,
         seed,
         ...(group === undefined ? {} : { group }),
+        ...(weight === undefined ? {} : { weight }),
         ...(sampleRows === undefined ? {} : { sampleRows }),
         ...(validationRows === undefined ? {} : { validationRows }),
         ...(threads === undefined ? {} : { threads }),

@@ -70,6 +70,7 @@ export interface TuningInput {
     readonly target: string;
     readonly task: 'auto' | 'binary' | 'multiclass' | 'regression' | 'ranking';
     readonly group?: string;
+    readonly weight?: string;
     readonly seed: number;
     readonly sampleRows?: number;
     readonly validationRows?: number;
