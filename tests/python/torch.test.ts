@@ -4,6 +4,7 @@ import { detectGpus } from '../../stack/gpus.ts';
 import { python } from '../../workflows/trainers.ts';
 import { guideProject } from '../support/guide-project.ts';
 import { openTraining } from '../support/external-training.ts';
+import { goesOnFromItsCheckpoint, learnsNumbers, learnsTwoClasses } from '../support/network-example.ts';
 
 let training: Awaited<ReturnType<typeof openTraining>>;
 beforeAll(async () => {
@@ -15,16 +16,11 @@ describe('PyTorch', () => {
     python({ script: 'trainers/with_torch.py', requirements: 'trainers/torch.txt', parameters: { epochs, batch: 32, rate: 0.01 } });
 
   it('learns two classes, and its network is served behind the features', async () => {
-    const { trained, sample } = await training.train(trainer(6));
-    expect(trained.history.map(({ step }) => step)).toEqual([1, 2, 3, 4, 5, 6]);
-    expect(trained.validation?.metrics['auc']).toBeGreaterThan(0.85);
-    expect(sample.output[0]?.reduce((sum, p) => sum + p, 0)).toBeCloseTo(1, 5);
+    await learnsTwoClasses(training, trainer);
   });
 
   it('goes on from its checkpoint', async () => {
-    expect(training.checkpoint()?.step).toBe(6);
-    const { trained } = await training.train(trainer(8));
-    expect(trained.history.map(({ step }) => step)).toEqual([7, 8]);
+    await goesOnFromItsCheckpoint(training, trainer);
   });
 
   const [gpu] = detectGpus();
@@ -36,10 +32,6 @@ describe('PyTorch', () => {
   });
 
   it('learns numbers', async () => {
-    training.forgetCheckpoint();
-    const { trained } = await training.train(trainer(8), { job: { target: 'minutes', targetType: 'number' } });
-    expect(trained.task).toEqual({ kind: 'regression', target: 'minutes' });
-    const losses = trained.history.map(({ metrics }) => metrics['loss'] ?? Number.NaN);
-    expect(losses.at(-1)).toBeLessThan(losses[0] ?? 0);
+    await learnsNumbers(training, trainer);
   });
 });
