@@ -34,7 +34,18 @@ const GRACE_MS = 2_000;
  */
 export async function openRowsStream(
   call: RowsCall,
-  { signal, onProgress, log }: { readonly signal?: AbortSignal; readonly onProgress?: (message: string) => void; readonly log: (message: string) => void },
+  {
+    signal,
+    onProgress,
+    log,
+    mask = (shown) => shown,
+  }: {
+    readonly signal?: AbortSignal;
+    readonly onProgress?: (message: string) => void;
+    readonly log: (message: string) => void;
+    /** Takes secrets out of what the step says. Default: it was given none. */
+    readonly mask?: <Shown>(shown: Shown) => Shown;
+  },
 ): Promise<RowStream> {
   signal?.throwIfAborted();
   const worker = startModuleWorker('rows-thread', import.meta.url, { workerData: call });
@@ -57,12 +68,12 @@ export async function openRowsStream(
   });
   worker.on('message', (answer: RowsAnswer) => {
     if (answer.kind === 'progress') {
-      onProgress?.(answer.message);
+      onProgress?.(mask(answer.message));
       return;
     }
     if (answer.kind === 'failed') {
       if (answer.log !== '') log(answer.log);
-      breakOff(MillraceError.fromReport(answer.report));
+      breakOff(MillraceError.fromReport(mask(answer.report)));
       return;
     }
     waiting?.resolve(answer);
@@ -72,7 +83,7 @@ export async function openRowsStream(
     breakOff(
       'code' in error && error.code === 'ERR_WORKER_OUT_OF_MEMORY'
         ? new MillraceError('OUT_OF_MEMORY', `The step ${call.step} ran out of memory.`, { fix: 'Yield rows as they come, and keep none.' })
-        : new MillraceError('USER_CODE_FAILED', `The step ${call.step} threw outside of what it yields: ${error.message}`),
+        : new MillraceError('USER_CODE_FAILED', `The step ${call.step} threw outside of what it yields: ${mask(error.message)}`),
     );
   });
   const close = async (): Promise<void> => {

@@ -6,6 +6,7 @@ import type { SourceAccess } from '../data/source-access.ts';
 import { openPostgresRows } from '../store/postgres-rows.ts';
 import type { ActivityDependencies } from './dependencies.ts';
 import { openRowsStream } from './rows-stream.ts';
+import { resolveSecrets } from './secrets.ts';
 
 type SourceDependencies = Pick<ActivityDependencies, 'config' | 'store' | 'artifacts' | 'builds' | 'log'>;
 
@@ -19,16 +20,14 @@ export function sourceAccess(deps: SourceDependencies, call: Pick<StageCall, 'ru
     spoolBytes: config.spoolBytes,
     ...settings,
     postgres: ({ query, connection }, options) => openPostgresRows({ connectionString: settings.secret(connection), variable: connection, query, ...options }),
-    rows: async ({ pipeline, step, parameters }, { above = null, ...options }) =>
-      openRowsStream(
-        { module: await deps.builds.stepModule(call.buildId, pipeline, step), step, parameters, above, runId: call.runId, pipeline },
-        {
-          ...options,
-          log: (message) => {
-            deps.log('error', `step ${step}`, { run: call.runId, error: message });
-          },
-        },
-      ),
+    rows: async ({ pipeline, step, parameters: named }, { above = null, ...options }) => {
+      const { value: parameters, mask } = resolveSecrets(named);
+      const module = await deps.builds.stepModule(call.buildId, pipeline, step);
+      const log = (message: string): void => {
+        deps.log('error', `step ${step}`, { run: call.runId, error: mask(message) });
+      };
+      return openRowsStream({ module, step, parameters, above, runId: call.runId, pipeline }, { ...options, log, mask });
+    },
     inputTypes: async (endpoint) => {
       const route = await store.endpoints.route(endpoint);
       if (route === null) return new Map();

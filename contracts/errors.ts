@@ -38,6 +38,13 @@ export const ERRORS = {
   ),
   NOT_FOUND: entry(404, 2, false, 'There is nothing of that name.', 'Check the name; the list command of the same kind shows what exists.'),
   CONFLICT: entry(409, 1, false, 'That exists already, or another change is under way.', 'Wait for the other change to end, or choose another name.'),
+  ARTIFACTS_UNAVAILABLE: entry(
+    503,
+    3,
+    true,
+    'The store of the artifacts does not answer.',
+    'Check MILLRACE_ARTIFACTS, S3_ENDPOINT and the credentials; the stage is tried again by itself.',
+  ),
   MODEL_IN_USE: entry(
     409,
     1,
@@ -48,6 +55,7 @@ export const ERRORS = {
   TOKEN_NEEDED: entry(401, 2, false, 'A token is needed.', 'Send `Authorization: Bearer TOKEN`; on the command line, set MILLRACE_TOKEN. `millrace tokens create` makes one.'),
   NOT_ALLOWED: entry(403, 2, false, 'The token may not do this.', 'Ask an admin for a token with the role that is named, or for one of that project.'),
   VOUCHER_REFUSED: entry(403, 2, false, 'The voucher is not good (any more).', 'Ask for a new one: each is good for one message, and for five minutes.'),
+  SECRET_MISSING: entry(400, 2, false, 'A secret that a pipeline names is not set.', 'Set each variable that is listed where the worker runs, and start the worker again.'),
   AUDIT_BROKEN: entry(500, 1, false, 'What shows that the audit log is whole cannot be read.', 'Look at who changed the file that is named; take a copy of it from elsewhere.'),
   USAGE: entry(400, 2, false, 'The command was not understood.', 'See --help.'),
   // data

@@ -37,6 +37,7 @@ export type {
 export { call, col, drop, hashed, keep, type RowTransform, rename, set } from '../contracts/row-transforms.ts';
 export type { Purpose } from '../contracts/run.ts';
 export { choice, int, logUniform, type SearchSpace, uniform } from '../contracts/search-space.ts';
+export { secret } from '../contracts/secrets.ts';
 export { predictions, SourceSchema } from '../contracts/source.ts';
 export { batchPredict, type BatchPredictOptions, precompute, type PrecomputeOptions, table } from './batch-predictions.ts';
 export { businessMetrics } from './business-metrics.ts';

@@ -8,6 +8,7 @@ import type { StoredDataset } from '../../data/dataset.ts';
 import { compute } from '../compute-job.ts';
 import { datasetDraft } from '../dataset-record.ts';
 import { defineStage, type StageOutcome } from '../stage-definition.ts';
+import { resolveSecrets } from '../secrets.ts';
 import { callValueStep } from '../step-threads.ts';
 import { isStep, stepRun } from '../steps.ts';
 
@@ -18,17 +19,18 @@ export const stepStage = defineStage({
   input: StepInputSchema,
   cacheable: true,
   fingerprint: async ({ pipeline, step }, call, { builds }) => ({ step: (await builds.pipeline(call.buildId, pipeline))?.steps[step] ?? 'unknown' }),
-  run: async ({ pipeline, step, args }, { call, deps, signal, progress }): Promise<StageOutcome<unknown>> => {
+  run: async ({ pipeline, step, args: named }, { call, deps, signal, progress }): Promise<StageOutcome<unknown>> => {
+    const { value: args, mask, guard } = resolveSecrets(named);
     const module = await deps.builds.stepModule(call.buildId, pipeline, step);
     const found = ((await import(pathToFileURL(module).href)) as Record<string, unknown>)[step];
     if (!isStep(found)) throw new MillraceError('NOT_FOUND', `The pipeline ${pipeline} has no step ${step}.`);
     const user = stepRun(found);
     const log = (message: string): void => {
-      deps.log('error', `step ${step}`, { run: call.runId, error: message });
+      deps.log('error', `step ${step}`, { run: call.runId, error: mask(message) });
     };
     if (user.kind === 'value') {
-      const output = await callValueStep({ module, pipeline, step, args }, { signal, log });
-      return { output, summary: 'done' };
+      const output = await guard(() => callValueStep({ module, pipeline, step, args }, { signal, log }));
+      return { output: mask(output), summary: 'done' };
     }
     if (user.kind === 'rows')
       throw new MillraceError('USAGE', `The step ${step} is a source.`, { fix: `Ingest it: ingest({ source: rows<typeof mySteps>().${step}({ … }) }).` });
@@ -43,24 +45,26 @@ export const stepStage = defineStage({
         fix: `Call it as ${step}(dataset, { … }).`,
       });
     }
-    const { ref, manifest } = await compute<StoredDataset>(
-      {
-        kind: 'step',
-        module,
-        step,
-        dataset: dataset.data,
-        parameters: parameters.data,
-        runId: call.runId,
-        pipeline: call.pipeline,
-        artifactsFolder: deps.config.artifacts.folder,
-        hashKey: projectHashKey(deps.config.home),
-      },
-      {
-        signal,
-        progress,
-        heapMib: deps.config.pools[call.pool]?.heapMib,
-        log,
-      },
+    const { ref, manifest } = await guard(() =>
+      compute<StoredDataset>(
+        {
+          kind: 'step',
+          module,
+          step,
+          dataset: dataset.data,
+          parameters: parameters.data,
+          runId: call.runId,
+          pipeline: call.pipeline,
+          artifactsFolder: deps.config.artifacts.folder,
+          hashKey: projectHashKey(deps.config.home),
+        },
+        {
+          signal,
+          progress: (fraction, message) => progress(fraction, mask(message)),
+          heapMib: deps.config.pools[call.pool]?.heapMib,
+          log,
+        },
+      ),
     );
     return {
       output: ref,

@@ -6,7 +6,8 @@ import type { Role } from '../../contracts/identity.ts';
 import { createTokenBook } from '../../store/token-book.ts';
 import type { TestEnvironment } from '../../testing/test-environment.ts';
 import { millrace } from '../support/command-line.ts';
-import { openEnvironment, PATIENCE_MS, serve, untilGate } from './test-project.ts';
+import { guideProject } from '../support/guide-project.ts';
+import { failureOf, openEnvironment, PATIENCE_MS, serve, untilGate } from './test-project.ts';
 
 let env: TestEnvironment & { readonly project: string };
 const tokens = new Map<string, string>();
@@ -43,6 +44,9 @@ const refusal = async (update: Promise<unknown>): Promise<string> => {
   );
   return error === null ? '' : ((error as { readonly cause?: { readonly type?: string } }).cause?.type ?? (error instanceof MillraceError ? error.code : String(error)));
 };
+
+/** A history with its payloads, which are bytes, as the text that they hold. */
+const textOf = (history: unknown): string => JSON.stringify(history, (_key, value: unknown) => (value instanceof Uint8Array ? Buffer.from(value).toString() : value));
 
 describe('an approval, where tokens are configured', () => {
   it('is refused by the command, the API and the update alike to who may not, and given by each to who may', async () => {
@@ -88,9 +92,9 @@ describe('an approval, where tokens are configured', () => {
 
     // what the run itself brings into service goes by its own voucher, and no token is anywhere in a history
     expect(await store.endpoints.route('governed')).toMatchObject({ champion: { model: 'governed', version: 1 } });
-    const histories = JSON.stringify([await run.handle.fetchHistory(), await env.client.workflow.getHandle('endpoint/governed').fetchHistory()]);
-    for (const token of tokens.values()) expect(histories).not.toContain(Buffer.from(token).toString('base64').slice(4, 40));
-    expect(histories).not.toContain('mlr_');
+    const histories = textOf([await run.handle.fetchHistory(), await env.client.workflow.getHandle('endpoint/governed').fetchHistory()]);
+    expect(histories).toContain('looked at it');
+    for (const token of tokens.values()) expect(histories).not.toContain(token);
   });
 
   it('does not take a voucher a second time, nor for another message', async () => {
@@ -151,4 +155,19 @@ it('an approval is revoked while its rollout is watched, and what it let through
   expect((await as('root', 'audit', 'verify')).out).toMatch(/^The log is whole: \d+ entries/);
   const actions = (await store.audit.list({ subject: `runs/${runId}`, limit: 100 })).map(({ action, who }) => `${action} ${who}`);
   expect(actions).toEqual(expect.arrayContaining(['gate.approve app', 'gate.revoke bea']));
+});
+
+it('a secret that a step is given is nowhere but in the step', async () => {
+  vi.stubEnv('SECRET_PRICES_KEY', 'swordfish-swordfish');
+  const project = await guideProject('docs/governance.md');
+  const guide = await openEnvironment({ project });
+  const { result, handle } = await guide.start('prices', {});
+  expect(await result()).toEqual({ price: 'chair costs 12, asked with ***' });
+  const texts = textOf(await handle.fetchHistory());
+  expect(texts).toContain('{{secret:PRICES_KEY}}');
+  expect(texts).not.toContain('swordfish');
+  const [run] = await guide.deps.store.runs.list({ pipeline: 'prices' });
+  expect(JSON.stringify(await guide.deps.store.stages.list(run?.id ?? ''))).not.toContain('swordfish');
+  vi.stubEnv('SECRET_PRICES_KEY', '');
+  expect(await failureOf(await guide.start('prices', { product: 'table' }))).toMatchObject({ code: 'SECRET_MISSING', problems: [{ path: 'SECRET_PRICES_KEY' }] });
 });
