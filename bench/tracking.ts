@@ -1,5 +1,6 @@
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { closeSync, openSync, readFileSync } from 'node:fs';
 import { mkdir, mkdtemp, rm } from 'node:fs/promises';
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
@@ -42,6 +43,8 @@ async function answering(url: string, child: ChildProcess): Promise<void> {
 async function startMlflow(python: string, backend: string, folder: string): Promise<{ readonly url: string; readonly child: ChildProcess }> {
   await mkdir(folder, { recursive: true });
   const port = await freePort();
+  const log = join(folder, 'server.log');
+  const output = openSync(log, 'w');
   const child = spawn(
     python,
     [
@@ -59,9 +62,12 @@ async function startMlflow(python: string, backend: string, folder: string): Pro
       '--workers',
       '1',
     ],
-    { detached: true, stdio: 'ignore', cwd: folder, env: { ...process.env, PATH: `${dirname(python)}:${process.env['PATH'] ?? ''}` } },
+    { detached: true, stdio: ['ignore', output, output], cwd: folder, env: { ...process.env, PATH: `${dirname(python)}:${process.env['PATH'] ?? ''}` } },
   );
-  await answering(`http://127.0.0.1:${port}/health`, child);
+  closeSync(output);
+  await answering(`http://127.0.0.1:${port}/health`, child).catch((cause: unknown) => {
+    throw new Error(`MLflow's server did not start: ${readFileSync(log, 'utf8').slice(-2_000)}`, { cause });
+  });
   return { url: `http://127.0.0.1:${port}`, child };
 }
 

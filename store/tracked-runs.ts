@@ -14,7 +14,9 @@ import type { RunStatus } from './schema.ts';
  * 1. What one call logs is written in one statement: all of it or nothing.
  * 2. A parameter keeps its value; a metric's latest point is the greatest by (step, time, value).
  * 3. A workflow's run follows its workflow: no client changes its status, or deletes it while it is under way.
- * 4. Runs leave as JSON that Postgres has made: no object is built of them here, however many there are.
+ * 4. What runs log is in the write-ahead log when a call returns, and on the disk within a second: a machine of Postgres that loses
+ *    power may lose that second, whole calls of it. Deleting, restoring and what concerns experiments and models waits for the disk.
+ * 5. Runs leave as JSON that Postgres has made: no object is built of them here, however many there are.
  */
 export interface TrackedRunDraft {
   /** 32 hex digits. */
@@ -107,6 +109,9 @@ const ATTRIBUTES: Readonly<Record<string, string>> = {
   start_time: millisecondsSql(STARTED),
   end_time: millisecondsSql('r.ended_at'),
 };
+
+/** The statement that holds it does not wait for the disk. */
+const WITHOUT_WAITING = `set_config('synchronous_commit', 'off', true)`;
 
 /** MLflow's names of statuses, and what they are here. */
 export const MLFLOW_RUN_STATUSES = {
@@ -242,7 +247,7 @@ export function createTrackedRunsStore({ pool, orm }: Database) {
                r as (insert into runs (id, pipeline, name, user_id, experiment_id, status, params, trigger, started_at)
                      select $1, '', $3, $4, e.id, 'running', '{}', '{"kind": "api"}', coalesce($5::timestamptz, now()) from e where e.lifecycle_stage = 'active' returning id),
                t as (insert into run_tags (run_id, key, value) select r.id, key, value from r, unnest($6::text[], $7::text[]) as tags (key, value))
-               select lifecycle_stage as stage, root from e`,
+               select lifecycle_stage as stage, root, ${WITHOUT_WAITING} from e`,
         values: [
           draft.id,
           experimentNumber(draft.experimentId),
@@ -288,9 +293,10 @@ export function createTrackedRunsStore({ pool, orm }: Database) {
       await pool.query({
         name: 'tracked_run_update',
         text: `with r as (update runs set status = coalesce($2, status), name = coalesce($4, name),
-                 ended_at = case when $2 in ('running', 'waiting') then $3::timestamptz else coalesce($3::timestamptz, ended_at) end where id = $1 returning id)
-               insert into run_tags (run_id, key, value) select r.id, 'mlflow.runName', $4 from r where $4::text is not null
-               on conflict (run_id, key) do update set value = excluded.value`,
+                 ended_at = case when $2 in ('running', 'waiting') then $3::timestamptz else coalesce($3::timestamptz, ended_at) end where id = $1 returning id),
+               t as (insert into run_tags (run_id, key, value) select r.id, 'mlflow.runName', $4 from r where $4::text is not null
+                     on conflict (run_id, key) do update set value = excluded.value)
+               select ${WITHOUT_WAITING}`,
         values: [input.runId, status, endedAt, input.name ?? null],
       });
     },
@@ -317,7 +323,7 @@ export function createTrackedRunsStore({ pool, orm }: Database) {
       const { metrics, params, tags, modelMetrics = [] } = batch;
       const statement = {
         name: 'tracked_run_log',
-        text: 'select millrace_log_batch($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)',
+        text: `select ${WITHOUT_WAITING}, millrace_log_batch($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)`,
         values: [
           batch.runId,
           batch.stage ?? '',

@@ -1,11 +1,13 @@
 import { execFile } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { readFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { createApiServer } from '../../api/server.ts';
 import { ensureMlflowPython } from '../../bench/mlflow-python.ts';
+import { createArtifacts } from '../../store/artifacts.ts';
 import type { Store } from '../../store/store.ts';
 import { freshStore } from '../support/database.ts';
 
@@ -50,7 +52,8 @@ async function pipelineRun(): Promise<void> {
 
 beforeAll(async () => {
   store = await freshStore();
-  const app = createApiServer({ store, version: '1.2.3' });
+  const files = mkdtempSync(join(tmpdir(), 'millrace-mlflow-'));
+  const app = createApiServer({ store, artifacts: createArtifacts({ root: files }), version: '1.2.3' });
   url = await app.listen({ host: '127.0.0.1', port: 0 });
   await pipelineRun();
   python = await ensureMlflowPython().catch((error: unknown) => {
@@ -64,7 +67,10 @@ beforeAll(async () => {
     });
     seen = JSON.parse(stdout.trim().split('\n').at(-1) ?? '{}') as Seen;
   }
-  return () => app.close();
+  return async () => {
+    await app.close();
+    rmSync(files, { recursive: true, force: true });
+  };
 }, INSTALL_AND_RUN_MS);
 
 /** The figures of one check; skipped where no Python environment could be made. */
@@ -93,9 +99,9 @@ describe("MLflow's client", () => {
     expect(found['taken']).toEqual(['RESOURCE_ALREADY_EXISTS', expect.stringContaining('deleted state')]);
     expect(found['into']).toEqual(['INVALID_PARAMETER_VALUE', expect.stringContaining("must be in the 'active' state")]);
     expect(found['missing']).toEqual(['RESOURCE_DOES_NOT_EXIST', expect.stringContaining('No Experiment with id=123456 exists')]);
-    expect(found['empty_name']).toMatchObject(['INVALID_PARAMETER_VALUE']);
+    expect(found['empty_name']).toEqual(['INVALID_PARAMETER_VALUE', expect.any(String)]);
     expect(found['nul']).toEqual(['INVALID_PARAMETER_VALUE', expect.stringContaining('NUL')]);
-    expect(found['default_stays']).toMatchObject(['INVALID_PARAMETER_VALUE']);
+    expect(found['default_stays']).toEqual(['INVALID_PARAMETER_VALUE', expect.any(String)]);
   });
 
   it('searches experiments page by page', (context) => {
@@ -127,15 +133,15 @@ describe("MLflow's client", () => {
       tags: { k: 'w', 'mlflow.user': 'ann', 'mlflow.runName': 'renamed' },
       params: { depth: '3' },
       uri: true,
-      resumed: ['RUNNING', null, 'again'],
+      resumed: ['RUNNING', 1_700_000_001_000, 'again'],
       deleted: 'deleted',
       hidden: 1,
       restored: 2,
     });
     expect(found['changed']).toEqual(['INVALID_PARAMETER_VALUE', expect.stringContaining("Changing param values is not allowed. Param with key='depth'")]);
     expect(found['late']).toEqual(['INVALID_PARAMETER_VALUE', expect.stringContaining("must be in the 'active' state")]);
-    expect(found['missing']).toMatchObject(['RESOURCE_DOES_NOT_EXIST']);
-    expect(found['missing_tag']).toMatchObject(['RESOURCE_DOES_NOT_EXIST']);
+    expect(found['missing']).toEqual(['RESOURCE_DOES_NOT_EXIST', expect.any(String)]);
+    expect(found['missing_tag']).toEqual(['RESOURCE_DOES_NOT_EXIST', expect.any(String)]);
   });
 
   it('keeps every point of a metric, and knows the latest by step, time and value', (context) => {
@@ -160,15 +166,15 @@ describe("MLflow's client", () => {
       nan_history: ['nan'],
       none: [],
     });
-    expect(found['no_run']).toMatchObject(['RESOURCE_DOES_NOT_EXIST']);
-    expect(found['no_run_to_log']).toMatchObject(['RESOURCE_DOES_NOT_EXIST']);
-    expect(found['bad_key']).toMatchObject(['INVALID_PARAMETER_VALUE']);
-    expect(found['bad_time']).toMatchObject(['INVALID_PARAMETER_VALUE']);
+    expect(found['no_run']).toEqual(['RESOURCE_DOES_NOT_EXIST', expect.any(String)]);
+    expect(found['no_run_to_log']).toEqual(['RESOURCE_DOES_NOT_EXIST', expect.any(String)]);
+    expect(found['bad_key']).toEqual(['INVALID_PARAMETER_VALUE', expect.any(String)]);
+    expect(found['bad_time']).toEqual(['INVALID_PARAMETER_VALUE', expect.any(String)]);
   });
 
   it('logs a batch whole or not at all, within the limits of MLflow', (context) => {
     const found = of('batches', context);
-    expect(found).toMatchObject({ counts: [10, 100, 100], latest: 799, nothing_half_written: [false, false], longest: true });
+    expect(found).toMatchObject({ counts: [10, 100, 101], latest: 799, nothing_half_written: [false, false], longest: true });
     expect(found['too_many']).toEqual(['INVALID_PARAMETER_VALUE', expect.stringContaining('at most 1000 metrics. Got 1001 metrics')]);
     expect(found['twice']).toEqual(['INVALID_PARAMETER_VALUE', expect.stringContaining('Duplicate parameter keys')]);
     expect(found['half']).toEqual(['INVALID_PARAMETER_VALUE', expect.stringContaining("Param with key='p0'")]);
@@ -204,7 +210,7 @@ describe("MLflow's client", () => {
     expect(found['bad_or']).toEqual(['INVALID_PARAMETER_VALUE', expect.stringContaining('Clauses are joined by AND')]);
     expect(found['bad_page']).toEqual(['INVALID_PARAMETER_VALUE', expect.stringContaining('Invalid page token')]);
     expect(found['bad_order']).toEqual(['INVALID_PARAMETER_VALUE', expect.stringContaining('duplicate fields')]);
-    expect(found['too_many']).toMatchObject(['INVALID_PARAMETER_VALUE']);
+    expect(found['too_many']).toEqual(['INVALID_PARAMETER_VALUE', expect.any(String)]);
     expect(found['frame']).toEqual(['metrics.auc', 'metrics.val loss', 'params.lr rate', 'params.odd', 'tags.a.b']);
   });
 
@@ -219,10 +225,10 @@ describe("MLflow's client", () => {
       location: true,
       found: ['outside'],
     });
-    expect(found['deleted']).toMatchObject(['RESOURCE_DOES_NOT_EXIST']);
+    expect(found['deleted']).toEqual(['RESOURCE_DOES_NOT_EXIST', expect.any(String)]);
     expect(found['changed']).toEqual(['INVALID_PARAMETER_VALUE', expect.stringContaining('Changing param values is not allowed')]);
-    expect(found['bad']).toMatchObject(['INVALID_PARAMETER_VALUE']);
-    expect(found['slash']).toMatchObject(['INVALID_PARAMETER_VALUE']);
+    expect(found['bad']).toEqual(['INVALID_PARAMETER_VALUE', expect.any(String)]);
+    expect(found['slash']).toEqual(['INVALID_PARAMETER_VALUE', expect.any(String)]);
   });
 
   it("sees a pipeline's run with the parameters and metrics of its stages, adds to it, and cannot end or delete it", (context) => {
@@ -301,7 +307,7 @@ describe("the API of MLflow's protocol", () => {
     });
     expect((await ask('/api/2.0/mlflow/nothing')).text).toContain('ENDPOINT_NOT_FOUND');
     const broken = await fetch(`${url}/api/2.0/mlflow/runs/create`, { method: 'POST', headers: { 'content-type': 'application/json' }, body: '{' });
-    expect([broken.status, await broken.json()]).toMatchObject([400, { error_code: 'INVALID_PARAMETER_VALUE' }]);
+    expect([broken.status, await broken.json()]).toEqual([400, expect.objectContaining({ error_code: 'INVALID_PARAMETER_VALUE' })]);
   });
 
   it('gives a history of a hundred thousand points page by page, each point once', async () => {
