@@ -187,7 +187,8 @@ export async function trainExternally(job: TrainJob, context: Context, batchShar
           CUDA_VISIBLE_DEVICES: device === null ? '' : String(device.index),
           CUDA_DEVICE_ORDER: 'PCI_BUS_ID',
           [TASK_VARIABLE]: taskFile,
-          MLFLOW_TRACKING_URI: deps.config.urls.api,
+          // what is logged there to the run lands in this stage (api/mlflow/stage-store.ts)
+          MLFLOW_TRACKING_URI: `${deps.config.urls.api}/stages/${context.call.runId}/${encodeURIComponent(context.call.stage)}`,
           MLFLOW_RUN_ID: context.call.runId,
         },
         scratch,

@@ -6,7 +6,7 @@ import type { FindRequest } from '../store/lineage-subject.ts';
 import type { Store } from '../store/store.ts';
 
 /** Reads what lies in the artifact store. @throws MillraceError ARTIFACT_MISSING, ARTIFACT_CORRUPT */
-export type ArtifactReader = Pick<Artifacts, 'getJson'>;
+export type ArtifactReader = Pick<Artifacts, 'getJson' | 'getBytes'>;
 
 /** One thing that can be asked of `/api/v1`: the routes and the OpenAPI document are both made from a table of these. */
 export interface Resource {

@@ -10,6 +10,7 @@ import { APPROVAL_STATUSES, RUN_STATUSES, VERSION_STATUSES } from '../store/sche
 import { ALERT_RESOURCES } from './alert-resources.ts';
 import { GOVERNANCE_RESOURCES } from './governance-resources.ts';
 import { LABEL_RESOURCES } from './label-resources.ts';
+import { REGISTRY_RESOURCES } from './registry-resources.ts';
 import { LINEAGE_RESOURCES } from './lineage-resources.ts';
 import { type ArtifactReader, afterName, afterNumber, limit, page, type Resource, resource } from './resource.ts';
 
@@ -296,6 +297,7 @@ export const RESOURCES: readonly Resource[] = [
         (request) => request.id,
       ),
   }),
+  ...REGISTRY_RESOURCES,
   ...LINEAGE_RESOURCES,
   ...LABEL_RESOURCES,
   ...ALERT_RESOURCES,

@@ -1,4 +1,5 @@
 import { MillraceError } from '../contracts/errors.ts';
+import type { VersionDescription } from '../store/version-description.ts';
 import { withClients } from './clients.ts';
 import { addCommand, addGroup, invocationOf, print, type Program } from './command.ts';
 import { parseCount } from './duration.ts';
@@ -74,6 +75,56 @@ export function addPipelinesCommands(program: Program): void {
   });
 }
 
+function renderVersion(of: VersionDescription): string {
+  const { signature, sample, code } = of;
+  const [request] = sample?.rows ?? [];
+  const [answer] = sample?.output ?? [];
+  return renderFields([
+    ['version', `${of.model} ${String(of.version)}`],
+    ['status', of.statusReason === null ? of.status : `${of.status}: ${of.statusReason}`],
+    ['aliases', of.aliases.join(', ')],
+    ['stage', of.stage],
+    ['owner', of.owner],
+    ['description', of.description],
+    [
+      'tags',
+      Object.entries(of.tags)
+        .map((tag) => tag.join(': '))
+        .join(', '),
+    ],
+    ['made at', of.createdAt],
+    ['source', of.source],
+    ['predictor', of.predictor],
+    ['ONNX file', of.onnx === null ? null : `${of.onnx}, ${String(of.onnxSizeBytes)} bytes`],
+    ['trainer', of.trainer === null ? null : `${of.trainer.name} ${JSON.stringify(of.trainer.parameters)}`],
+    ['task', signature === null ? null : JSON.stringify(signature.task)],
+    ['columns', signature === null ? null : signature.columns.map(({ name, type }) => `${name} (${type})`).join(', ')],
+    ['a request', request === undefined ? null : JSON.stringify(request)],
+    ['its answer', answer === undefined ? null : JSON.stringify(answer)],
+    ['metrics', showMetrics(of.metrics)],
+    ['training profile', of.trainingProfile],
+    ['evaluation', of.evaluation],
+    ['card', of.card === null ? null : `millrace models card ${of.model}@${String(of.version)}`],
+    ['run', code === null ? null : `${code.run} of ${code.pipeline}`],
+    [
+      'code',
+      code === null || (code.commit === null && code.build === null)
+        ? null
+        : [code.commit, code.clean === false ? 'with changes' : '', code.build === null ? '' : `build ${code.build}`]
+            .filter((part) => part !== null && part !== '')
+            .join(', '),
+    ],
+    [
+      'environment',
+      of.environment === null
+        ? null
+        : Object.entries(of.environment)
+            .map((part) => part.join(' '))
+            .join(', '),
+    ],
+  ]);
+}
+
 export function addModelsCommands(program: Program): void {
   const models = addGroup(program, 'models', 'the registry');
   addCommand(program, models, 'list', 'the models, with their champion')
@@ -97,13 +148,20 @@ export function addModelsCommands(program: Program): void {
         );
       });
     });
-  addCommand(program, models, 'show <model>', 'a model: its versions with their metrics, and its aliases')
+  addCommand(program, models, 'show <model>', 'a model: its versions with their metrics, and its aliases; or all that one version holds: MODEL@3, MODEL@ALIAS')
     .option(...LIMIT)
-    .action(async (name: string, options: Common & { limit: string }) => {
+    .action(async (text: string, options: Common & { limit: string }) => {
       const limit = parseCount('--limit', options.limit);
       const invocation = invocationOf(program, options);
+      const [, name = text, versionName] = /^(.*)@([^@]*)$/.exec(text) ?? [];
       await withClients(async (clients) => {
         const store = await clients.store();
+        if (versionName !== undefined) {
+          const [{ createArtifacts }, { describeVersion }] = await Promise.all([import('../store/artifacts.ts'), import('../store/version-description.ts')]);
+          const found = await describeVersion(store, createArtifacts({ root: clients.config.artifacts.folder }), name, versionName);
+          print(invocation, found, () => renderVersion(found));
+          return;
+        }
         const model = await store.models.find(name);
         if (model === null) {
           const near = nearestName(

@@ -3,8 +3,10 @@ import { createReadStream, readlinkSync } from 'node:fs';
 import { type FileHandle, link, mkdir, open, readdir, readFile, rename, rm, stat, utimes } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { dirname, join, resolve, sep } from 'node:path';
+import type { Readable } from 'node:stream';
 import { canonicalJson } from '../contracts/canonical-json.ts';
 import { MillraceError } from '../contracts/errors.ts';
+import { checkS3, createS3Artifacts, parseS3Address } from './s3-artifacts.ts';
 
 /**
  * Artifacts: bytes named by their SHA-256, in a folder.
@@ -20,7 +22,7 @@ import { MillraceError } from '../contracts/errors.ts';
  *    has left its name, and gives back what was used meanwhile: whoever finds a file after its removal began, finds nothing.
  */
 export interface Artifacts {
-  /** The folder in which everything lies. */
+  /** The folder in which everything lies, or the address of the store: what `openArtifacts` opens elsewhere. */
   readonly root: string;
   /** The path of an artifact, checked. For reading only. @throws ARTIFACT_MISSING, ARTIFACT_CORRUPT */
   pathOf(sha256: string): Promise<string>;
@@ -38,10 +40,12 @@ export interface Artifacts {
   getJson(sha256: string): Promise<unknown>;
   /** @throws ARTIFACT_MISSING, ARTIFACT_CORRUPT */
   getBytes(sha256: string): Promise<Buffer>;
-  /** Whether an artifact is there and what it should be. */
+  /** Whether an artifact is there and, in a folder, what it should be: one in S3 is held against its name when it is fetched. */
   has(sha256: string): Promise<boolean>;
   /** As `has`; and what is there counts as used now. Retention leaves alone what was used of late. */
   keep(sha256: string): Promise<boolean>;
+  /** Its bytes, unchecked; undefined when it is not there. Whoever does not read to the end destroys the stream. */
+  read(sha256: string): Promise<Readable | undefined>;
   /** Every artifact, unchecked. */
   list(): AsyncGenerator<ListedArtifact>;
   /** Removes an artifact unless it was used at or after an instant (ms). Whether it was removed. */
@@ -132,8 +136,15 @@ async function writeAll(handle: FileHandle, chunk: Uint8Array): Promise<void> {
   for (let at = 0; at < chunk.length; ) at += (await handle.write(chunk, at, chunk.length - at)).bytesWritten;
 }
 
-/** The artifact store in a folder. Nothing is made before the first write: a reader needs no right to write. */
-export function createArtifacts(options: { readonly root: string }): Artifacts {
+/** The artifact store that an address names: a folder, or `s3://…` (store/s3-artifacts.ts). Nothing is made before the first write. */
+export function createArtifacts({ root }: { readonly root: string }): Artifacts {
+  if (!root.startsWith('s3://')) return createFolderArtifacts({ root });
+  const place = parseS3Address(root);
+  return createS3Artifacts(place, createFolderArtifacts({ root: place.cache }));
+}
+
+/** The artifact store in a folder. A reader needs no right to write. */
+function createFolderArtifacts(options: { readonly root: string }): Artifacts {
   const root = resolve(options.root);
   const temporaryFolder = join(root, 'tmp');
   const checked = new Map<string, string>();
@@ -306,6 +317,14 @@ export function createArtifacts(options: { readonly root: string }): Artifacts {
       }
     },
     keep,
+    async read(sha256) {
+      if (!SHA256.test(sha256)) return undefined;
+      const handle = await open(finalPath(sha256), 'r').catch((error: unknown) => {
+        if (codeOf(error) === 'ENOENT') return undefined;
+        throw fromDisk(error, 'reading');
+      });
+      return handle?.createReadStream();
+    },
     async *list() {
       for (const folder of (await readdir(join(root, 'sha256')).catch(() => [])).sort()) {
         for (const rest of (await readdir(join(root, 'sha256', folder)).catch(() => [])).sort()) {
@@ -378,10 +397,12 @@ export function createArtifacts(options: { readonly root: string }): Artifacts {
   return store;
 }
 
-/** The artifact store in a folder whose subfolders are made at once, so that a folder that cannot be written is known at start. */
+/** As `createArtifacts`, tried at once: a folder that cannot be written, or a bucket that cannot be used, is known at start. */
 export async function openArtifacts(root: string): Promise<Artifacts> {
+  const place = root.startsWith('s3://') ? parseS3Address(root) : undefined;
+  if (place !== undefined) await checkS3(place);
   try {
-    await mkdir(join(root, 'tmp'), { recursive: true });
+    await mkdir(join(place?.cache ?? root, 'tmp'), { recursive: true });
   } catch (error) {
     throw fromDisk(error, 'making its folder');
   }

@@ -190,7 +190,11 @@ async function giveUpAliases(tx: Executor, model: string, version?: number): Pro
 }
 
 /** What changes a model or, where one is named, a version. */
-const audit = (tx: Executor, action: string, details: Readonly<Record<string, unknown>> & { readonly model: string; readonly version?: number }): Promise<void> =>
+const audit = (
+  tx: Executor,
+  action: string,
+  details: Readonly<Record<string, unknown>> & { readonly model: string; readonly version?: number },
+): Promise<void> =>
   writeAudit(tx, {
     action,
     subject: details.version === undefined ? `models/${details.model}` : `models/${details.model}/versions/${String(details.version)}`,

@@ -1,7 +1,4 @@
 import { createHash } from 'node:crypto';
-import { createReadStream } from 'node:fs';
-import { open } from 'node:fs/promises';
-import { join } from 'node:path';
 import { MillraceError } from '../contracts/errors.ts';
 import type { Artifacts, ListedArtifact } from './artifacts.ts';
 import type { DatasetRecord } from './datasets.ts';
@@ -157,30 +154,24 @@ const OPENING = new Set(['{', '[']);
 
 /** The artifacts that an artifact names: any JSON may. @throws ARTIFACT_CORRUPT */
 async function readNames(artifacts: Artifacts, sha256: string): Promise<Named> {
-  const path = join(artifacts.root, 'sha256', sha256.slice(0, 2), sha256.slice(2));
-  const handle = await open(path, 'r').catch((error: unknown) => {
-    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return undefined;
-    throw new MillraceError('INTERNAL', 'An artifact cannot be read: nothing was removed.', { cause: error });
-  });
-  if (handle === undefined) return NOTHING;
-  const first = Buffer.alloc(1);
-  try {
-    await handle.read(first, 0, 1, 0);
-  } finally {
-    await handle.close();
-  }
-  if (!OPENING.has(first.toString('latin1'))) return NOTHING;
+  const bytes = await artifacts.read(sha256);
+  if (bytes === undefined) return NOTHING;
   // Read as a stream, however large: a name may lie across two pieces.
   const hash = createHash('sha256');
   const names = new Set<string>();
   let rest = '';
-  for await (const chunk of createReadStream(path) as AsyncIterable<Buffer>) {
+  let isFirst = true;
+  for await (const chunk of bytes as AsyncIterable<Buffer>) {
+    // leaving the loop destroys the stream
+    if (isFirst && !OPENING.has(String.fromCharCode(chunk[0] ?? 0))) return NOTHING;
+    isFirst = false;
     hash.update(chunk);
     const text = rest + chunk.toString('latin1');
     // One that ends with the piece may go on: it is looked at with the next.
     for (const match of text.matchAll(HASHES)) if (match.index + 64 < text.length) names.add(match[0]);
     rest = text.slice(-65);
   }
+  if (isFirst) return NOTHING;
   for (const [name] of rest.matchAll(HASHES)) names.add(name);
   if (hash.digest('hex') !== sha256)
     throw new MillraceError('ARTIFACT_CORRUPT', 'An artifact that may name others is damaged: nothing was removed.', {

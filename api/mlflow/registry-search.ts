@@ -33,6 +33,8 @@ export const VERSION_LANGUAGE: RegistryLanguage = {
   columns: { ...COLUMNS, version_number: 'version', run_id: 'runId', source_path: 'source' },
 };
 
+const PROMPT_TAG = 'mlflow.prompt.is_prompt';
+const NOTHING: RegistryCondition = { of: { attribute: 'name' }, comparator: 'IN', value: [] };
 /** What Postgres keeps a version's number in. */
 const MOST_NUMBER = 2 ** 31 - 1;
 
@@ -43,13 +45,15 @@ const columnOf = ({ columns }: RegistryLanguage, key: string): RegistryAttribute
 };
 
 export function conditionsOf(clauses: readonly FilterClause[], language: RegistryLanguage): readonly RegistryCondition[] {
-  return clauses.map(({ entity, key, operator, value }): RegistryCondition => {
+  return clauses.flatMap(({ entity, key, operator, value }): readonly RegistryCondition[] => {
+    // the client asks for what is no prompt; there are none here
+    if (entity === 'tag' && key === PROMPT_TAG) return (operator === '=') === (value === 'true') ? [NOTHING] : [];
     if (value === null || operator === 'IS NULL' || operator === 'IS NOT NULL')
       throw new MlflowError('INVALID_PARAMETER_VALUE', 'IS NULL / IS NOT NULL is not supported in the registry.');
     if (typeof value === 'number' && (!Number.isInteger(value) || Math.abs(value) > MOST_NUMBER))
       throw new MlflowError('INVALID_PARAMETER_VALUE', `Invalid value for numeric attribute '${key}': ${value}`);
     if (JSON.stringify([key, value]).includes('\\u0000')) throw new MlflowError('INVALID_PARAMETER_VALUE', 'A filter cannot hold the character NUL.');
-    return { of: entity === 'tag' ? { tag: key } : { attribute: columnOf(language, key) }, comparator: operator, value };
+    return [{ of: entity === 'tag' ? { tag: key } : { attribute: columnOf(language, key) }, comparator: operator, value }];
   });
 }
 

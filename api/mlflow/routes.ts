@@ -8,6 +8,7 @@ import { LOGGED_MODEL_OPERATIONS } from './logged-models.ts';
 import type { MlflowDeps, Operation } from './operation.ts';
 import { REGISTRY_OPERATIONS } from './registry.ts';
 import { RUN_OPERATIONS } from './runs.ts';
+import { STAGE_PREFIX, storeOf } from './stage-store.ts';
 
 /**
  * MLflow's REST protocol, which its Python client speaks when MLFLOW_TRACKING_URI names this API.
@@ -16,7 +17,7 @@ import { RUN_OPERATIONS } from './runs.ts';
  * 1. Every failure leaves as `{error_code, message}` with the status that MLflow's server gives that code.
  * 2. What this server does not do answers with ENDPOINT_NOT_FOUND and says what is missing.
  */
-const PREFIXES = ['/api/2.0', '/ajax-api/2.0'];
+const PREFIXES = ['/api/2.0', '/ajax-api/2.0', STAGE_PREFIX];
 const OPERATIONS: readonly Operation[] = [
   ...EXPERIMENT_OPERATIONS,
   ...RUN_OPERATIONS,
@@ -108,7 +109,10 @@ export function registerMlflow(app: FastifyInstance, { store, artifacts, onFailu
             const sent = operation.method === 'get' ? (request.query as object) : bodyOf(request.body);
             const value = parse(operation, { ...sent, ...(request.params as object) });
             // `parse` has just made it what this operation takes.
-            return operation.handle({ store, ...(artifacts === undefined ? {} : { artifacts }), request, reply }, value as never);
+            return operation.handle(
+              { store: storeOf(store, request.params), ...(artifacts === undefined ? {} : { artifacts }), request, reply },
+              value as never,
+            );
           },
         });
     registerArtifactFiles(scope, PREFIXES, { store, ...(artifacts === undefined ? {} : { artifacts }) });

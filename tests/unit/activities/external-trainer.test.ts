@@ -73,7 +73,7 @@ give()
     expect(task['features']).toContainEqual({ column: 'f0', name: 'distance', type: 'number' });
     expect(args).toEqual(['--fast']);
     expect(env).toMatchObject({
-      MLFLOW_TRACKING_URI: 'http://127.0.0.1:7400',
+      MLFLOW_TRACKING_URI: `http://127.0.0.1:7400/stages/${'0'.repeat(32)}/train`,
       MLFLOW_RUN_ID: '0'.repeat(32),
       CUDA_VISIBLE_DEVICES: '',
       OMP_NUM_THREADS: '1',

@@ -1,7 +1,9 @@
 import { availableParallelism } from 'node:os';
+import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { type Environment, isLoopback, loadConfig, PORT_VARIABLES, VARIABLES } from '../../../config/config.ts';
 import { MillraceError, type Problem } from '../../../contracts/errors.ts';
+import { parseS3Address } from '../../../store/s3-artifacts.ts';
 
 const load = (env: Environment = {}, settings?: unknown): ReturnType<typeof loadConfig> =>
   loadConfig({ env, cwd: '/work/project', ...(settings === undefined ? {} : { settings }) });
@@ -70,7 +72,7 @@ describe('loadConfig', () => {
       {
         MILLRACE_API_PORT: '70000',
         MILLRACE_LOG_LEVEL: 'loud',
-        MILLRACE_ARTIFACTS: 's3://bucket/prefix',
+        MILLRACE_ARTIFACTS: 's3://',
         MILLRACE_HOST: '0.0.0.0',
         DATABASE_URL: 'mysql://secret@x',
         MILLRACE_CPU_SLOTS: '0',
@@ -110,8 +112,17 @@ describe('loadConfig', () => {
     expect(problemsOf({ MILLRACE_API_PORT: '7500' })).toMatchObject([{ path: 'MILLRACE_SERVING_PORT', message: 'is the same port as MILLRACE_API_PORT' }]);
   });
 
-  it('refuses S3 with what to use instead', () => {
-    expect(problemsOf({ MILLRACE_ARTIFACTS: 's3://bucket/x' })[0]?.fix).toContain('file:///');
+  it('takes a bucket for artifacts, with the endpoint and region of the environment and a cache in the state folder', () => {
+    const { home, artifacts } = load({ MILLRACE_ARTIFACTS: 's3://bucket/team/a b/', S3_ENDPOINT: 'http://store:9000', AWS_DEFAULT_REGION: 'eu-west-1' });
+    expect(artifacts.url).toBe('s3://bucket/team/a b/');
+    expect(parseS3Address(artifacts.folder)).toEqual({
+      bucket: 'bucket',
+      prefix: 'team/a b',
+      endpoint: 'http://store:9000',
+      region: 'eu-west-1',
+      cache: join(home, 'artifacts-cache'),
+    });
+    expect(problemsOf({ MILLRACE_ARTIFACTS: 's3://Not_A_Bucket/x' })[0]?.fix).toContain('s3://BUCKET');
   });
 
   it('refuses a pool that nobody named', () => {
