@@ -75,7 +75,7 @@ describe('drift of rows in memory', () => {
         .columns.filter(({ drifted }) => drifted)
         .map(({ column }) => column)
         .sort(),
-    ).toEqual(['kind', 'yes']);
+    ).toEqual(['kind', 'x', 'yes']);
   });
 
   it('is nothing of the rows themselves, and has no figures of no rows', () => {
