@@ -2,7 +2,7 @@ import type { ComparedVersion, Figure, ModelComparison, Verdict } from '../contr
 import { MillraceError } from '../contracts/errors.ts';
 import { withClients } from './clients.ts';
 import { addCommand, invocationOf, print, type Program } from './command.ts';
-import { renderFields, renderTable, showBytes, showFigure } from './table.ts';
+import { renderTable, showBytes, showFigure } from './table.ts';
 import { writePage } from './write-page.ts';
 
 /** Slices that are shown; `--json` and the page have them all. */

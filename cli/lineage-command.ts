@@ -68,7 +68,7 @@ function told({ kind, facts, at, run }: LineageNode): string {
 export function describeLineage(graph: LineageGraph): string {
   const names = new Map(graph.nodes.map(({ id, name, kind }) => [id, kind === 'stage' || kind === 'dataset' ? name : `${kind} ${name}`]));
   const asked = new Set(graph.subject);
-  const before = (id: string): string => graph.edges.flatMap(({ from, to }) => (to === id ? [names.get(from) ?? from] : [])).join(', ');
+  const before = (id: string): string => [...new Set(graph.edges.flatMap(({ from, to }) => (to === id ? [names.get(from) ?? from] : [])))].join(', ');
   const out = [
     renderTable(
       ['', 'kind', 'name', 'comes from', 'known of it'],

@@ -68,8 +68,9 @@ function parseWhen(option: string, text: string): string {
 export function parseListing(options: Options): { readonly search: SearchRunsInput; readonly columns: readonly RunColumn[] } {
   const where = parseConditions(options);
   const named = options.order?.trim() ?? '';
-  const descending = named.startsWith('-');
-  const orderBy = named === '' ? undefined : parseColumn('--order', named.replace(/^-/, ''));
+  const [, column = '', direction = 'asc'] = /^(.*?)(?:\s+(asc|desc))?$/i.exec(named) ?? [];
+  const descending = named.startsWith('-') || direction.toLowerCase() === 'desc';
+  const orderBy = named === '' ? undefined : parseColumn('--order', column.replace(/^-/, ''));
   const spoken = [...where.map(({ column }) => column), ...(orderBy === undefined ? [] : [orderBy])];
   const wanted =
     options.columns === undefined
@@ -114,7 +115,7 @@ export function addListRunsCommand(program: Program, runs: Command): void {
     .option('--tag <comparison>', "a tag: 'team=risk'; may be repeated", collect)
     .option('--filter <text>', "MLflow's filter language: metrics.`evaluate/test.auc` > 0.7 and params.trees = '200'")
     .option('--columns <names>', `what is shown: ${RUN_FIELDS.join(', ')}, param.NAME, metric.NAME, tag.NAME`)
-    .option('--order <column>', 'by which they are ordered; with a minus before it the greatest first: -metric.auc')
+    .option('--order <column>', 'by which they are ordered: "metric.auc desc" or -metric.auc for the greatest first')
     .option('--limit <count>', 'at most so many', '20')
     .action(async (options: Options) => {
       const { search, columns } = parseListing(options);

@@ -152,7 +152,7 @@ function nodesTable({ nodes, edges }: LineageGraph): string {
       .filter((line) => line !== '')
       .map((line) => `<div><span class="soft">${escaped(line.replace(/ [^]*/, ''))}</span> <code>${escaped(line.replace(/^\S+ /, ''))}</code></div>`)
       .join('');
-    return `<tr><td class="state">${escaped(kindText(node))}</td><td>${escaped(node.name)}</td><td>${escaped((before.get(node.id) ?? []).join(', '))}</td><td>${facts}</td></tr>`;
+    return `<tr><td class="state">${escaped(kindText(node))}</td><td>${escaped(node.name)}</td><td>${escaped([...new Set(before.get(node.id) ?? [])].join(', '))}</td><td>${facts}</td></tr>`;
   });
   return `<div class="scroll"><table class="columns"><thead><tr><th>kind</th><th>name</th><th>comes from</th><th>known of it</th></tr></thead><tbody>${rows.join('')}</tbody></table></div>`;
 }

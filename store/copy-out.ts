@@ -13,6 +13,7 @@ export function copyOut(client: pg.ClientBase, statement: string, into: Writable
     let rows = 0;
     let failure: Error | undefined;
     let connected: Connection | undefined;
+    let isWaiting = false;
     const fail = (error: Error): void => {
       failure ??= error;
       // what still comes is read and dropped, so that the connection ends its statement
@@ -25,9 +26,14 @@ export function copyOut(client: pg.ClientBase, statement: string, into: Writable
         connection.query(statement);
       },
       handleCopyData({ chunk }: { readonly chunk: Buffer }) {
-        if (failure !== undefined || into.write(chunk)) return;
+        if (failure !== undefined || into.write(chunk) || isWaiting) return;
+        // chunks that were received already still come
+        isWaiting = true;
         connected?.stream.pause();
-        into.once('drain', () => connected?.stream.resume());
+        into.once('drain', () => {
+          isWaiting = false;
+          connected?.stream.resume();
+        });
       },
       handleCommandComplete(message: { readonly text: string }) {
         rows = Number(/^COPY (\d+)/.exec(message.text)?.[1] ?? 0);
@@ -38,6 +44,8 @@ export function copyOut(client: pg.ClientBase, statement: string, into: Writable
       },
       handleReadyForQuery() {
         into.off('error', fail);
+        // the end may come with the last chunk, while that is still waited for: who ends its stream then never tells of a drain
+        connected?.stream.resume();
         if (failure === undefined) resolve(rows);
         else reject(failure);
       },

@@ -6,7 +6,8 @@ import type { Store } from './store.ts';
 export type FindRequest = (requestId: string, endpoint: string | null) => Promise<AnsweredRequest | null>;
 
 const KINDS = ['run', 'dataset', 'model', 'endpoint', 'source', 'request'] as const;
-const REQUEST = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i;
+/** As prediction servers make them, and as clients do that send their own. */
+const REQUEST = /^(?:[0-9a-f]{34}|[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})$/i;
 const RUN = /^[0-9a-f]{32}$/;
 const RUN_PREFIX = /^[0-9a-f]{6,31}$/;
 const VERSION = /^(.+?)(?:\/|@)([^/@]+)$/;

@@ -61,7 +61,7 @@ const FIELDS: Readonly<Record<RunField, SQL>> = {
   versions: sql`(select string_agg(v.model || ' ' || v.version, ', ' order by v.created_at) from versions v where v.run_id = ${runs.id})`,
 };
 
-const valueOf = ({ of, key }: RunColumn): SQL => (of === 'run' ? FIELDS[key as RunField] : of === 'param' ? param(key) : of === 'tag' ? tag(key) : metric(key));
+const valueOf = ({ of, key }: RunColumn): SQL => (of === 'run' ? FIELDS[key] : of === 'param' ? param(key) : of === 'tag' ? tag(key) : metric(key));
 
 /** A text that is a number is compared as one with a number. */
 function holds({ column, is, value }: RunCondition): SQL {

@@ -202,7 +202,7 @@ function teller({ run, stages, datasets, versions, rollouts }: RunFacts, { names
   const once = (list: readonly EventDataset[]): readonly EventDataset[] => {
     const seen = new Map<string, EventDataset>();
     for (const one of list) {
-      const key = `${one.namespace}\n${one.name}\n${String(one.facets?.['version']?.['datasetVersion'] ?? '')}`;
+      const key = JSON.stringify([one.namespace, one.name, one.facets?.['version']?.['datasetVersion']]);
       if (!seen.has(key)) seen.set(key, one);
     }
     return [...seen.values()];

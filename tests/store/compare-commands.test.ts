@@ -84,6 +84,7 @@ describe('millrace runs list', () => {
 
   it('orders by any column, those without a value last, and takes SQL for the text that it is', async () => {
     expect(await names('--order', '-metric.auc')).toEqual(['medium', 'large', 'small', 'other']);
+    expect(await names('--order', 'metric.auc desc')).toEqual(['medium', 'large', 'small', 'other']);
     expect(await names('--order', 'metric.auc')).toEqual(['small', 'large', 'medium', 'other']);
     expect(await names('--order', 'started')).toEqual(['small', 'medium', 'large', 'other']);
     expect(await names('--param', "trees'; drop table runs; --=1")).toEqual([]);

@@ -243,6 +243,37 @@ describe('millrace lineage', () => {
     expect(edge(up, 'dataset:raw', 'features:carriers/2')).toBe('makes');
   });
 
+  it('finds what has read a hash by an index, however many stages there are', async () => {
+    const client = new pg.Client({ connectionString: store.databaseUrl });
+    await client.connect();
+    const asked: string[] = [];
+    onTestFinished(() => client.end());
+    await served();
+    // what the triggers make of stages for MLflow's clients is not what is looked at here
+    await client.query('set session_replication_role = replica');
+    for (const table of ['stages', 'datasets']) {
+      const columns =
+        table === 'stages'
+          ? `run_id, name, pipeline, kind, ordinal, status, attempts, token, started_at, input`
+          : 'id, name, rows, columns, size_bytes, parents';
+      const values =
+        table === 'stages'
+          ? `md5(n::text), 'train', 'flights', 'train', 1, 'completed', 1, n, now(), jsonb_build_object('train', jsonb_build_object('id', md5(n::text) || md5((-n)::text)))`
+          : `md5(n::text) || md5((-n)::text), 'more', 1, '[]', 1, jsonb_build_array(md5((n + 1)::text) || md5((-n - 1)::text))`;
+      await client.query(`insert into ${table} (${columns}) select ${values} from generate_series(1, 3000) as n`);
+      await client.query(`analyze ${table}`);
+    }
+    for (const text of [
+      `select name from stages where status = 'completed' and jsonb_path_query_array(input, 'strict $.** ? (@ like_regex "^[0-9a-f]{64}$")') ?| array['${hashOf('checked')}']`,
+      `select id from datasets where parents ?| array['${hashOf('checked')}']`,
+    ]) {
+      const { rows } = await client.query<{ 'QUERY PLAN': string }>(`explain ${text}`);
+      asked.push(rows.map((row) => row['QUERY PLAN']).join(' '));
+    }
+    expect(asked[0]).toContain('stages_reads');
+    expect(asked[1]).toContain('datasets_parents');
+  });
+
   it('is answered by the API as by the command, for anything that has a name, and refused where nothing has it', async () => {
     await served();
     await predicted();
