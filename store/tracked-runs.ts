@@ -226,10 +226,9 @@ export function createTrackedRunsStore({ pool, orm }: Database) {
     if (row === undefined) throw missing(runId);
     return row;
   };
-  const requireActive = async (runId: string): Promise<{ readonly workflow: string | null }> => {
+  const requireActive = async (runId: string): Promise<void> => {
     const found = await state(runId);
     if (found.lifecycle !== 'active') throw new MillraceError('INVALID_REQUEST', `The run ${runId} must be in the 'active' state. Current state is deleted.`);
-    return found;
   };
 
   return {
@@ -274,31 +273,32 @@ export function createTrackedRunsStore({ pool, orm }: Database) {
       return run;
     },
 
-    /** A run's `info` as MLflow's JSON. @throws NOT_FOUND */
-    async infoJson(runId: string): Promise<string> {
+    /**
+     * Status, end and name. Of a workflow's run only the name is taken: the rest is its workflow's.
+     *
+     * @returns The run's `info` as MLflow's JSON.
+     * @throws NOT_FOUND, INVALID_REQUEST
+     */
+    async update(input: { readonly runId: string; readonly status?: MlflowRunStatus; readonly endedAtMs?: number; readonly name?: string }): Promise<string> {
       const { rows } = await pool.query<{ info: string }>({
-        name: 'tracked_run_info',
-        text: `select ${INFO}::text as info from runs r join experiments e on e.id = r.experiment_id where r.id = $1`,
-        values: [runId],
-      });
-      if (rows[0] === undefined) throw missing(runId);
-      return rows[0].info;
-    },
-
-    /** Status, end and name. Of a workflow's run only the name is taken: the rest is its workflow's. @throws NOT_FOUND, INVALID_REQUEST */
-    async update(input: { readonly runId: string; readonly status?: MlflowRunStatus; readonly endedAtMs?: number; readonly name?: string }): Promise<void> {
-      const { workflow } = await requireActive(input.runId);
-      const status = workflow === null && input.status !== undefined ? MLFLOW_RUN_STATUSES[input.status] : null;
-      const endedAt = workflow === null && input.endedAtMs !== undefined ? instantOf(input.endedAtMs) : null;
-      await pool.query({
         name: 'tracked_run_update',
-        text: `with r as (update runs set status = coalesce($2, status), name = coalesce($4, name),
-                 ended_at = case when $2 in ('running', 'waiting') then $3::timestamptz else coalesce($3::timestamptz, ended_at) end where id = $1 returning id),
+        text: `with r as (update runs set name = coalesce($4, name),
+                 status = case when workflow_id is null then coalesce($2, status) else status end,
+                 ended_at = case when workflow_id is not null then ended_at when $2 in ('running', 'waiting') then $3::timestamptz else coalesce($3::timestamptz, ended_at) end
+                 where id = $1 and lifecycle_stage = 'active' returning *),
                t as (insert into run_tags (run_id, key, value) select r.id, 'mlflow.runName', $4 from r where $4::text is not null
                      on conflict (run_id, key) do update set value = excluded.value)
-               select ${WITHOUT_WAITING}`,
-        values: [input.runId, status, endedAt, input.name ?? null],
+               select ${INFO}::text as info, ${WITHOUT_WAITING} from r join experiments e on e.id = r.experiment_id`,
+        values: [
+          input.runId,
+          input.status === undefined ? null : MLFLOW_RUN_STATUSES[input.status],
+          input.endedAtMs === undefined ? null : instantOf(input.endedAtMs),
+          input.name ?? null,
+        ],
       });
+      if (rows[0] !== undefined) return rows[0].info;
+      await requireActive(input.runId);
+      throw missing(input.runId);
     },
 
     /** Hides a run. @throws NOT_FOUND; INVALID_REQUEST for a workflow's run that is under way */

@@ -63,10 +63,10 @@ function parse(operation: Operation, value: unknown): unknown {
 
 /** Old clients send JSON twice over, as a text that holds it. */
 function bodyOf(body: unknown): object {
-  let value = body ?? {};
+  let value: unknown = body ?? {};
   if (typeof value === 'string')
     try {
-      value = JSON.parse(value) as object;
+      value = JSON.parse(value);
     } catch {
       value = null;
     }

@@ -180,13 +180,13 @@ export const RUN_OPERATIONS: readonly Operation[] = [
     access: 'write',
     schema: ofRun({ status: statusName, end_time: optional(milliseconds), run_name: optional(tagValue) }),
     handle: async ({ store, reply }, { runId: id, status, end_time, run_name }) => {
-      await store.trackedRuns.update({
+      const info = await store.trackedRuns.update({
         runId: id,
         ...(status === undefined ? {} : { status }),
         ...(end_time === undefined || end_time === 0 ? {} : { endedAtMs: end_time }),
         ...(run_name === undefined || run_name === '' ? {} : { name: run_name }),
       });
-      return sendJson(reply, `{"run_info":${await store.trackedRuns.infoJson(id)}}`);
+      return sendJson(reply, `{"run_info":${info}}`);
     },
   }),
   operation({
