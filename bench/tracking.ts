@@ -193,7 +193,7 @@ async function run({ quick, emit }: BenchmarkOptions): Promise<void> {
     const peers: Record<string, string> = {};
     for (const [label, backend] of [
       ['mlflow on SQLite', `sqlite:///${join(folder, 'mlflow.db')}`],
-      ['mlflow on Postgres', (await createDatabase(postgres.url, 'mlflow')).replace(/^postgres:/, 'postgresql:')],
+      ['mlflow on Postgres', (await createDatabase(postgres.url, 'mlflow')).replace(/^postgres\w*:/, 'postgresql+psycopg2:')],
     ] as const) {
       const peer = await startMlflow(python, backend, join(folder, label.replaceAll(' ', '-')));
       running.push(() => stop(peer.child, true));
