@@ -4,10 +4,9 @@ import { createApiServer } from '../../api/server.ts';
 import type { ProductionPeriod } from '../../contracts/endpoint.ts';
 import { type CommandFolder, commandFolder, millrace } from '../support/command-line.ts';
 
-let folder: string;
 let store: CommandFolder['store'];
 beforeAll(async () => {
-  ({ folder, store } = await commandFolder());
+  ({ store } = await commandFolder());
   const served = (version: number) => ({ model: 'm', version, predictor: 'a'.repeat(64) });
   const route = { endpoint: 'late', champion: served(1), challenger: null, log: true };
   const challenger = { version: served(2), percent: 100, leaseUntil: '2026-01-01T00:00:00.000Z', mode: 'shadow' as const };
