@@ -36,7 +36,8 @@ export function resolveSecrets<T>(value: T, env: Readonly<Record<string, string 
   if (problems.length > 0) throw new MillraceError('SECRET_MISSING', undefined, { problems });
   // a longer one first: it may hold a shorter one
   const secrets = [...found].sort((a, b) => b.length - a.length);
-  const maskText = (text: string): string => secrets.reduce((masked, secret) => masked.replaceAll(secret, MASKED).replaceAll(JSON.stringify(secret).slice(1, -1), MASKED), text);
+  const maskText = (text: string): string =>
+    secrets.reduce((masked, secret) => masked.replaceAll(secret, MASKED).replaceAll(JSON.stringify(secret).slice(1, -1), MASKED), text);
   const mask = <Shown>(shown: Shown): Shown => (secrets.length === 0 ? shown : (mapTexts(shown, maskText) as Shown));
   return {
     value: resolved,

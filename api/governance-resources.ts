@@ -20,7 +20,10 @@ const TokenBody = z.strictObject({
   expiresAt: z.iso.datetime().nullable().describe('Null: it does not expire.'),
   by: PersonSchema,
 });
-const VoucherBody = z.strictObject({ action: z.enum(Object.keys(ACTION_ROLES) as [VoucherAction, ...VoucherAction[]]), workflowId: z.string().min(1).max(1_000) });
+const VoucherBody = z.strictObject({
+  action: z.enum(Object.keys(ACTION_ROLES) as [VoucherAction, ...VoucherAction[]]),
+  workflowId: z.string().min(1).max(1_000),
+});
 const DelegationBody = z.strictObject({ by: PersonSchema, to: PersonSchema, until: z.iso.datetime(), reason });
 
 /** The pipeline or endpoint that a workflow is of. */
@@ -72,11 +75,7 @@ export const GOVERNANCE_RESOURCES: readonly Resource[] = [
     params: { run: RunIdSchema },
     query: { limit, after: afterNumber },
     read: async (store, { run, limit: size, after }) =>
-      page(
-        await store.comments.list({ of: { run }, limit: size + 1, ...(after === undefined ? {} : { before: after }) }),
-        size,
-        (comment) => comment.id,
-      ),
+      page(await store.comments.list({ of: { run }, limit: size + 1, ...(after === undefined ? {} : { before: after }) }), size, (comment) => comment.id),
   }),
   action('/runs/{run}/comments', CommentBody, {
     summary: 'Says something of a run.',
@@ -178,7 +177,8 @@ export const GOVERNANCE_RESOURCES: readonly Resource[] = [
       ),
   }),
   resource('/audit/head', {
-    summary: 'The number and hash of the last entry of the log: keep it elsewhere, and `millrace audit verify --head` shows later that nothing before was changed.',
+    summary:
+      'The number and hash of the last entry of the log: keep it elsewhere, and `millrace audit verify --head` shows later that nothing before was changed.',
     answers: 'object',
     everyProject: true,
     params: {},

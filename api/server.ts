@@ -64,8 +64,7 @@ export function createApiServer({ store, artifacts, version, tokens, update = no
     requestIdHeader: false,
     routerOptions: { ignoreTrailingSlash: true, maxParamLength: LONGEST_PARAMETER },
   } as const;
-  // null is plain http, to Fastify; its types know the two apart only by the literal
-  const app: FastifyInstance = Fastify({ ...options, https: (tls ?? null) as null });
+  const app: FastifyInstance = Fastify({ ...options, https: tls ?? null });
   const answered = new Map<string, number>();
 
   app.setErrorHandler((cause, request, reply) => {

@@ -47,7 +47,10 @@ function isReport(value: unknown): value is ErrorReport {
 /** What the workflow refused it with. */
 function refusalOf(error: unknown, workflowId: string): MillraceError {
   if (error instanceof WorkflowNotFoundError) return new MillraceError('CONFLICT', `The workflow ${workflowId} is not running.`);
-  const cause = error instanceof WorkflowUpdateFailedError ? (error.cause as { readonly type?: unknown; readonly message?: string; readonly details?: readonly unknown[] } | undefined) : undefined;
+  const cause =
+    error instanceof WorkflowUpdateFailedError
+      ? (error.cause as { readonly type?: unknown; readonly message?: string; readonly details?: readonly unknown[] } | undefined)
+      : undefined;
   const report: unknown = cause?.details?.[0];
   if (isReport(report)) return MillraceError.fromReport(report);
   if (cause !== undefined && isErrorCode(cause.type)) return new MillraceError(cause.type, cause.message);

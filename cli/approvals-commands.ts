@@ -135,7 +135,12 @@ export function addApprovalsCommands(program: Program): void {
     });
   });
 
-  addCommand(program, program.root, 'revoke <run> <gate>', 'take a decision back: your own while the gate waits; an approval while what it let through is watched')
+  addCommand(
+    program,
+    program.root,
+    'revoke <run> <gate>',
+    'take a decision back: your own while the gate waits; an approval while what it let through is watched',
+  )
     .requiredOption('--reason <text>', 'why; it stands in the record')
     .option('--by <name>', 'who decides (default: the user of this machine)')
     .action(async (text: string, gate: string, options: Common & { reason: string; by?: string }) => {
@@ -155,7 +160,11 @@ export function addApprovalsCommands(program: Program): void {
         const message = { by: who, reason: options.reason, revokes: { runId: run.id, gate }, ...(await voucher('revoke', workflowId, endpoint)) };
         await (await clients.temporal()).workflow.getHandle(workflowId).executeUpdate<unknown, [object]>('rollback', { args: [message] });
         const after = await store.approvals.get(run.id, gate);
-        print(invocation, after, () => `The approval ${gate} is revoked; ${endpoint} serves what it served before.\nLook: millrace endpoints show ${endpoint}\n`);
+        print(
+          invocation,
+          after,
+          () => `The approval ${gate} is revoked; ${endpoint} serves what it served before.\nLook: millrace endpoints show ${endpoint}\n`,
+        );
       });
     });
 

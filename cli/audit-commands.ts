@@ -17,7 +17,9 @@ interface Common {
 function parseHead(text: string): AuditHead {
   const [, seq, hash] = /^(\d{1,15}):([0-9a-f]{64})$/.exec(text) ?? [];
   if (seq === undefined || hash === undefined)
-    throw new MillraceError('USAGE', '--head: is not a number and a hash, like 12:9f86d0…', { fix: 'Give the head as an earlier `millrace audit verify` printed it.' });
+    throw new MillraceError('USAGE', '--head: is not a number and a hash, like 12:9f86d0…', {
+      fix: 'Give the head as an earlier `millrace audit verify` printed it.',
+    });
   return { seq: Number(seq), hash };
 }
 
@@ -71,7 +73,12 @@ export function addAuditCommands(program: Program): void {
       });
     });
 
-  addCommand(program, audit, 'export <model>', 'everything of a version for a regulator, as a folder: MODEL (the champion, or the newest), MODEL@3 or MODEL@ALIAS')
+  addCommand(
+    program,
+    audit,
+    'export <model>',
+    'everything of a version for a regulator, as a folder: MODEL (the champion, or the newest), MODEL@3 or MODEL@ALIAS',
+  )
     .option('--out <folder>', 'where it is written (default: MODEL-VERSION-dossier)')
     .action(async (text: string, options: Common & { out?: string }) => {
       const invocation = invocationOf(program, options);

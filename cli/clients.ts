@@ -126,7 +126,9 @@ export async function withClients<T>(work: (clients: Clients) => Promise<T>, con
       const { requireMay } = await import('../store/tokens.ts');
       requireMay(identity, roleNeeded(), name);
       if (by !== undefined && by !== identity.who)
-        throw new MillraceError('INVALID_REQUEST', `--by: the token is ${identity.who}'s, and what is done with it stands under that name.`, { fix: 'Leave --by out.' });
+        throw new MillraceError('INVALID_REQUEST', `--by: the token is ${identity.who}'s, and what is done with it stands under that name.`, {
+          fix: 'Leave --by out.',
+        });
       const sender = identity;
       return {
         who: identity.who,

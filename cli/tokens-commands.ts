@@ -20,7 +20,9 @@ function parseRole(text: string): Role {
   const role = ROLES.find((known) => known === text);
   if (role === undefined) {
     const near = nearestName(text, ROLES);
-    throw new MillraceError('USAGE', `--role: there is no role ${text}.${near === undefined ? '' : ` Is ${near} meant?`}`, { fix: `Use one of ${ROLES.join(', ')}.` });
+    throw new MillraceError('USAGE', `--role: there is no role ${text}.${near === undefined ? '' : ` Is ${near} meant?`}`, {
+      fix: `Use one of ${ROLES.join(', ')}.`,
+    });
   }
   return role;
 }

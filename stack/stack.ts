@@ -119,10 +119,7 @@ function nodeChild(part: NodePart, config: MillraceConfig, env: NodeJS.ProcessEn
     stopSignal: 'SIGTERM',
     stopGraceMs: 20_000,
     readyTimeoutMs: 120_000,
-    readiness:
-      url === undefined
-        ? 'announcement'
-        : () => answersOk(url),
+    readiness: url === undefined ? 'announcement' : () => answersOk(url),
   };
 }
 

@@ -91,7 +91,11 @@ export function createApprovalsStore({ orm }: Database) {
       .from(delegations)
       .innerJoin(
         accessTokens,
-        and(eq(accessTokens.who, delegations.lender), isNull(accessTokens.revokedAt), sql`(${accessTokens.expiresAt} is null or ${accessTokens.expiresAt} > now())`),
+        and(
+          eq(accessTokens.who, delegations.lender),
+          isNull(accessTokens.revokedAt),
+          sql`(${accessTokens.expiresAt} is null or ${accessTokens.expiresAt} > now())`,
+        ),
       )
       .where(and(eq(delegations.borrower, who), isNull(delegations.endedAt), sql`${delegations.until} > now()`));
     const right = lent.find(
@@ -227,13 +231,7 @@ export function createApprovalsStore({ orm }: Database) {
         if (now === undefined) throw new MillraceError('NOT_FOUND', `There is no delegation ${String(id)}.`);
         if (now.lender !== by) throw new MillraceError('NOT_ALLOWED', `The delegation ${String(id)} is ${now.lender}'s.`);
         if (now.endedAt !== null) return now;
-        const ended = onlyRow(
-          await tx
-            .update(delegations)
-            .set({ endedAt: sql`now()` })
-            .where(eq(delegations.id, id))
-            .returning(),
-        );
+        const ended = onlyRow(await tx.update(delegations).set({ endedAt: sql`now()` }).where(eq(delegations.id, id)).returning());
         await writeAudit(tx, { action: 'delegation.end', subject: `delegations/${String(id)}`, who: by });
         return ended;
       });

@@ -68,7 +68,8 @@ export function createAuditStore({ orm }: Database) {
     const problems: AuditProblem[] = [];
     const kept = new Map<number, string>();
     for (const { seq, hash } of anchors) {
-      if ((kept.get(seq) ?? hash) !== hash) problems.push({ seq, what: 'two heads that were kept elsewhere have two hashes: the log was written anew between them' });
+      if ((kept.get(seq) ?? hash) !== hash)
+        problems.push({ seq, what: 'two heads that were kept elsewhere have two hashes: the log was written anew between them' });
       kept.set(seq, hash);
     }
     let last = NO_ENTRY;
@@ -79,7 +80,8 @@ export function createAuditStore({ orm }: Database) {
         else if (entry.prevHash !== last.hash) problems.push({ seq: entry.seq, what: 'does not follow the entry before: that one was changed, or exchanged' });
         if (auditHash(entry) !== entry.hash) problems.push({ seq: entry.seq, what: 'was changed: its hash is another one' });
         const anchor = kept.get(entry.seq);
-        if (anchor !== undefined && anchor !== entry.hash) problems.push({ seq: entry.seq, what: 'was written anew: a hash that was kept elsewhere is another one' });
+        if (anchor !== undefined && anchor !== entry.hash)
+          problems.push({ seq: entry.seq, what: 'was written anew: a hash that was kept elsewhere is another one' });
         visit?.(entry);
         last = { seq: entry.seq, hash: entry.hash };
       }
@@ -143,5 +145,6 @@ export function createAuditStore({ orm }: Database) {
 }
 export type AuditStore = ReturnType<typeof createAuditStore>;
 
-const missing = (from: number, to: number): string => (from === to ? `entry ${String(from)} is missing` : `entries ${String(from)} to ${String(to)} are missing`);
+const missing = (from: number, to: number): string =>
+  from === to ? `entry ${String(from)} is missing` : `entries ${String(from)} to ${String(to)} are missing`;
 const of = (subject: string): SQL => sql`(${auditLog.subject} = ${subject} or starts_with(${auditLog.subject}, ${`${subject}/`}))`;

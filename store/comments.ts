@@ -2,7 +2,7 @@ import { and, desc, eq, lt } from 'drizzle-orm';
 import { MillraceError } from '../contracts/errors.ts';
 import { writeAudit } from './audit.ts';
 import { type Database, onlyRow, storable } from './database.ts';
-import { COMMENT_KINDS, comments, runs, versions } from './schema.ts';
+import { type COMMENT_KINDS, comments, runs, versions } from './schema.ts';
 
 /** What people say of runs and versions. A comment stays as it was written. */
 export type CommentRecord = typeof comments.$inferSelect;
@@ -43,7 +43,15 @@ export function createCommentsStore({ orm }: Database) {
     },
 
     /** Newest first. Default limit 50, at most 1,000; `before` is the `id` of the last one of the page before. */
-    async list({ of, limit = 50, before }: { readonly of: CommentSubject; readonly limit?: number; readonly before?: number }): Promise<readonly CommentRecord[]> {
+    async list({
+      of,
+      limit = 50,
+      before,
+    }: {
+      readonly of: CommentSubject;
+      readonly limit?: number;
+      readonly before?: number;
+    }): Promise<readonly CommentRecord[]> {
       const { kind, subject } = placeOf(of);
       return orm
         .select()

@@ -8,7 +8,11 @@ import type { Store } from './store.ts';
 const MOST_PERIODS = 1_000;
 
 /** Gathers what is known of a version. @throws NOT_FOUND */
-export async function readDossier(store: Store, artifacts: Pick<Artifacts, 'getJson'>, { model, version }: { readonly model: string; readonly version: number }): Promise<Dossier> {
+export async function readDossier(
+  store: Store,
+  artifacts: Pick<Artifacts, 'getJson'>,
+  { model, version }: { readonly model: string; readonly version: number },
+): Promise<Dossier> {
   const record = await store.models.version(model, version);
   const readable = (sha256: string | null): Promise<unknown> => (sha256 === null ? Promise.resolve(null) : artifacts.getJson(sha256).catch(() => null));
   const { runId } = record;
@@ -55,7 +59,9 @@ async function aliasesOf(store: Store, model: string, version: number) {
   // newest first: what stands before a move ended it
   return histories.flatMap((moves) =>
     moves.flatMap((move, i) =>
-      move.version === version ? [{ alias: move.alias, from: move.movedAt, until: moves[i - 1]?.movedAt ?? null, by: move.movedByRun, reason: move.reason }] : [],
+      move.version === version
+        ? [{ alias: move.alias, from: move.movedAt, until: moves[i - 1]?.movedAt ?? null, by: move.movedByRun, reason: move.reason }]
+        : [],
     ),
   );
 }

@@ -13,7 +13,11 @@ export async function changeEvidence(tx: Executor, change: { readonly model: str
     .select()
     .from(approvals)
     .where(
-      and(eq(approvals.model, change.model), eq(approvals.status, 'pending'), change.exceptRun === undefined ? undefined : ne(approvals.runId, change.exceptRun)),
+      and(
+        eq(approvals.model, change.model),
+        eq(approvals.status, 'pending'),
+        change.exceptRun === undefined ? undefined : ne(approvals.runId, change.exceptRun),
+      ),
     )
     .orderBy(approvals.runId, approvals.gate)
     .for('update');

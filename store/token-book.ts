@@ -60,7 +60,12 @@ export function createTokenBook({ tokens, everyMs = EVERY_MS, keepAt, adminToken
   let known = new Map<string, LiveToken>(
     adminToken === undefined
       ? []
-      : [[hashToken(adminToken), { hash: hashToken(adminToken), identity: { who: 'admin', tokenId: 'admin', roles: ['admin'], projects: ['*'] }, expiresAt: null }]],
+      : [
+          [
+            hashToken(adminToken),
+            { hash: hashToken(adminToken), identity: { who: 'admin', tokenId: 'admin', roles: ['admin'], projects: ['*'] }, expiresAt: null },
+          ],
+        ],
   );
   let text = '';
   let askedMs = 0;

@@ -149,7 +149,12 @@ export function createTokensStore({ orm }: Database) {
         for (const { id } of before)
           await writeAudit(tx, { action: 'token.revoke', subject: `tokens/${id}`, who: PROVISIONED, details: { because: 'the variable has another text' } });
         for (const { id } of made)
-          await writeAudit(tx, { action: 'token.create', subject: `tokens/${id}`, who: PROVISIONED, details: { of: 'admin', roles: ['admin'], projects: ['*'] } });
+          await writeAudit(tx, {
+            action: 'token.create',
+            subject: `tokens/${id}`,
+            who: PROVISIONED,
+            details: { of: 'admin', roles: ['admin'], projects: ['*'] },
+          });
       });
     },
 

@@ -111,7 +111,15 @@ export function handleDecisions(run: () => Run, authorize: Authorize): void {
     const at = new Date(Date.now()).toISOString();
     const { reason } = decision;
     // the record first: the gate opens only on a decision that is kept
-    const kept = await runActivities.recordDecision({ runId: run().runId, gate: open.gate, by, reason, approved, at, ...(roles === undefined ? {} : { roles }) });
+    const kept = await runActivities.recordDecision({
+      runId: run().runId,
+      gate: open.gate,
+      by,
+      reason,
+      approved,
+      at,
+      ...(roles === undefined ? {} : { roles }),
+    });
     if (!approved) open.rejection = { by, reason };
     // votes that are void by now do not count
     else if (kept?.approvals) open.approvals.splice(0, open.approvals.length, ...kept.approvals);

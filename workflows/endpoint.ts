@@ -262,7 +262,14 @@ export async function endpoint(name: string, carry: EndpointCarry = { queue: [],
   async function revoke({ runId, gate }: NonNullable<RollbackRequest['revokes']>, reason: string, sender: Sender): Promise<ServedVersion | null> {
     const watched = soak?.of.request;
     await activities
-      .revokeApproval({ runId, gate, reason, who: sender.who, ...(sender.roles === undefined ? {} : { roles: sender.roles }), ...(watched === undefined ? {} : { rollout: watched.rollout }) })
+      .revokeApproval({
+        runId,
+        gate,
+        reason,
+        who: sender.who,
+        ...(sender.roles === undefined ? {} : { roles: sender.roles }),
+        ...(watched === undefined ? {} : { rollout: watched.rollout }),
+      })
       .catch((error: unknown) => {
         throw toWorkflowFailure(MillraceError.fromReport(reportOf(error)));
       });

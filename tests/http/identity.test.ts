@@ -27,7 +27,11 @@ beforeAll(async () => {
     await store.models.register({ model: `${pipeline}-model`, predictor: 'a'.repeat(64), metrics: {}, evaluation: null });
     await store.approvals.request({ runId, gate: 'production', evidence: {}, expiresAt: null, model: `${pipeline}-model` });
     const champion = { model: `${pipeline}-model`, version: 1, predictor: 'a'.repeat(64) };
-    await store.endpoints.setRoute({ route: { endpoint: `${pipeline}-api`, epoch: 1, champion, challenger: null, log: true }, expectedEpoch: 0, rolloutId: null });
+    await store.endpoints.setRoute({
+      route: { endpoint: `${pipeline}-api`, epoch: 1, champion, challenger: null, log: true },
+      expectedEpoch: 0,
+      rolloutId: null,
+    });
   }
   const make = async (who: string, roles: readonly Role[], projects?: readonly string[]): Promise<void> => {
     const { token } = await store.tokens.create({ who, roles, expiresAt: null, by: 'root', ...(projects === undefined ? {} : { projects }) });
@@ -65,7 +69,8 @@ async function ask(who: string | undefined, url: string, body?: object): Promise
   });
   return { status: answer.statusCode, body: answer.json() };
 }
-const names = (body: Record<string, unknown>, key: string): readonly unknown[] => (body['items'] as readonly Record<string, unknown>[]).map((item) => item[key]);
+const names = (body: Record<string, unknown>, key: string): readonly unknown[] =>
+  (body['items'] as readonly Record<string, unknown>[]).map((item) => item[key]);
 
 describe('who asks the API', () => {
   it('is refused without a good token, but for health', async () => {
@@ -122,8 +127,16 @@ describe('a token of some projects', () => {
     expect(names((await ask('fly', '/models')).body, 'name')).toEqual(['flights-model']);
     expect(names((await ask('fly', '/endpoints')).body, 'name')).toEqual(['flights-api']);
     expect(names((await ask('fly', '/approvals')).body, 'runId')).toEqual([runs['flights']]);
-    for (const url of ['/endpoints/flights-api', `/runs/${runs['flights'] ?? ''}`, '/models/flights-model/versions']) expect((await ask('fly', url)).status).toBe(200);
-    for (const url of ['/endpoints/fraud-api', '/endpoints/fraud-api/history', `/runs/${runs['fraud'] ?? ''}`, '/models/fraud-model/versions', '/audit', '/delegations'])
+    for (const url of ['/endpoints/flights-api', `/runs/${runs['flights'] ?? ''}`, '/models/flights-model/versions'])
+      expect((await ask('fly', url)).status).toBe(200);
+    for (const url of [
+      '/endpoints/fraud-api',
+      '/endpoints/fraud-api/history',
+      `/runs/${runs['fraud'] ?? ''}`,
+      '/models/fraud-model/versions',
+      '/audit',
+      '/delegations',
+    ])
       expect([url, (await ask('fly', url)).status]).toEqual([url, 403]);
   });
 
@@ -166,7 +179,11 @@ it('with a certificate the API speaks https, and nothing else', async () => {
   onTestFinished(() => rmSync(folder, { recursive: true }));
   const [keyFile, certFile] = [join(folder, 'key.pem'), join(folder, 'cert.pem')];
   const subject = ['-subj', '/CN=localhost', '-addext', 'subjectAltName=DNS:localhost,IP:127.0.0.1'];
-  execFileSync('openssl', ['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-days', '2', '-keyout', keyFile, '-out', certFile, ...subject], { stdio: 'ignore' });
+  execFileSync(
+    'openssl',
+    ['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-days', '2', '-keyout', keyFile, '-out', certFile, ...subject],
+    { stdio: 'ignore' },
+  );
   const cert = readFileSync(certFile);
   const server = createApiServer({ store, version: '0', tls: { cert, key: readFileSync(keyFile) } });
   onTestFinished(() => server.close());

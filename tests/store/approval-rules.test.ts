@@ -29,7 +29,10 @@ const alertOf = async (runId: string) => (await store.alerts.list({ kind: 'appro
 describe('who decides at a gate', () => {
   it('has one of its roles, where tokens are configured', async () => {
     const runId = await waiting({ roles: ['approver', 'operator'] });
-    await expect(decide(runId, 'eve', ['viewer', 'editor'])).rejects.toMatchObject({ code: 'NOT_ALLOWED', message: expect.stringContaining('approver or operator') as string });
+    await expect(decide(runId, 'eve', ['viewer', 'editor'])).rejects.toMatchObject({
+      code: 'NOT_ALLOWED',
+      message: expect.stringContaining('approver or operator') as string,
+    });
     expect(await decide(runId, 'op', ['operator'])).toMatchObject({ status: 'approved' });
     expect(await decide(await waiting({ roles: ['operator'] }), 'root', ['admin'])).toMatchObject({ status: 'approved' });
     expect(await decide(await waiting(), 'anyone')).toMatchObject({ status: 'approved' });
@@ -102,7 +105,17 @@ describe('evidence that changes while people decide', () => {
     const champion = { model, version: 1, predictor: 'a'.repeat(64) };
     await store.endpoints.setRoute({ route: { endpoint: model, epoch: 1, champion, challenger: null, log: true }, expectedEpoch: 0, rolloutId: null });
     await decide(runId, 'bo');
-    const drift = { kind: 'drift', endpoint: model, subject: 'distance', what: 'distance drifted', since: '2026-01-01T00:00:00.000Z', against: null, sure: null, look: '/x', command: 'x' } as const;
+    const drift = {
+      kind: 'drift',
+      endpoint: model,
+      subject: 'distance',
+      what: 'distance drifted',
+      since: '2026-01-01T00:00:00.000Z',
+      against: null,
+      sure: null,
+      look: '/x',
+      command: 'x',
+    } as const;
     await store.alerts.raise(drift);
     expect((await store.approvals.get(runId, 'production')).decisions[0]?.voidReason).toContain('distance drifted');
     await decide(runId, 'bo');
@@ -127,13 +140,22 @@ describe('a decision that is taken back', () => {
     const runId = await waiting();
     await decide(runId, 'bo');
     const revoke = (rollout?: string) =>
-      store.approvals.revoke({ runId, gate: 'production', who: 'cy', roles: ['approver'], reason: 'it is wrong', ...(rollout === undefined ? {} : { rollout }) });
+      store.approvals.revoke({
+        runId,
+        gate: 'production',
+        who: 'cy',
+        roles: ['approver'],
+        reason: 'it is wrong',
+        ...(rollout === undefined ? {} : { rollout }),
+      });
     await expect(revoke()).rejects.toMatchObject({ code: 'CONFLICT' });
     const [mine, other] = [randomBytes(16).toString('hex'), randomBytes(16).toString('hex')];
     await store.rollouts.create({ id: mine, endpoint: model, model, version: 1, strategy: {}, by: { runId, stage: 'deploy' } });
     await store.rollouts.create({ id: other, endpoint: model, model, version: 1, strategy: {} });
     await expect(revoke(other)).rejects.toMatchObject({ code: 'CONFLICT' });
-    await expect(store.approvals.revoke({ runId, gate: 'production', who: 'eve', roles: ['viewer'], reason: 'r', rollout: mine })).rejects.toMatchObject({ code: 'NOT_ALLOWED' });
+    await expect(store.approvals.revoke({ runId, gate: 'production', who: 'eve', roles: ['viewer'], reason: 'r', rollout: mine })).rejects.toMatchObject({
+      code: 'NOT_ALLOWED',
+    });
     expect(await revoke(mine)).toMatchObject({ status: 'revoked', decisions: [{ who: 'bo', voidReason: 'taken back by cy: it is wrong' }] });
     expect(await revoke(mine)).toMatchObject({ status: 'revoked' });
   });

@@ -21,7 +21,8 @@ beforeAll(async () => {
 afterAll(() => intruder.end());
 
 const champion = { model: 'm', version: 1, predictor: 'a'.repeat(64) };
-const note = (subject: string): Promise<void> => store.audit.write({ action: 'test.note', subject, who: 'ada', details: { x: 1e-7, text: 'ä\u0000\ud800', none: undefined } });
+const note = (subject: string): Promise<void> =>
+  store.audit.write({ action: 'test.note', subject, who: 'ada', details: { x: 1e-7, text: 'ä\u0000\ud800', none: undefined } });
 
 describe('the audit log', () => {
   it('numbers entries without a gap, each with the hash of the one before, also when many are written at once', async () => {
@@ -41,7 +42,13 @@ describe('the audit log', () => {
       await store.models.moveAlias({ model: 'm', alias: 'champion', version: 1 });
       await store.models.moveAlias({ model: 'm', alias: 'champion', version: 1 });
     });
-    const change = { route: { endpoint: 'late', epoch: 1, champion, challenger: null, log: true }, expectedEpoch: 0, rolloutId: null, reason: 'first', by: 'bo' };
+    const change = {
+      route: { endpoint: 'late', epoch: 1, champion, challenger: null, log: true },
+      expectedEpoch: 0,
+      rolloutId: null,
+      reason: 'first',
+      by: 'bo',
+    };
     await store.endpoints.setRoute(change);
     await store.endpoints.setRoute(change);
     const silence = await store.alerts.silence({ endpoint: 'late', until: '2999-01-01T00:00:00.000Z', by: 'cy', reason: 'a move' });
@@ -88,12 +95,18 @@ describe('a log that was tampered with', () => {
   };
 
   it('is seen to have a changed entry, by its own hash', async () => {
-    expect(await tampered(`update audit_log set details = '{"x": 2}' where seq = 5`)).toMatchObject({ ok: false, problems: [{ seq: 5, what: expect.stringContaining('changed') as string }] });
+    expect(await tampered(`update audit_log set details = '{"x": 2}' where seq = 5`)).toMatchObject({
+      ok: false,
+      problems: [{ seq: 5, what: expect.stringContaining('changed') as string }],
+    });
     expect(await tampered(`update audit_log set who = 'eve' where seq = 5`)).toMatchObject({ ok: false, problems: [{ seq: 5 }] });
   });
 
   it('is seen to lack entries in the middle and at the beginning', async () => {
-    expect(await tampered('delete from audit_log where seq in (7, 8)')).toMatchObject({ ok: false, problems: [{ seq: 7, what: 'entries 7 to 8 are missing' }] });
+    expect(await tampered('delete from audit_log where seq in (7, 8)')).toMatchObject({
+      ok: false,
+      problems: [{ seq: 7, what: 'entries 7 to 8 are missing' }],
+    });
     expect(await tampered('delete from audit_log where seq = 1')).toMatchObject({ ok: false, problems: [{ seq: 1, what: 'entry 1 is missing' }] });
   });
 
@@ -115,7 +128,10 @@ describe('a log that was tampered with', () => {
       return `update audit_log set who = 'eve', prev_hash = '${before}', hash = '${prevHash}' where seq = ${String(entry.seq)};`;
     });
     expect(await tampered(statements.join('\n'))).toMatchObject({ ok: true });
-    expect(await tampered(statements.join('\n'), [head])).toMatchObject({ ok: false, problems: [{ seq: head.seq, what: expect.stringContaining('written anew') as string }] });
+    expect(await tampered(statements.join('\n'), [head])).toMatchObject({
+      ok: false,
+      problems: [{ seq: head.seq, what: expect.stringContaining('written anew') as string }],
+    });
   });
 
   it('cannot be covered up by two heads of one number', async () => {

@@ -21,8 +21,22 @@ beforeAll(async () => {
   runId = randomBytes(16).toString('hex');
   await store.runs.begin({ runId, workflowId: 'w', temporalRunId: 't', pipeline: 'governed', params: {}, trigger: { kind: 'cli', by: 'linus' } });
   const { token } = await store.stages.begin({ runId, name: 'register', kind: 'register', ordinal: 1, attempt: 1, fingerprint: null, useCache: false });
-  await store.models.register({ model: 'governed', predictor: 'a'.repeat(64), metrics: { auc: 0.7 }, evaluation: null, by: { runId, stage: 'register', token } });
-  await store.approvals.request({ runId, gate: 'production', evidence: { metrics: { auc: 0.7 } }, expiresAt: null, approversNeeded: 2, notAuthor: true, model: 'governed' });
+  await store.models.register({
+    model: 'governed',
+    predictor: 'a'.repeat(64),
+    metrics: { auc: 0.7 },
+    evaluation: null,
+    by: { runId, stage: 'register', token },
+  });
+  await store.approvals.request({
+    runId,
+    gate: 'production',
+    evidence: { metrics: { auc: 0.7 } },
+    expiresAt: null,
+    approversNeeded: 2,
+    notAuthor: true,
+    model: 'governed',
+  });
 });
 
 /** The page's `millrace` lines of one command, with its run and tokens in place of the page's. */
@@ -103,7 +117,9 @@ describe('the page on governance', () => {
       proof: { whole: true },
     });
     const { entries, chain, head } = dossier.proof;
-    expect(entries.map(({ action }: AuditEntry) => action)).toEqual(expect.arrayContaining(['version.register', 'alias.move', 'gate.approve', 'gate.revoke', 'comment.add']));
+    expect(entries.map(({ action }: AuditEntry) => action)).toEqual(
+      expect.arrayContaining(['version.register', 'alias.move', 'gate.approve', 'gate.revoke', 'comment.add']),
+    );
     for (const entry of entries) expect(chain[entry.seq - 1]).toEqual([entry.seq, auditHash(entry)]);
     expect(chain.at(-1)).toEqual([head.seq, head.hash]);
     const page = await readFile(join(out, 'dossier.html'), 'utf8');

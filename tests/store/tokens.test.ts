@@ -112,13 +112,25 @@ describe('a voucher', () => {
   const ada = { who: 'ada', roles: ['operator'] as const, projects: ['late*'] };
   const issue = () => store.tokens.issueVoucher({ identity: ada, action: 'rollback', workflowId: 'endpoint/late', name: 'late' });
   const spend = (voucher: string | undefined, more: object = {}) =>
-    store.tokens.spendVoucher({ voucher, action: 'rollback', workflowId: 'endpoint/late', name: 'late', spentBy: 'run/update-1', by: 'eve', request: { to: 1 }, ...more });
+    store.tokens.spendVoucher({
+      voucher,
+      action: 'rollback',
+      workflowId: 'endpoint/late',
+      name: 'late',
+      spentBy: 'run/update-1',
+      by: 'eve',
+      request: { to: 1 },
+      ...more,
+    });
 
   it('is good once, also when the activity that looks at it is repeated, and says in whose name it is done', async () => {
     const voucher = await issue();
     expect(await spend(voucher)).toEqual({ who: 'ada', roles: ['operator'] });
     expect(await spend(voucher)).toEqual({ who: 'ada', roles: ['operator'] });
-    await expect(spend(voucher, { spentBy: 'run/update-2' })).rejects.toMatchObject({ code: 'VOUCHER_REFUSED', message: expect.stringContaining('used') as string });
+    await expect(spend(voucher, { spentBy: 'run/update-2' })).rejects.toMatchObject({
+      code: 'VOUCHER_REFUSED',
+      message: expect.stringContaining('used') as string,
+    });
     const entries = await store.audit.list({ action: 'update.rollback', subject: 'endpoints/late' });
     expect(entries).toMatchObject([{ who: 'ada', details: { request: { to: 1 }, message: 'run/update-1' } }]);
     expect(JSON.stringify(entries)).not.toContain(voucher);
@@ -138,7 +150,9 @@ describe('a voucher', () => {
   it('is needed, and is not given to who may not', async () => {
     await expect(spend(undefined, { spentBy: 'b' })).rejects.toMatchObject({ code: 'TOKEN_NEEDED' });
     const refusedTo = (identity: Parameters<Store['tokens']['issueVoucher']>[0]['identity']) =>
-      expect(store.tokens.issueVoucher({ identity, action: 'rollback', workflowId: 'endpoint/late', name: 'late' })).rejects.toMatchObject({ code: 'NOT_ALLOWED' });
+      expect(store.tokens.issueVoucher({ identity, action: 'rollback', workflowId: 'endpoint/late', name: 'late' })).rejects.toMatchObject({
+        code: 'NOT_ALLOWED',
+      });
     await refusedTo({ ...ada, roles: ['editor', 'approver', 'viewer'] });
     await refusedTo({ ...ada, projects: ['on-time', 'lat'] });
   });

@@ -43,6 +43,6 @@ describe('a secret', () => {
     const report = await guard(() => Promise.reject(failure)).catch((error: unknown) => (error as MillraceError).report());
     expect(report).toMatchObject({ code: 'USER_CODE_FAILED', message: 'refused ***', problems: [{ message: '*** is wrong' }] });
     const other = await guard(() => Promise.reject(new Error('with hunter2-hunter2'))).catch((error: unknown) => error as Error);
-    expect([(other as Error).message, (other as Error).stack?.includes('hunter2')]).toEqual(['with ***', false]);
+    expect([other.message, other.stack?.includes('hunter2')]).toEqual(['with ***', false]);
   });
 });
