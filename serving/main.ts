@@ -2,6 +2,8 @@
 // is the parent's, which only watches, and each child's.
 import cluster from 'node:cluster';
 import { randomBytes } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { isLoopback, loadConfig, type MillraceConfig } from '../config/config.ts';
 import { projectHashKey } from '../config/hash-key.ts';
 import { packageVersion } from '../config/package-root.ts';
@@ -11,6 +13,7 @@ import { describeError, MillraceError } from '../contracts/errors.ts';
 import { createArtifacts } from '../store/artifacts.ts';
 import { listenRoutes } from '../store/listen-routes.ts';
 import { openStore } from '../store/store.ts';
+import { createTokenBook } from '../store/token-book.ts';
 import type { ServingLog } from './ports.ts';
 import type { ToParent, ToProcess } from './process-messages.ts';
 import { superviseProcesses } from './process-supervisor.ts';
@@ -106,13 +109,22 @@ async function serve(config: MillraceConfig, log: ServingLog, place: Place | und
   const store = openStore({ databaseUrl: address, poolSize: DATABASE_CONNECTIONS });
   const mark = place === undefined ? undefined : openMark(place.markPath);
   const gather = createGather();
+  const tokens = createTokenBook({
+    tokens: store.tokens,
+    adminToken: config.adminToken,
+    loopback: isLoopback(config.host),
+    keepAt: join(config.home, 'serving', 'tokens.json'),
+    log,
+  });
+  await tokens.start();
   const server = createPredictionServer({
     serverId: place?.serverId ?? newServerId(),
     host: config.host,
     port: config.ports.serving,
     url: servingUrl(config),
     home: config.home,
-    token: isLoopback(config.host) ? undefined : config.adminToken,
+    tokens,
+    tls: config.tls && { cert: readFileSync(config.tls.certFile), key: readFileSync(config.tls.keyFile) },
     serverVersion: packageVersion,
     routes: {
       listRoutes: () => store.endpoints.listRoutes(),
@@ -137,6 +149,7 @@ async function serve(config: MillraceConfig, log: ServingLog, place: Place | und
     log,
     async () => {
       await server.stop();
+      tokens.stop();
       await store.close();
       mark?.close();
     },

@@ -5,14 +5,15 @@
  * 1. An answer needs no store: routes and models are here, and kept on disk for a start without the store.
  * 2. Every answer names its request, and its version where one was chosen.
  * 3. A stop says so to readiness checks and clients, answers what is under way, writes the logs, then ends.
- * 4. Beyond loopback nothing but health is answered without the token.
+ * 4. Who asks is looked at before anything else (authorize.ts).
  */
-import { createHash, timingSafeEqual } from 'node:crypto';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import Fastify, { type FastifyInstance } from 'fastify';
 import { MillraceError } from '../contracts/errors.ts';
 import { compileHash, hashKeys } from '../data/row-hash.ts';
+import type { TokenBook } from '../store/token-book.ts';
+import { addAuthorization } from './authorize.ts';
 import { createEndpointTable } from './endpoint-table.ts';
 import { addFeedbackRoute } from './feedback-route.ts';
 import { markReply, sendError, toMillraceError } from './http-errors.ts';
@@ -45,6 +46,10 @@ export interface PredictionServerDeps {
   readonly home: string;
   /** Asked of each request when given. Needed when `host` is not loopback. */
   readonly token?: string | undefined;
+  /** Who may ask, by tokens that the store knows. Left out: everyone. */
+  readonly tokens?: TokenBook | undefined;
+  /** Certificate and key, PEM. Left out: no TLS. */
+  readonly tls?: { readonly cert: Buffer; readonly key: Buffer } | undefined;
   readonly serverVersion: string;
   readonly routes: RouteSource;
   readonly registry: ServerRegistry;
@@ -97,13 +102,6 @@ const REQUEST_TIMEOUT_MS = 60_000;
 const DRAIN_MS = 300;
 const DRAIN_STEPS = 6;
 const MAX_DRAIN_MS = 5_000;
-
-/** Whether a bearer token is the right one, in a time that does not depend on how much of it is right. */
-function tokenCheck(token: string): (header: string | undefined) => boolean {
-  const digest = (text: string): Buffer => createHash('sha256').update(text).digest();
-  const expected = digest(`Bearer ${token}`);
-  return (header) => header !== undefined && timingSafeEqual(digest(header), expected);
-}
 
 /** Creates a prediction server; nothing listens and nothing is loaded before `start`. */
 export function createPredictionServer(deps: PredictionServerDeps): PredictionServer {
@@ -178,7 +176,8 @@ export function createPredictionServer(deps: PredictionServerDeps): PredictionSe
     hashKey: deps.hashKey === undefined ? undefined : compileHash(hashKeys(deps.hashKey)),
   });
 
-  const app = Fastify({
+  const app: FastifyInstance = Fastify({
+    https: deps.tls ?? null,
     logger: false,
     bodyLimit: limits.maxBodyBytes,
     keepAliveTimeout: KEEP_ALIVE_MS,
@@ -212,17 +211,7 @@ export function createPredictionServer(deps: PredictionServerDeps): PredictionSe
     sendError(request, reply, new MillraceError('NOT_FOUND', `There is no ${request.method} ${request.url.split('?')[0] ?? ''} here.`), undefined);
   });
 
-  if (deps.token !== undefined) {
-    const isRight = tokenCheck(deps.token);
-    app.addHook('onRequest', (request, reply, done) => {
-      if (request.url.startsWith('/v2/health/') || isRight(request.headers.authorization)) {
-        done();
-        return;
-      }
-      markReply(reply, request.id, undefined);
-      void reply.code(401).header('www-authenticate', 'Bearer').send({ error: 'A token is needed: Authorization: Bearer TOKEN.', requestId: request.id });
-    });
-  }
+  addAuthorization(app, { token: deps.token, book: deps.tokens });
 
   const online = deps.features === undefined ? undefined : createOnlineFeatures({ source: deps.features });
   const shadow = createShadow({ predictor, online });
@@ -326,7 +315,7 @@ export function createPredictionServer(deps: PredictionServerDeps): PredictionSe
       throw error;
     }
     const { port } = app.server.address() as AddressInfo;
-    url ||= `http://${deps.host.includes(':') ? `[${deps.host}]` : deps.host}:${port}`;
+    url ||= `${deps.tls === undefined ? 'http' : 'https'}://${deps.host.includes(':') ? `[${deps.host}]` : deps.host}:${port}`;
     started = true;
     keepRoutes();
     link.start();
