@@ -1,8 +1,9 @@
-import { and, asc, desc, eq, inArray, lt, sql } from 'drizzle-orm';
+import { and, asc, desc, eq, inArray, sql } from 'drizzle-orm';
 import type { OnlineRow } from '../contracts/feature-lookup.ts';
 import type { FeatureView } from '../contracts/feature-views.ts';
 import { MillraceError } from '../contracts/errors.ts';
 import { type Database, type Executor, onlyRow, storable } from './database.ts';
+import { publishedSets } from './published-sets.ts';
 import { featureSets, featureViews, undos, versionFeatures } from './schema.ts';
 import { requireAttempt, requireOpenRun } from './stages.ts';
 
@@ -79,7 +80,16 @@ export const withFreshness = (view: ListedView, nowMs: number): FreshView => ({
   freshnessSeconds: view.online === null ? null : Math.max(0, Math.floor((nowMs - Date.parse(view.online.asOf)) / 1_000)),
 });
 
-const REMOVED_AT_ONCE = 20_000;
+const sets = publishedSets({
+  sets: 'feature_sets',
+  places: 'feature_views',
+  rows: 'feature_values',
+  place: [
+    ['view', 'name'],
+    ['version', 'version'],
+  ],
+  undo: 'features',
+});
 
 async function lockView(tx: Executor, view: string, version: number): Promise<FeatureViewRecord> {
   const [row] = await tx
@@ -106,27 +116,10 @@ async function point(tx: Executor, { name, version, epoch }: FeatureViewRecord, 
 /** Takes a publication back: the values before it are served again, unless newer ones have taken its place since. Says what it did. */
 export async function undoFeatureSet(tx: Executor, undone: { readonly view: string; readonly version: number; readonly set: number }): Promise<string> {
   const now = await lockView(tx, undone.view, undone.version);
-  const { epoch } = await setOf(tx, undone.set);
-  await tx
-    .update(featureSets)
-    .set({ status: 'undone' })
-    .where(and(eq(featureSets.id, undone.set), eq(featureSets.status, 'published')));
+  const before = await sets.takeBack(tx, undone.set);
   if (now.current !== undone.set) return `${undone.view} has newer values since; they stay`;
-  const [before] = await tx
-    .select()
-    .from(featureSets)
-    .where(
-      and(
-        eq(featureSets.view, undone.view),
-        eq(featureSets.version, undone.version),
-        eq(featureSets.status, 'published'),
-        epoch === null ? undefined : lt(featureSets.epoch, epoch),
-      ),
-    )
-    .orderBy(desc(featureSets.epoch))
-    .limit(1);
-  await point(tx, now, before?.id ?? null);
-  return before === undefined ? `${undone.view} has no online values now` : `${undone.view} has its values as of ${before.asOf} again`;
+  await point(tx, now, before);
+  return before === null ? `${undone.view} has no online values now` : `${undone.view} has its values as of ${(await setOf(tx, before)).asOf} again`;
 }
 
 const newestFirst = [asc(featureViews.name), desc(featureViews.version)] as const;
@@ -160,40 +153,10 @@ export function createFeatureViewsStore({ orm, pool }: Database) {
       return version;
     });
 
-  /** Sets whose values nobody reads and no undo can bring back, marked so. */
-  const condemn = async (view?: string): Promise<readonly number[]> => {
-    const { rows } = await orm.execute<{ id: string }>(sql`
-      update feature_sets s set status = 'removed'
-      where ${view === undefined ? sql`true` : sql`s.view = ${view}`}
-        and s.id is distinct from (select v.current from feature_views v where v.name = s.view and v.version = s.version)
-        and case s.status
-          when 'undone' then true
-          when 'writing' then not exists (select from runs r where r.id = s.run_id and r.status in ('waiting', 'running'))
-          -- an undo goes back by one: this one is needed as long as the next may be undone
-          when 'published' then not coalesce((
-            select r.status in ('waiting', 'running') or (r.status <> 'completed' and exists (
-              select from undos u where u.run_id = r.id and u.kind = 'features' and u.status <> 'done' and (u.payload ->> 'set')::bigint = later.id))
-            from feature_sets later join runs r on r.id = later.run_id
-            where later.view = s.view and later.version = s.version and later.epoch > s.epoch and later.status = 'published'
-            order by later.epoch limit 1), false)
-          else false end
-      returning s.id`);
-    return rows.map(({ id }) => Number(id));
-  };
-
-  const removeValues = async (set: number): Promise<void> => {
-    for (;;) {
-      const { rowCount } = await orm.execute(
-        sql`delete from feature_values where ("set", key) in (select "set", key from feature_values where "set" = ${set} limit ${REMOVED_AT_ONCE})`,
-      );
-      if ((rowCount ?? 0) < REMOVED_AT_ONCE) return;
-    }
-  };
-
   const listed = async (found: readonly FeatureViewRecord[]): Promise<readonly ListedView[]> => {
     if (found.length === 0) return [];
     const current = found.flatMap((row) => row.current ?? []);
-    const sets = current.length === 0 ? [] : await orm.select().from(featureSets).where(inArray(featureSets.id, current));
+    const served = current.length === 0 ? [] : await orm.select().from(featureSets).where(inArray(featureSets.id, current));
     const users = await orm
       .select()
       .from(versionFeatures)
@@ -205,7 +168,7 @@ export function createFeatureViewsStore({ orm, pool }: Database) {
       )
       .orderBy(asc(versionFeatures.model), asc(versionFeatures.version));
     return found.map(({ name, version, definition, view, current: id, createdAt }) => {
-      const set = sets.find((candidate) => candidate.id === id);
+      const set = served.find((candidate) => candidate.id === id);
       return {
         name,
         version,
@@ -243,10 +206,7 @@ export function createFeatureViewsStore({ orm, pool }: Database) {
         await requireOpenRun(tx, input.runId);
         await requireAttempt(tx, input.runId, input.stage, input.token);
         const view = await lockView(tx, input.view, input.version);
-        await tx
-          .update(featureSets)
-          .set({ status: 'undone' })
-          .where(and(eq(featureSets.runId, input.runId), eq(featureSets.stage, input.stage), eq(featureSets.status, 'writing')));
+        await sets.giveUp(tx, input);
         if (view.current !== null) {
           const current = await setOf(tx, view.current);
           const later = Date.parse(current.asOf) - Date.parse(input.asOf);
@@ -313,12 +273,12 @@ export function createFeatureViewsStore({ orm, pool }: Database) {
 
     /** Removes values that nobody reads and no undo can bring back: of unfinished, undone and superseded sets. Answers with how many sets. */
     async sweep(view?: string): Promise<number> {
-      const condemned = await condemn(view);
+      const condemned = await sets.condemn(orm, { mark: 'removed', ...(view === undefined ? {} : { where: sql`s.view = ${view}` }) });
       // Those that an earlier sweep marked and did not get to the end of are there as well.
       const { rows } = await orm.execute<{ id: string }>(
         sql`select id from feature_sets s where status = 'removed' and exists (select from feature_values v where v."set" = s.id)`,
       );
-      for (const { id } of rows) await removeValues(Number(id));
+      for (const { id } of rows) await sets.removeRows(orm, Number(id));
       return condemned.length;
     },
 

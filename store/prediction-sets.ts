@@ -1,8 +1,9 @@
-import { and, desc, eq, lt, ne, sql } from 'drizzle-orm';
+import { and, eq, ne, sql } from 'drizzle-orm';
 import type { Column } from '../contracts/columns.ts';
 import { MillraceError } from '../contracts/errors.ts';
 import { copyIn } from './copy-in.ts';
 import { type Database, type Executor, onlyRow } from './database.ts';
+import { publishedSets } from './published-sets.ts';
 import { predictionSets, predictionTargets, undos } from './schema.ts';
 import { requireAttempt, requireOpenRun } from './stages.ts';
 
@@ -47,7 +48,16 @@ export interface PrecomputedAnswers {
 }
 
 const POSTGRES_TYPE = { number: 'double precision', integer: 'bigint', boolean: 'boolean', string: 'text', timestamp: 'timestamp', date: 'date' } as const;
-const REMOVED_AT_ONCE = 20_000;
+const sets = publishedSets({
+  sets: 'prediction_sets',
+  places: 'prediction_targets',
+  rows: 'prediction_answers',
+  place: [
+    ['kind', 'kind'],
+    ['name', 'name'],
+  ],
+  undo: 'predictions',
+});
 
 const quoted = (name: string): string => `"${name.replaceAll('"', '""')}"`;
 const relationOf = (set: number): string => `prediction_sets.set_${String(set)}`;
@@ -88,59 +98,18 @@ async function pointView(tx: Executor, name: string, before: number | null, curr
 
 /** Takes a publication back: the predictions before it are in service again, unless newer ones have taken its place since. Says what it did. */
 export async function undoPredictionSet(tx: Executor, undone: { readonly set: number }): Promise<string> {
-  const { kind, name, epoch } = await setOf(tx, undone.set);
+  const { kind, name } = await setOf(tx, undone.set);
   const target = await lockTarget(tx, kind, name);
   const what = kind === 'table' ? view(name) : `${name}, by key,`;
-  await tx
-    .update(predictionSets)
-    .set({ status: 'undone' })
-    .where(and(eq(predictionSets.id, undone.set), eq(predictionSets.status, 'published')));
+  const last = await sets.takeBack(tx, undone.set);
   if (target.current !== undone.set) return `${what} has newer predictions since; they stay`;
-  const [before] = await tx
-    .select()
-    .from(predictionSets)
-    .where(
-      and(
-        eq(predictionSets.kind, kind),
-        eq(predictionSets.name, name),
-        eq(predictionSets.status, 'published'),
-        epoch === null ? undefined : lt(predictionSets.epoch, epoch),
-      ),
-    )
-    .orderBy(desc(predictionSets.epoch))
-    .limit(1);
-  await point(tx, target, before?.id ?? null);
-  return before === undefined ? `${what} has no predictions now` : `${what} has the predictions of ${before.model} ${String(before.version)} again`;
+  await point(tx, target, last);
+  if (last === null) return `${what} has no predictions now`;
+  const before = await setOf(tx, last);
+  return `${what} has the predictions of ${before.model} ${String(before.version)} again`;
 }
 
 export function createPredictionSetsStore({ orm, pool }: Database) {
-  const condemn = async (): Promise<readonly PredictionSetRecord[]> => {
-    await orm.execute(sql`
-      update prediction_sets s set status = 'removing'
-      where s.id is distinct from (select t.current from prediction_targets t where t.kind = s.kind and t.name = s.name)
-        and case s.status
-          when 'undone' then true
-          when 'writing' then not exists (select from runs r where r.id = s.run_id and r.status in ('waiting', 'running'))
-          -- an undo goes back by one: this one is needed as long as the next may be undone
-          when 'published' then not coalesce((
-            select r.status in ('waiting', 'running') or (r.status <> 'completed' and exists (
-              select from undos u where u.run_id = r.id and u.kind = 'predictions' and u.status <> 'done' and (u.payload ->> 'set')::bigint = later.id))
-            from prediction_sets later join runs r on r.id = later.run_id
-            where later.kind = s.kind and later.name = s.name and later.epoch > s.epoch and later.status = 'published'
-            order by later.epoch limit 1), false)
-          else false end`);
-    return orm.select().from(predictionSets).where(eq(predictionSets.status, 'removing'));
-  };
-
-  const removeAnswers = async (set: number): Promise<void> => {
-    for (;;) {
-      const { rowCount } = await orm.execute(
-        sql`delete from prediction_answers where ("set", key) in (select "set", key from prediction_answers where "set" = ${set} limit ${REMOVED_AT_ONCE})`,
-      );
-      if ((rowCount ?? 0) < REMOVED_AT_ONCE) return;
-    }
-  };
-
   return {
     /**
      * Opens a set for an attempt; what an earlier attempt of the same stage left unfinished is given up.
@@ -152,10 +121,7 @@ export function createPredictionSetsStore({ orm, pool }: Database) {
         await requireOpenRun(tx, input.runId);
         await requireAttempt(tx, input.runId, input.stage, token);
         const target = await lockTarget(tx, input.kind, input.name);
-        await tx
-          .update(predictionSets)
-          .set({ status: 'undone' })
-          .where(and(eq(predictionSets.runId, input.runId), eq(predictionSets.stage, input.stage), eq(predictionSets.status, 'writing')));
+        await sets.giveUp(tx, input);
         if (target.current !== null) {
           const current = await setOf(tx, target.current);
           if (current.snapshot === input.snapshot && JSON.stringify(current.columns) === JSON.stringify(input.columns)) return { state: 'same', current };
@@ -257,10 +223,12 @@ export function createPredictionSetsStore({ orm, pool }: Database) {
 
     /** Removes rows that nobody reads and no undo can bring back. Answers with how many sets. */
     async sweep(): Promise<number> {
-      const condemned = await condemn();
+      await sets.condemn(orm, { mark: 'removing' });
+      // those that an earlier sweep marked and did not get to the end of are there as well
+      const condemned = await orm.select().from(predictionSets).where(eq(predictionSets.status, 'removing'));
       for (const { id, kind } of condemned) {
         if (kind === 'table') await orm.execute(sql.raw(`drop table if exists ${relationOf(id)}`));
-        else await removeAnswers(id);
+        else await sets.removeRows(orm, id);
         await orm
           .update(predictionSets)
           .set({ status: 'removed' })
