@@ -40,6 +40,9 @@ export const DecisionsSchema = z.strictObject({
 export type Decisions = z.output<typeof DecisionsSchema>;
 export type DecisionsInput = z.input<typeof DecisionsSchema>;
 
+/** The rules without control share and reviews: what is left of them where no log is kept and no queue is. */
+export const rulesAlone = ({ rules, otherwise }: Decisions): Decisions => ({ rules: rules.map(({ when, action }) => ({ when, action })), otherwise });
+
 /** One rule: `action` where the condition is true. `review` names a label queue that such rows are put into. */
 export const when = (condition: Expression, action: string, options: { readonly review?: string } = {}): DecisionRule => ({
   when: condition,

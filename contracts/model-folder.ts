@@ -2,11 +2,18 @@ import { z } from 'zod';
 import { NameSchema, Sha256Schema } from './ids.ts';
 
 /** The files of an exported version, beside the manifest. */
-export const MODEL_FILES = { manifest: 'manifest.json', onnx: 'model.onnx', predictor: 'predictor.json', signature: 'signature.json' } as const;
+export const MODEL_FILES = {
+  manifest: 'manifest.json',
+  onnx: 'model.onnx',
+  predictor: 'predictor.json',
+  signature: 'signature.json',
+  decisions: 'decisions.json',
+} as const;
 
 /**
  * A version as a folder that needs no Millrace: `model.onnx`, `predictor.json` (its signature with sample, importance and
- * origin, byte for byte as it was registered), `signature.json` (the same signature alone, for people), and this as `manifest.json`.
+ * origin, byte for byte as it was registered), `signature.json` (the same signature alone, for people), `decisions.json` where rules
+ * came along, and this as `manifest.json`.
  */
 export const ModelFolderSchema = z.object({
   format: z.literal('millrace-model/1'),
@@ -14,6 +21,8 @@ export const ModelFolderSchema = z.object({
   version: z.number().int().positive(),
   /** SHA-256 of `predictor.json`: the predictor's id. */
   predictor: Sha256Schema,
+  /** SHA-256 of `decisions.json`: rules that turn its predictions into actions, without control share and reviews. */
+  decisions: Sha256Schema.optional(),
   /** Of Millrace. */
   exportedBy: z.string(),
   /** Whether rows are hashed by the project's key on their way: whoever predicts needs it then. It is not in the folder. */

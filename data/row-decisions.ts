@@ -30,7 +30,11 @@ export interface DecidedRow {
 }
 
 export interface Decider {
+  /** The request's columns that conditions look at. */
+  readonly columns: readonly string[];
   decide(row: DecidedRow): Decision;
+  /** The action of the rules as JSON, without a control share: where what is done is not logged. */
+  decideByRules(row: Omit<DecidedRow, 'requestId' | 'row'>): string;
 }
 
 const RULE = 'millrace_rule_';
@@ -117,11 +121,18 @@ export function compileDecisions(decisions: Decisions, signature: Pick<Signature
     explore === undefined ? 1 : (action === greedy ? 1 - explore.share : 0) + (explore.actions.includes(action) ? explore.share / explore.actions.length : 0);
   const texts = new Map([otherwise, ...rules.map(({ action }) => action), ...(explore?.actions ?? [])].map((action) => [action, JSON.stringify(action)]));
 
+  function ruleOf({ values, output, from, answered }: Omit<DecidedRow, 'requestId' | 'row'>): Decisions['rules'][number] | undefined {
+    fill(values, output, from, answered);
+    program.run(slots);
+    return rules[conditions.findIndex((slot) => slots[slot] === true)];
+  }
+
   return {
-    decide({ requestId, row, values, output, from, answered }) {
-      fill(values, output, from, answered);
-      program.run(slots);
-      const rule = rules[conditions.findIndex((slot) => slots[slot] === true)];
+    columns: inputs.map(({ name }) => name),
+    decideByRules: (decided) => texts.get(ruleOf(decided)?.action ?? otherwise) ?? '""',
+    decide(decided) {
+      const { requestId, row } = decided;
+      const rule = ruleOf(decided);
       const greedy = rule?.action ?? otherwise;
       let action = greedy;
       let explored = false;

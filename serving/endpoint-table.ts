@@ -82,7 +82,8 @@ export interface EndpointTable {
 }
 
 export interface EndpointTableDeps {
-  readonly load: (served: ServedVersion) => Promise<LoadedPredictor>;
+  /** Loads a version. `aside`: called, and waited for, before a part that needs this thread no more. */
+  readonly load: (served: ServedVersion, aside: () => Promise<void>) => Promise<LoadedPredictor>;
   readonly figures: ServingFigures;
   readonly log: ServingLog;
   /** Called after a route came into service, failed or went. */
@@ -137,6 +138,8 @@ const FIRST_RETRY_MS = 1_000;
 const MAX_RETRY_MS = 30_000;
 /** Loads at once. A session is built on this thread, so that two at once would not be done earlier; and of one that fails it is known which. */
 const LOADS_AT_ONCE = 1;
+/** Loads at once on threads of their own: large models, whose files and sessions are in memory together for a moment. */
+const THREADED_LOADS_AT_ONCE = 1;
 /** A champion that ended its process so often gives way to the one before. A challenger does at once. */
 const CHAMPION_CRASHES = 3;
 
@@ -159,15 +162,31 @@ export function createEndpointTable(deps: EndpointTableDeps): EndpointTable {
   const closing = new Set<Promise<void>>();
   const quarantined = new Map<string, Blame>();
   const crashed: Break[] = [];
-  const loads = createLoadQueue(LOADS_AT_ONCE);
+  const loads = createLoadQueue(LOADS_AT_ONCE, THREADED_LOADS_AT_ONCE);
   let bytes = 0;
   let uses = 0;
+
+  /** A load that comes to its turn has to be for somebody: its endpoint may be gone by then, or have another route. */
+  function requireWanted(key: string): void {
+    for (const { wanted, kept, before } of endpoints.values()) {
+      const versions = [wanted.champion, wanted.challenger?.version, ...(wanted.standby ?? []), kept?.champion, before];
+      if (versions.some((served) => served !== undefined && loadKey(served) === key)) return;
+    }
+    throw new MillraceError('CONFLICT', 'Nobody wants the version any more.');
+  }
 
   function acquire(served: ServedVersion): Promise<LoadedPredictor> {
     const key = loadKey(served);
     let entry = loaded.get(key);
     if (entry === undefined) {
-      const fresh: Loaded = { predictor: loads.run(key, () => deps.load(served)), uses: 0, bytes: 0 };
+      const turn = loads.run(key, async (aside) => {
+        requireWanted(key);
+        return deps.load(served, async () => {
+          await aside();
+          requireWanted(key);
+        });
+      });
+      const fresh: Loaded = { predictor: turn, uses: 0, bytes: 0 };
       fresh.predictor.then(
         (predictor) => {
           fresh.bytes = predictor.memoryBytes;
@@ -366,7 +385,7 @@ export function createEndpointTable(deps: EndpointTableDeps): EndpointTable {
           swap(endpoint, { ...route, challenger: null }, first, undefined, []);
           releaseAll(ready.filter((version) => version !== first));
         } else releaseAll(ready);
-        if (endpoint.champion === undefined) await fallBack(endpoint, route);
+        if (endpoint.champion === undefined && endpoint.wanted === route) await fallBack(endpoint, route);
         // A newer route came meanwhile: it is tried at once, and the old one's failure is nobody's concern.
         if (endpoint.wanted === route) fail(endpoint, route, failed?.reason);
       }

@@ -1,4 +1,4 @@
-import type { Route } from '../contracts/routes.ts';
+import type { Route, ServedVersion } from '../contracts/routes.ts';
 import { modelFolderFiles, readModelFolder } from '../store/model-folder.ts';
 import type { ServingLog } from './ports.ts';
 import { createPredictionServer, type PredictionServer } from './server.ts';
@@ -19,8 +19,9 @@ export interface FolderServerDeps {
 /** The prediction server with one exported model, as the endpoint of the model's name: no store, no other process. */
 export async function createFolderServer({ folder, ...deps }: FolderServerDeps): Promise<PredictionServer> {
   const manifest = await readModelFolder(folder);
-  const { model, version, predictor } = manifest;
-  const route: Route = { endpoint: model, epoch: 1, champion: { model, version, predictor }, challenger: null, log: false };
+  const { model, version, predictor, decisions } = manifest;
+  const champion: ServedVersion = { model, version, predictor, ...(decisions === undefined ? {} : { decisions }) };
+  const route: Route = { endpoint: model, epoch: 1, champion, challenger: null, log: false };
   return createPredictionServer({
     ...deps,
     serverId: 'model',

@@ -8,7 +8,7 @@ import type { ServedVersion } from '../contracts/routes.ts';
 import type { Signature } from '../contracts/signature.ts';
 import { createArtifacts } from '../store/artifacts.ts';
 import { modelFolderFiles, readModelFolder } from '../store/model-folder.ts';
-import { compileAnswerWriter, jsonNumber } from './answer-text.ts';
+import { answeredClass, compileAnswerWriter, jsonNumber } from './answer-text.ts';
 import { loadPredictor } from './loaded-predictor.ts';
 import type { ArtifactBytes } from './ports.ts';
 import { readRouteFile } from './route-file.ts';
@@ -19,10 +19,14 @@ export { MillraceError } from '../contracts/errors.ts';
 export type PredictionRow = Readonly<Record<string, unknown>>;
 
 /** Of a classification the label with probabilities, of numbers the value, of a bare ONNX file its output. */
-export type ModelPrediction =
+export type ModelPrediction = (
   | { readonly label: string; readonly probability: number; readonly probabilities: Readonly<Record<string, number>> }
   | { readonly value: number }
-  | { readonly output: readonly number[] };
+  | { readonly output: readonly number[] }
+) & {
+  /** What the rules of decision say, where there are any. */
+  readonly action?: string;
+};
 
 /** A folder that `millrace models export --out` wrote; or a project, whose prediction server has served the endpoint on this machine. */
 export type ModelSource = string | { readonly project: string; readonly endpoint: string };
@@ -55,8 +59,12 @@ async function open(source: ModelSource): Promise<{ readonly served: ServedVersi
   if (typeof source === 'string') {
     const folder = resolve(source);
     const manifest = await readModelFolder(folder);
-    const { model, version, predictor, needsHashKey } = manifest;
-    return { served: { model, version, predictor }, artifacts: modelFolderFiles(folder, manifest), needsHashKey };
+    const { model, version, predictor, decisions, needsHashKey } = manifest;
+    return {
+      served: { model, version, predictor, ...(decisions === undefined ? {} : { decisions }) },
+      artifacts: modelFolderFiles(folder, manifest),
+      needsHashKey,
+    };
   }
   // as config/config.ts has it; the rest of the configuration is about services
   const home = resolve(source.project, process.env['MILLRACE_HOME'] || '.millrace');
@@ -82,6 +90,7 @@ export async function loadModel(source: ModelSource, options: LoadModelOptions =
       fix: "Give the project's key: hashKey, or MILLRACE_HASH_KEY. It lies in the state folder of the project, in hash.key.",
     });
   const loaded = await loadPredictor(served, artifacts, {
+    rulesAlone: true,
     ...(hashKey ? { hashKey } : {}),
     ...(options.threads === undefined ? {} : { runner: { intraOpThreads: options.threads } }),
   });
@@ -101,7 +110,11 @@ export async function loadModel(source: ModelSource, options: LoadModelOptions =
             rows.map((_, row) => {
               const from = (firstRow + row) * width;
               const texts = Array.from({ length: width }, (_value, k) => jsonNumber(values[from + k] ?? Number.NaN));
-              return JSON.parse(write(texts, values, from)) as ModelPrediction;
+              const prediction = JSON.parse(write(texts, values, from)) as ModelPrediction;
+              const { decider, signature } = loaded;
+              if (decider === undefined) return prediction;
+              const answered = answeredClass(signature, values, from, width);
+              return { ...prediction, action: JSON.parse(decider.decideByRules({ values: rows[row], output: values, from, answered })) as string };
             }),
           );
         },

@@ -2,7 +2,7 @@ import { MillraceError, type Problem } from '../contracts/errors.ts';
 import type { ServedVersion } from '../contracts/routes.ts';
 import { type Predictor, PredictorSchema, type Signature } from '../contracts/signature.ts';
 import { type Batcher, createBatcher } from './batcher.ts';
-import { type Decisions, DecisionsSchema } from '../contracts/decisions.ts';
+import { type Decisions, DecisionsSchema, rulesAlone } from '../contracts/decisions.ts';
 import { compileDecisions, type Decider } from '../data/row-decisions.ts';
 import { type LoggedInputs, planLoggedInputs } from './logged-inputs.ts';
 import { loadOnnxRunner, type ModelOutput, type ModelRunner, type RunnerOptions } from './model-runner.ts';
@@ -11,6 +11,7 @@ import { createRowReader, type PackedRows, type RowReader } from '../data/reques
 import type { ArtifactBytes } from './ports.ts';
 import type { MarkWriter } from './running-mark.ts';
 import { createRowCompleter, type RowCompleter } from './row-completer.ts';
+import type { StartRunner } from './threaded-runner.ts';
 
 /** A model that was read, checked and warmed: ready for traffic. */
 export interface LoadedPredictor {
@@ -38,9 +39,23 @@ export interface LoadOptions {
   readonly hashKey?: string;
   readonly runner?: RunnerOptions;
   readonly maxBatchRows?: number;
+  /** Without the control share of its rules of decision, and without reviews: nothing is logged. */
+  readonly rulesAlone?: boolean;
   readonly onUnexpected?: (cause: unknown) => void;
   /** Told which predictor's native code is about to run. */
   readonly mark?: MarkWriter | undefined;
+  /** Where large models are loaded and run, so that they stall nobody. Left out: where all others are. */
+  readonly threads?: RunnerThreads | undefined;
+  /** Waited for before a large model is read into a thread. */
+  readonly aside?: (() => Promise<void>) | undefined;
+}
+
+export interface RunnerThreads {
+  /** From so much memory on, as estimated, a model is large. */
+  readonly fromBytes: number;
+  readonly start: StartRunner;
+  /** Told when a thread ended by itself. */
+  readonly onLost?: ((predictor: string) => void) | undefined;
 }
 
 /** How far a sample's output may be from the stored one: the same graph on another processor rounds differently. */
@@ -49,6 +64,10 @@ const SAMPLE_TOLERANCE = 1e-4;
 const WARM_RUNS = 3;
 
 const MODEL_BASE_BYTES = 1024 * 1024;
+const SCAN_BYTES = 4 * 1024 * 1024;
+/** Reading a model's file may take so long; a run on a thread is noticed as slow from the next on. */
+const LOAD_MS = 120_000;
+const SLOW_RUN_MS = 500;
 /** Operators that onnxruntime turns into tables much larger than their attributes in the file. */
 const UNFOLDED = ['TreeEnsemble', 'LabelEncoder', 'TfIdfVectorizer'] as const;
 
@@ -57,7 +76,16 @@ const UNFOLDED = ['TreeEnsemble', 'LabelEncoder', 'TfIdfVectorizer'] as const;
  * sessions: trees 7 to 9 times the file (1.3 and 6.7 MiB), a table of 200,000 texts 12 times (4.7 MiB), weights of a
  * network twice (7.6 MiB).
  */
-const sessionBytes = (file: Buffer): number => MODEL_BASE_BYTES + (UNFOLDED.some((operator) => file.includes(operator)) ? 12 : 3) * file.length;
+async function sessionBytes(file: Buffer): Promise<number> {
+  let unfolded = false;
+  // piece by piece, with an overlap: the loop turns between them
+  for (let at = 0; at < file.length && !unfolded; at += SCAN_BYTES) {
+    if (at > 0) await new Promise((resolve) => setImmediate(resolve));
+    const piece = file.subarray(at, at + SCAN_BYTES + 64);
+    unfolded = UNFOLDED.some((operator) => piece.includes(operator));
+  }
+  return MODEL_BASE_BYTES + (unfolded ? 12 : 3) * file.length;
+}
 
 function parsePredictor(bytes: Buffer): Predictor {
   let json: unknown;
@@ -95,13 +123,45 @@ function markedRunner(runner: ModelRunner, mark: MarkWriter, predictor: string):
   const note = (): void => {
     mark.runs(predictor);
   };
+  const ran = (): void => {
+    mark.ran();
+  };
   return {
     run(packed, firstRow, rows) {
       setImmediate(note);
-      return runner.run(packed, firstRow, rows);
+      const output = runner.run(packed, firstRow, rows);
+      if (mark.isShared) output.then(ran, ran);
+      return output;
     },
     close: () => runner.close(),
   };
+}
+
+/** Reads a model into a session: on this thread, or a large one on its own. */
+async function startRunner(
+  model: Buffer,
+  memoryBytes: number,
+  signature: Signature,
+  predictor: string,
+  { runner, mark, threads, aside }: LoadOptions,
+): Promise<ModelRunner> {
+  if (threads === undefined || memoryBytes < threads.fromBytes) {
+    const loaded = mark?.loads(predictor);
+    const bare = await loadOnnxRunner(model, signature, runner).finally(loaded);
+    return mark === undefined ? bare : markedRunner(bare, mark, predictor);
+  }
+  await aside?.();
+  const loaded = mark?.aside(predictor, LOAD_MS);
+  return threads
+    .start(model, signature, {
+      runner,
+      ...(mark === undefined ? {} : { runs: () => mark.aside(predictor, SLOW_RUN_MS) }),
+      onLost() {
+        mark?.aside(predictor, 0);
+        threads.onLost?.(predictor);
+      },
+    })
+    .finally(loaded);
 }
 
 async function runSample(predictor: Predictor, row: RowReader, runner: ModelRunner): Promise<number> {
@@ -146,12 +206,12 @@ export async function loadPredictor(served: ServedVersion, artifacts: ArtifactBy
   const predictor = parsePredictor(await artifacts.getBytes(served.predictor));
   const { signature } = predictor;
   const model = await artifacts.getBytes(predictor.onnx);
+  const decisions = served.decisions === undefined ? undefined : parseDecisions(await artifacts.getBytes(served.decisions));
   const decider =
-    served.decisions === undefined ? undefined : compileDecisions(parseDecisions(await artifacts.getBytes(served.decisions)), signature, options.hashKey);
+    decisions === undefined ? undefined : compileDecisions(options.rulesAlone === true ? rulesAlone(decisions) : decisions, signature, options.hashKey);
   const row = createRowReader(signature, options.hashKey);
-  const loaded = options.mark?.loads(served.predictor);
-  const bare = await loadOnnxRunner(model, signature, options.runner).finally(loaded);
-  const runner = options.mark === undefined ? bare : markedRunner(bare, options.mark, served.predictor);
+  const memoryBytes = await sessionBytes(model);
+  const runner = await startRunner(model, memoryBytes, signature, served.predictor, options);
   try {
     const outputWidth = await runSample(predictor, row, runner);
     const widths = { numbers: signature.graph.numbers.length, dates: signature.graph.dates.length, strings: signature.graph.strings.length };
@@ -171,7 +231,7 @@ export async function loadPredictor(served: ServedVersion, artifacts: ArtifactBy
       decider,
       completer: createRowCompleter(predictor.lookups, options.hashKey),
       lookups: predictor.lookups,
-      memoryBytes: sessionBytes(model),
+      memoryBytes,
       hold() {
         held += 1;
         return () => {

@@ -19,6 +19,7 @@ import type { ToParent, ToProcess } from './process-messages.ts';
 import { superviseProcesses } from './process-supervisor.ts';
 import { openMark } from './running-mark.ts';
 import { createPredictionServer } from './server.ts';
+import { startThreadedRunner } from './threaded-runner.ts';
 
 /** Requests under way get this long after SIGTERM. */
 const STOP_WITHIN_MS = 10_000;
@@ -26,6 +27,8 @@ const PARENT_EXTRA_MS = 1_000;
 const DATABASE_CONNECTIONS = 5;
 const ALIVE_EVERY_MS = 250;
 const GATHER_MS = 2_000;
+/** Models that take so much memory are loaded and run on threads of their own. */
+const LARGE_MODEL_BYTES = 24 * 1024 * 1024;
 
 const LEVELS = { trace: 0, debug: 1, info: 2, warn: 3, error: 4 } as const;
 
@@ -141,6 +144,13 @@ async function serve(config: MillraceConfig, log: ServingLog, place: Place | und
     limits: { timeoutMs: config.serving.timeoutMs },
     maxModelBytes: Math.floor(config.serving.maxModelBytes / (place?.processes ?? 1)),
     mark,
+    threads: {
+      fromBytes: LARGE_MODEL_BYTES,
+      start: startThreadedRunner,
+      onLost: (predictor) => {
+        log('error', 'the thread of a model has ended', { predictor });
+      },
+    },
     ...(place === undefined ? {} : { keepsRoutes: place.slot === 1, blames: place.blames, otherMetrics: gather.ask }),
   });
   // The store is not asked to wait for one that has ended.
@@ -161,7 +171,10 @@ async function serve(config: MillraceConfig, log: ServingLog, place: Place | und
       else if (message.type === 'metrics') send({ type: 'metrics', id: message.id, text: server.metrics() });
       else if (message.type === 'gathered') gather.told(message.id, message.texts);
     });
-    setInterval(send, ALIVE_EVERY_MS, { type: 'alive' });
+    // a model that hangs on its thread is told by silence, as one that hangs on this thread is
+    setInterval(() => {
+      if (mark?.isOverdue !== true) send({ type: 'alive' });
+    }, ALIVE_EVERY_MS);
   }
   const { url, port } = await server.start();
   if (place === undefined) announceReady({ name: 'serving', url, port });

@@ -1,13 +1,15 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { MillraceError } from '../contracts/errors.ts';
 import type { StickyKey } from '../contracts/routes.ts';
+import type { Decision } from '../data/row-decisions.ts';
 import { type AnswerWriter, compileAnswerWriter } from './answer-text.ts';
 import type { EndpointTable, ServingVersion } from './endpoint-table.ts';
-import { markReply, sendError, toMillraceError } from './http-errors.ts';
+import { sendError, toMillraceError } from './http-errors.ts';
 import type { LoadedPredictor } from './loaded-predictor.ts';
 import type { OnlineFeatures } from './online-features.ts';
 import { countAnswered, type Predictor, timedOut } from './prediction.ts';
 import type { FoundAnswers, Precomputed } from './precomputed.ts';
+import { decideAnswers } from './precomputed-actions.ts';
 import { isPlainObject } from './prediction-log.ts';
 import type { ServingFigures } from './serving-figures.ts';
 import type { Shadow } from './shadow.ts';
@@ -146,15 +148,42 @@ function readRows(text: string): { readonly rows: readonly unknown[] | undefined
   return { rows, keys, only: keys === undefined && Object.keys(body as object).length === 1 };
 }
 
+/** What the answers of a version begin with: headers, name and value in turn, and the text behind the request's id. */
+interface AnswerHead {
+  readonly headers: readonly string[];
+  readonly text: string;
+}
+
 /** The only row as the client wrote it, when it may stand in the log as it is. The row was read: it has every column. */
 function rowText(body: Buffer, version: ServingVersion): string | undefined {
   const [from, to] = [body.indexOf('[') + 1, body.lastIndexOf(']')];
   return isPlainObject(body, from, to, version.predictor.signature.columns.length) ? body.toString('latin1', from, to) : undefined;
 }
 
+const withAction = (answer: string, decision: Decision | undefined): string =>
+  decision === undefined ? answer : `${answer.slice(0, -1)},"action":${decision.text}}`;
+
 /** `POST /predict/{endpoint}`: rows by column name in, one prediction a row out, in order. */
 export function addPredictRoute(app: FastifyInstance, deps: PredictionRoutesDeps): void {
   const writers = new WeakMap<LoadedPredictor, AnswerWriter>();
+  const heads = new WeakMap<ServingVersion, AnswerHead>();
+
+  /** Sends what nearly every request gets, past the framework: no hook looks at it, and most of its headers are known before. */
+  function sendAnswer(reply: FastifyReply, requestId: string, version: ServingVersion, answers: string): void {
+    let head = heads.get(version);
+    if (head === undefined) {
+      const { model, version: number } = version.served;
+      head = {
+        headers: ['content-type', 'application/json; charset=utf-8', 'millrace-model', model, 'millrace-version', String(number)],
+        text: `","model":${JSON.stringify(model)},"version":${number},"predictions":[`,
+      };
+      heads.set(version, head);
+    }
+    const text = `{"requestId":"${requestId}${head.text}${answers}]}`;
+    reply.hijack();
+    reply.raw.writeHead(200, [...head.headers, 'x-request-id', requestId, 'content-length', String(Buffer.byteLength(text))]);
+    reply.raw.end(text);
+  }
 
   function writerOf(predictor: LoadedPredictor): AnswerWriter {
     let writer = writers.get(predictor);
@@ -200,7 +229,8 @@ export function addPredictRoute(app: FastifyInstance, deps: PredictionRoutesDeps
       .then(
         (precomputed) => {
           if (!leave()) return;
-          if (rows === undefined || version === undefined) sendKeyed(request, reply, startedMs, precomputed, version);
+          if (rows === undefined || version === undefined)
+            sendKeyed(request, reply, startedMs, { ...precomputed, ...decideAnswers(precomputed, version, undefined) }, version);
           else computeMissing(request, reply, startedMs, precomputed, rows, version);
         },
         (error: unknown) => {
@@ -217,7 +247,7 @@ export function addPredictRoute(app: FastifyInstance, deps: PredictionRoutesDeps
     request: FastifyRequest,
     reply: FastifyReply,
     startedMs: number,
-    { model, version: number, answers }: Pick<FoundAnswers, 'model' | 'version' | 'answers'>,
+    { model, version: number, answers, undecided }: Pick<FoundAnswers, 'model' | 'version' | 'answers'> & { readonly undecided: string | undefined },
     version: ServingVersion | undefined,
     precomputed = answers.filter((answer) => answer !== null).length,
   ): void {
@@ -227,7 +257,7 @@ export function addPredictRoute(app: FastifyInstance, deps: PredictionRoutesDeps
       .header('millrace-version', String(number))
       .header('content-type', 'application/json; charset=utf-8')
       .send(
-        `{"requestId":"${request.id}","model":${JSON.stringify(model)},"version":${number},"precomputed":${precomputed},"predictions":[${answers.map((answer) => answer ?? 'null').join(',')}]}`,
+        `{"requestId":"${request.id}","model":${JSON.stringify(model)},"version":${number},"precomputed":${precomputed},"predictions":[${answers.map((answer) => answer ?? 'null').join(',')}]${undecided === undefined ? '' : `,"undecided":${JSON.stringify(undecided)}`}}`,
       );
     if (version !== undefined) countAnswered(version, 200, answers.length, startedMs);
   }
@@ -242,13 +272,15 @@ export function addPredictRoute(app: FastifyInstance, deps: PredictionRoutesDeps
     version: ServingVersion,
   ): void {
     const { model, version: number, predictor } = version.served;
-    const answers: (string | null)[] = predictor === found?.predictor ? [...found.answers] : rows.map(() => null);
+    const own = predictor === found?.predictor ? decideAnswers(found, version, rows) : undefined;
+    const undecided = own?.undecided;
+    const answers: (string | null)[] = own === undefined ? rows.map(() => null) : [...own.answers];
     const missing = answers.flatMap((answer, row) => (answer === null ? [row] : []));
     const failed = (error: unknown): void => {
       failPrediction(deps, request, reply, error, version, rows.length, startedMs);
     };
     if (missing.length === 0) {
-      sendKeyed(request, reply, startedMs, { model, version: number, answers }, version);
+      sendKeyed(request, reply, startedMs, { model, version: number, answers, undecided }, version);
       return;
     }
     const live = missing.map((row) => rows[row]);
@@ -268,12 +300,12 @@ export function addPredictRoute(app: FastifyInstance, deps: PredictionRoutesDeps
             failed(error);
             return;
           }
-          const { output, firstRow, texts } = prediction;
+          const { output, firstRow, texts, decisions } = prediction;
           const write = writerOf(version.predictor);
           missing.forEach((at, row) => {
-            answers[at] = write(texts[row] ?? [], output.values, (firstRow + row) * output.width);
+            answers[at] = withAction(write(texts[row] ?? [], output.values, (firstRow + row) * output.width), decisions?.[row]);
           });
-          sendKeyed(request, reply, startedMs, { model, version: number, answers }, version, answers.length - missing.length);
+          sendKeyed(request, reply, startedMs, { model, version: number, answers, undecided }, version, answers.length - missing.length);
         },
       );
     };
@@ -326,15 +358,9 @@ export function addPredictRoute(app: FastifyInstance, deps: PredictionRoutesDeps
             let answers = '';
             for (let row = 0; row < count; row += 1) {
               const answer = write(texts[row] ?? [], output.values, (firstRow + row) * output.width);
-              const decision = decisions?.[row];
-              answers += (row === 0 ? '' : ',') + (decision === undefined ? answer : `${answer.slice(0, -1)},"action":${decision.text}}`);
+              answers += (row === 0 ? '' : ',') + withAction(answer, decisions?.[row]);
             }
-            markReply(reply, requestId, chosen);
-            void reply
-              .header('content-type', 'application/json; charset=utf-8')
-              .send(
-                `{"requestId":"${requestId}","model":${JSON.stringify(chosen.served.model)},"version":${chosen.served.version},"predictions":[${answers}]}`,
-              );
+            sendAnswer(reply, requestId, chosen, answers);
             countAnswered(chosen, 200, count, startedMs);
             const shadow = deps.table.shadowOf(chosen, requestId);
             if (shadow !== undefined) deps.shadow.mirror({ requestId, champion: chosen, shadow, rows, prediction });

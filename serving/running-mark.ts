@@ -4,6 +4,8 @@
  * Invariants:
  * 1. The mark is written before the native code of another predictor starts, so that the last one written is the one that ran.
  * 2. Writing it costs nothing while the same predictor runs again.
+ * 3. While a predictor runs on another thread, it is the suspect whenever none runs on this one; and it alone once it took longer
+ *    than it may, as the process is then ended for its sake.
  */
 import { closeSync, mkdirSync, openSync, readFileSync, writeSync } from 'node:fs';
 import { dirname } from 'node:path';
@@ -17,8 +19,16 @@ export interface RunningMark {
 export interface MarkWriter {
   /** Called right before a predictor's native code runs. While one is being loaded nothing is written: it is the suspect. */
   runs(predictor: string): void;
+  /** What ran on this thread has ended. */
+  ran(): void;
   /** A predictor's file is being read; call what it gives when that is done. */
   loads(predictor: string): () => void;
+  /** A predictor's native code runs on another thread, for at most `withinMs`, until what it gives is called. */
+  aside(predictor: string, withinMs: number): () => void;
+  /** Whether predictors run on other threads, so that the end of a run on this one has to be told. */
+  readonly isShared: boolean;
+  /** Whether a predictor on another thread takes longer than it may. */
+  readonly isOverdue: boolean;
   close(): void;
 }
 
@@ -42,9 +52,40 @@ export function openMark(path: string): MarkWriter {
   };
   set('idle', NOBODY);
   let loading = 0;
+  const beside = new Set<{ readonly predictor: string; readonly overdueMs: number }>();
+  const overdue = (): string | undefined => {
+    if (beside.size === 0) return undefined;
+    const now = performance.now();
+    for (const { predictor: of, overdueMs } of beside) if (now > overdueMs) return of;
+    return undefined;
+  };
+  /** Names who is the suspect while nothing runs on this thread. */
+  function ran(): void {
+    if (beside.size === 0 || loading > 0) return;
+    const [first] = beside;
+    set('run', overdue() ?? first?.predictor ?? NOBODY);
+  }
   return {
     runs(of) {
-      if (loading === 0) set('run', of);
+      if (loading === 0 && overdue() === undefined) set('run', of);
+    },
+    ran,
+    aside(of, withinMs) {
+      const entry = { predictor: of, overdueMs: performance.now() + withinMs };
+      beside.add(entry);
+      ran();
+      return () => {
+        beside.delete(entry);
+        ran();
+      };
+    },
+    get isShared() {
+      return beside.size > 0;
+    },
+    get isOverdue() {
+      const late = overdue();
+      if (late !== undefined) ran();
+      return late !== undefined;
     },
     loads(of) {
       loading += 1;

@@ -18,7 +18,7 @@ import { createEndpointTable } from './endpoint-table.ts';
 import { addFeedbackRoute } from './feedback-route.ts';
 import { markReply, sendError, toMillraceError } from './http-errors.ts';
 import { addInferenceProtocolRoutes } from './inference-protocol-routes.ts';
-import { loadPredictor } from './loaded-predictor.ts';
+import { loadPredictor, type RunnerThreads } from './loaded-predictor.ts';
 import { mergeMetrics } from './merge-metrics.ts';
 import type { RunnerOptions } from './model-runner.ts';
 import type { ArtifactBytes, FeatureSource, FeedbackSource, PrecomputedSource, RouteSource, ServerRegistry, ServingLog, StatsSink } from './ports.ts';
@@ -70,6 +70,8 @@ export interface PredictionServerDeps {
   readonly keepsRoutes?: boolean;
   /** Told which predictor's native code is about to run. */
   readonly mark?: MarkWriter | undefined;
+  /** Where large models are loaded and run. Left out: on this thread, as all are. */
+  readonly threads?: RunnerThreads | undefined;
   /** Predictors that ended processes of this server before this one started. */
   readonly blames?: readonly Blame[];
   /** The figures of the other processes behind the same port. */
@@ -124,8 +126,10 @@ export function createPredictionServer(deps: PredictionServerDeps): PredictionSe
   };
 
   const table = createEndpointTable({
-    load: (served) =>
+    load: (served, aside) =>
       loadPredictor(served, deps.artifacts, {
+        aside,
+        threads: deps.threads,
         onUnexpected,
         ...(deps.hashKey === undefined ? {} : { hashKey: deps.hashKey }),
         ...(deps.runner === undefined ? {} : { runner: deps.runner }),

@@ -1,6 +1,7 @@
 import { copyFile, mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { createHash } from 'node:crypto';
 import { join } from 'node:path';
+import { DecisionsSchema, rulesAlone } from '../contracts/decisions.ts';
 import { MillraceError } from '../contracts/errors.ts';
 import { MODEL_FILES, type ModelFolder, ModelFolderSchema } from '../contracts/model-folder.ts';
 import { PredictorSchema } from '../contracts/signature.ts';
@@ -10,6 +11,8 @@ export interface ExportedVersion {
   readonly model: string;
   readonly version: number;
   readonly predictor: string;
+  /** Rules of decision that come along, by their artifact. */
+  readonly decisions?: string | undefined;
 }
 
 const sha256 = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex');
@@ -35,15 +38,24 @@ export async function writeModelFolder(
   await writeFile(join(folder, MODEL_FILES.predictor), predictorBytes);
   const signature = Buffer.from(`${JSON.stringify(predictor.signature, null, 2)}\n`);
   await writeFile(join(folder, MODEL_FILES.signature), signature);
+  await rm(join(folder, MODEL_FILES.decisions), { force: true });
+  const rules =
+    version.decisions === undefined
+      ? undefined
+      : Buffer.from(JSON.stringify(rulesAlone(DecisionsSchema.parse(JSON.parse((await artifacts.getBytes(version.decisions)).toString('utf8'))))));
+  if (rules !== undefined) await writeFile(join(folder, MODEL_FILES.decisions), rules);
+  const hashes = (text: string): boolean => text.includes('"op":"hash"');
   const manifest: ModelFolder = {
     format: 'millrace-model/1',
     ...{ model: version.model, version: version.version, predictor: version.predictor },
+    ...(rules === undefined ? {} : { decisions: sha256(rules) }),
     exportedBy,
-    needsHashKey: JSON.stringify(predictor.signature.transforms).includes('"op":"hash"'),
+    needsHashKey: hashes(JSON.stringify(predictor.signature.transforms)) || hashes(rules?.toString('utf8') ?? ''),
     files: [
       { path: MODEL_FILES.onnx, sha256: predictor.onnx, sizeBytes: predictor.onnxSizeBytes },
       { path: MODEL_FILES.predictor, sha256: version.predictor, sizeBytes: predictorBytes.length },
       { path: MODEL_FILES.signature, sha256: sha256(signature), sizeBytes: signature.length },
+      ...(rules === undefined ? [] : [{ path: MODEL_FILES.decisions, sha256: sha256(rules), sizeBytes: rules.length }]),
     ],
   };
   await writeFile(join(folder, MODEL_FILES.manifest), `${JSON.stringify(manifest, null, 2)}\n`);

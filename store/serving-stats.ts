@@ -23,6 +23,29 @@ const total = (column: AnyColumn) => sql`coalesce(sum(${column}), 0)`.mapWith(Nu
 const excluded = (column: string) => sql.raw(`excluded."${column}"`);
 /** Postgres takes 65,535 values in a statement. */
 const ROWS_A_STATEMENT = 2_000;
+const HOUR_MS = 3_600_000;
+/** Any number, the same in every process: who folds holds it, so that nobody else does. */
+const FOLD_LOCK = 7_106_541;
+
+type Interval = typeof servingStats.$inferSelect;
+
+/** Intervals of one server and version as one that starts at `from`. */
+function sumOf(intervals: readonly [Interval, ...Interval[]], from: string): Interval {
+  const sum = (of: (interval: Interval) => number): number => intervals.reduce((total, interval) => total + of(interval), 0);
+  return {
+    ...intervals[0],
+    from,
+    requests: sum((i) => i.requests),
+    errors: sum((i) => i.errors),
+    latencyMsSum: sum((i) => i.latencyMsSum),
+    latencyMsMax: intervals.reduce((greatest, i) => Math.max(greatest, i.latencyMsMax), 0),
+    latency: addBinCounts(intervals.map((i) => i.latency)),
+    labels: addBinCounts(intervals.map((i) => i.labels)),
+    outputs: addBinCounts(intervals.map((i) => i.outputs)),
+    compared: sum((i) => i.compared),
+    equal: sum((i) => i.equal),
+  };
+}
 
 function* parts<T>(rows: readonly T[]): Generator<T[]> {
   for (let i = 0; i < rows.length; i += ROWS_A_STATEMENT) yield rows.slice(i, i + ROWS_A_STATEMENT);
@@ -150,6 +173,48 @@ export function createServingStatsStore({ orm }: Database) {
         .where(and(eq(servingOutcomes.endpoint, input.endpoint), inArray(metric, [...input.metrics]), gte(from, input.from)))
         .groupBy(model, version, from, metric)
         .orderBy(asc(metric), asc(from), asc(model), asc(version));
+    },
+
+    /**
+     * Adds intervals before an instant (UTC ISO) up to hours, with their bins: a second's figures are for guards. What a rollout that
+     * is under way, or whose soak is, may still read stays as it is.
+     * @returns how many rows became fewer
+     */
+    async fold(before: string): Promise<number> {
+      const { rows: hours } = await orm.execute<{ endpoint: string; hour: string }>(sql`
+        select distinct s.endpoint, floor(extract(epoch from s."from") / 3600)::bigint as hour from serving_stats s
+        where s."from" < ${before} and mod(extract(epoch from s."from"), 3600) <> 0 and not exists (
+          select from rollouts r where r.endpoint = s.endpoint and coalesce(r.started_at, r.created_at) < s."from" + interval '1 hour'
+          and (r.ended_at is null or r.ended_at + make_interval(secs => coalesce(
+            (r.strategy->>'soakMs')::float8, (r.strategy->'next'->>'soakMs')::float8, 0) / 1000) > now()))`);
+      let fewer = 0;
+      for (const { endpoint, hour } of hours) {
+        const [from, to] = [Number(hour) * HOUR_MS, (Number(hour) + 1) * HOUR_MS].map((ms) => new Date(ms).toISOString()) as [string, string];
+        fewer += await orm.transaction(async (tx) => {
+          const { rows } = await tx.execute<{ own: boolean }>(sql`select pg_try_advisory_xact_lock(${FOLD_LOCK}) as own`);
+          if (rows[0]?.own !== true) return 0;
+          const within = and(eq(servingStats.endpoint, endpoint), gte(servingStats.from, from), lt(servingStats.from, to));
+          const intervals = await tx.delete(servingStats).where(within).returning();
+          const groups = new Map<string, [Interval, ...Interval[]]>();
+          for (const interval of intervals) {
+            const key = `${interval.server} ${String(interval.version)} ${interval.model}`;
+            const group = groups.get(key);
+            if (group === undefined) groups.set(key, [interval]);
+            else group.push(interval);
+          }
+          const folded = [...groups.values()].map((group) => sumOf(group, from));
+          for (const part of parts(folded)) await tx.insert(servingStats).values(part);
+          return intervals.length - folded.length;
+        });
+      }
+      return fewer;
+    },
+
+    /** Forgets figures, outcomes and notes of the time before an instant (UTC ISO). */
+    async forget(before: string): Promise<void> {
+      await orm.delete(servingStats).where(lt(servingStats.from, before));
+      await orm.delete(servingOutcomes).where(lt(servingOutcomes.from, before));
+      await orm.delete(challengerBreaks).where(lt(challengerBreaks.at, before));
     },
 
     /** Notes that a server took a challenger's traffic back by itself; once a server and epoch. */

@@ -9,6 +9,9 @@ type Deps = Pick<ActivityDependencies, 'store' | 'config' | 'artifacts' | 'log'>
 
 const FEEDBACK_EVERY_MS = 1_000;
 const COMPACT_EVERY_MS = 60_000;
+const FIGURES_EVERY_MS = 3_600_000;
+/** Figures of seconds are kept so long; guards and the last days of a report look at them. */
+const SECONDS_KEPT_MS = 7 * 86_400_000;
 
 /** Compacts the logs once, and forgets what is older than it is kept. What was not read yet stays in lines. */
 export async function compactRecords(
@@ -29,6 +32,14 @@ export async function compactRecords(
   if (made + expired > 0) log('info', 'logs of predictions were compacted', { segments: made, expired });
 }
 
+/** Adds figures of what was served up to hours once they are a week old, and forgets what is older than they are kept. */
+async function keepFigures({ store, config, log }: Deps): Promise<void> {
+  const before = (ageMs: number): string => new Date(Date.now() - ageMs).toISOString();
+  await store.stats.forget(before(config.retention.figures.keepMs));
+  const fewer = await store.stats.fold(before(SECONDS_KEPT_MS));
+  if (fewer > 0) log('info', 'figures of seconds were added up to hours', { rows: fewer });
+}
+
 /**
  * Looks after what prediction servers write into the state folder: feedback is joined with its predictions, flagged rows
  * go to their queues, and closed segments become Parquet. It may run in several processes over one folder, and die at
@@ -42,5 +53,6 @@ export async function keepPredictionRecords(deps: Deps, stopped: AbortSignal, lo
       await flagReviews(deps);
     }),
     every(COMPACT_EVERY_MS, stopped, log, () => compactRecords(deps, stopped)),
+    every(FIGURES_EVERY_MS, stopped, log, () => keepFigures(deps)),
   ]);
 }

@@ -10,9 +10,12 @@ import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { exportModel } from '../../cli/export-model.ts';
 import { packageRoot } from '../../config/package-root.ts';
 import { parseReadyLine } from '../../config/ready.ts';
-import { hashed, set } from '../../contracts/row-transforms.ts';
+import { predicted } from '../../contracts/decisions.ts';
+import type { ServedVersion } from '../../contracts/routes.ts';
+import { call, col, hashed, set } from '../../contracts/row-transforms.ts';
 import { loadModel } from '../../serving/load-model.ts';
 import { writeRouteFile } from '../../serving/route-file.ts';
+import { freePort } from '../../stack/ports.ts';
 import { readModelFolder } from '../../store/model-folder.ts';
 import { expectedProbability, FLIGHT, flightModel, openServingBench, publishVersion, type ServingBench } from '../support/serving-fixture.ts';
 
@@ -49,9 +52,9 @@ async function ask(address: string, body: unknown): Promise<Record<string, unkno
 }
 
 /** An export outside of the project, with onnxruntime installed as its package.json says. */
-async function exported(form: 'folder' | 'docker' | 'function', name: string): Promise<string> {
+async function exported(form: 'folder' | 'docker' | 'function', name: string, version: ServedVersion = served): Promise<string> {
   const out = join(bench.home, 'exports', name);
-  await exportModel(bench.artifacts, served, out, form);
+  await exportModel(bench.artifacts, version, out, form);
   if (form !== 'folder') {
     await mkdir(join(out, 'node_modules'));
     for (const needed of ['onnxruntime-node', 'onnxruntime-common'])
@@ -191,6 +194,111 @@ describe('models export', () => {
     const [code] = (await once(open, 'close')) as [number];
     expect(code).toBe(1);
     expect(said).toContain('SERVER_TOKEN');
+  });
+
+  it('--docker writes a Dockerfile whose files are there and whose commands run, as far as that shows without Docker', async () => {
+    const out = await exported('docker', 'checked');
+    const lines = (await readFile(join(out, 'Dockerfile'), 'utf8')).trimEnd().split('\n');
+    const instructions = lines.map((line) => {
+      const [, name = line, text = ''] = /^([A-Z]+) (.+)$/.exec(line) ?? [];
+      return [name, text] as const;
+    });
+    const of = (name: string): readonly string[] => instructions.filter(([known]) => known === name).map(([, text]) => text);
+    expect(instructions.map(([name]) => name)).toEqual(['FROM', 'WORKDIR', 'COPY', 'RUN', 'COPY', 'COPY', 'USER', 'ENV', 'EXPOSE', 'HEALTHCHECK', 'CMD']);
+    const ignored = (await readFile(join(out, '.dockerignore'), 'utf8')).trim().split('\n');
+    const copied = of('COPY').map((text) => text.split(' ')[0] ?? '');
+    for (const path of copied) {
+      expect((await stat(join(out, path))).size).toBeGreaterThan(0);
+      expect(ignored).not.toContain(path);
+    }
+    // nothing of the export is left out of the image
+    expect((await readdir(out)).filter((name) => !copied.includes(name) && !name.startsWith('.') && !ignored.includes(name))).toEqual(['Dockerfile']);
+    const { engines, dependencies } = JSON.parse(await readFile(join(out, 'package.json'), 'utf8')) as {
+      engines: { node: string };
+      dependencies: Record<string, string>;
+    };
+    expect(Number(/^node:(\d+)-slim$/.exec(of('FROM')[0] ?? '')?.[1])).toBeGreaterThanOrEqual(Number(/\d+/.exec(engines.node)?.[0]));
+    expect(of('RUN')[0]).toMatch(/^npm install --omit=dev --ignore-scripts /);
+    expect(Object.keys(dependencies)).toEqual(['onnxruntime-node']);
+
+    // an image as it would be: the copied files, the environment, and the commands as they stand there
+    const image = join(bench.home, 'image');
+    for (const path of [...copied, 'node_modules']) await cp(join(out, path), join(image, path), { recursive: true, verbatimSymlinks: true });
+    const port = await freePort();
+    const env = {
+      ...Object.fromEntries((of('ENV')[0] ?? '').split(' ').map((pair) => pair.split('=') as [string, string])),
+      PATH: process.env['PATH'],
+      PORT: String(port),
+    };
+    expect(env).toMatchObject({ HOST: '0.0.0.0', NODE_ENV: 'production' });
+    const [program = '', ...args] = JSON.parse(of('CMD')[0] ?? '[]') as string[];
+    const child = spawn(program, args, { cwd: image, env: { ...env, SERVER_TOKEN: 'secret' }, stdio: ['ignore', 'pipe', 'inherit'] });
+    children.push(child);
+    await once(createInterface({ input: child.stdout }), 'line');
+    const health = JSON.parse(
+      / CMD (\[.*\])$/.exec(of('HEALTHCHECK')[0] ?? '')?.[1]?.replace(`:${of('EXPOSE')[0] ?? ''}/`, `:${String(port)}/`) ?? '[]',
+    ) as string[];
+    const healthy = (): Promise<unknown> => run(health[0] ?? '', health.slice(1));
+    await healthy();
+    const asked = (token: string): Promise<Response> =>
+      fetch(`http://127.0.0.1:${String(port)}/predict/flight-delay`, {
+        method: 'POST',
+        body: JSON.stringify({ rows: ROWS }),
+        headers: { authorization: `Bearer ${token}`, 'content-type': 'application/json' },
+      });
+    expect((await asked('wrong')).status).toBe(401);
+    expect(await (await asked('secret')).json()).toMatchObject({ predictions });
+    child.kill('SIGTERM');
+    const [code] = (await once(child, 'exit')) as [number];
+    expect(code).toBe(0);
+    await expect(healthy()).rejects.toMatchObject({ code: 1 });
+  });
+
+  it('with the rules that an endpoint decides by, every form answers their action; nothing is drawn at random', async () => {
+    const { sha256 } = await bench.artifacts.putJson({
+      rules: [
+        {
+          when: call('and', call('greater', predicted.probabilityOf('late'), 0.5), call('equal', col('origin'), 'ATL')),
+          action: 'warn',
+          review: 'late-flights',
+        },
+      ],
+      otherwise: 'nothing',
+      explore: { share: 1, actions: ['random', 'nothing'], seed: 1 },
+    });
+    const deciding = { ...(await publishVersion(bench.artifacts, 4, { bias: 0, model: 'deciding' })), decisions: sha256 };
+    const rows = [
+      { ...FLIGHT, distance: 3 },
+      { ...FLIGHT, distance: 3, origin: 'ORD' },
+      { ...FLIGHT, distance: -3 },
+    ];
+    const expected = [{ action: 'warn' }, { action: 'nothing' }, { action: 'nothing' }];
+    const out = await exported('docker', 'deciding', deciding);
+    expect(JSON.parse(await readFile(join(out, 'model', 'decisions.json'), 'utf8'))).toEqual({
+      rules: [expect.objectContaining({ action: 'warn' })],
+      otherwise: 'nothing',
+    });
+    const model = await loadModel(join(out, 'model'));
+    expect(await model.predict(rows)).toMatchObject(expected);
+    await model.close();
+
+    const project = join(bench.home, 'deciding-project');
+    await cp(bench.artifacts.root, join(project, '.millrace', 'artifacts'), { recursive: true });
+    await writeRouteFile(join(project, '.millrace', 'serving', 'routes.json'), [{ route: bench.route('deciding', 1, deciding) }]);
+    const fromProject = await loadModel({ project, endpoint: 'deciding' });
+    expect(await fromProject.predict(rows)).toMatchObject(expected);
+    await fromProject.close();
+
+    const child = spawn(process.execPath, ['server.mjs'], { cwd: out, env: { PATH: process.env['PATH'], PORT: '0' }, stdio: ['ignore', 'pipe', 'inherit'] });
+    children.push(child);
+    const [line] = (await once(createInterface({ input: child.stdout }), 'line')) as [string];
+    expect(await ask(`${String(parseReadyLine(line)?.['url'])}/predict/deciding`, { rows })).toMatchObject({ predictions: expected });
+
+    // an export without them takes those of an earlier one away
+    await exportModel(bench.artifacts, { ...deciding, decisions: undefined }, join(out, 'model'), 'folder');
+    const without = await loadModel(join(out, 'model'));
+    expect((await without.predict(rows)).map((one) => one.action)).toEqual([undefined, undefined, undefined]);
+    await without.close();
   });
 
   it('--function writes a handler for fetch and for Lambda', async () => {

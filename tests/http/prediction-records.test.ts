@@ -1,5 +1,6 @@
 /** What the prediction server writes down: decisions, feedback, and what is left of the log after a kill. */
 import { type ChildProcess, spawn } from 'node:child_process';
+import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -156,6 +157,44 @@ describe('decisions', () => {
       expect(propensity).toBeCloseTo(action === 'warn' ? 0.5 + 0.5 / 3 : 0.5 / 3, 12);
       if (explored === false) expect(action).toBe('warn');
     }
+  });
+
+  it('are made of answers by key as well, without a control share; where rules look at columns, the rows have to come along', async () => {
+    const rules: DecisionsInput = { ...RULES, explore: { share: 1, actions: ['drawn', 'at random'] } };
+    const late = { label: 'late', probability: 0.75, probabilities: { 'on time': 0.25, late: 0.75 } };
+    const champion = await withRules(1, rules);
+    const alone = await withRules(1, { ...rules, rules: rules.rules.slice(1) });
+    let predictor = champion.predictor;
+    const hash = (key: string): string => createHash('sha256').update(key).digest('hex');
+    bench.store.routes = [bench.route('flights', 1, champion), bench.route('alone', 1, alone)];
+    const { url } = await bench.serve({
+      precomputed: {
+        answers: () =>
+          Promise.resolve({
+            model: 'flight-delay',
+            version: 1,
+            predictor,
+            columns: [{ name: 'airport', type: 'string' }],
+            answers: new Map([[hash('ABQ'), JSON.stringify(late)]]),
+          }),
+      },
+    });
+    const ask = async (endpoint: string, body: unknown): Promise<Answer & { readonly undecided?: string }> =>
+      (await (await post(`${url}/predict/${endpoint}`, body)).json()) as Answer & { readonly undecided?: string };
+    const keys = ['ABQ', 'XXX'];
+    const byKey = await ask('flights', { keys });
+    expect(byKey).toMatchObject({ predictions: [late, null], undecided: 'The rules look at distance: send the rows beside the keys.' });
+    expect(byKey.predictions[0]).not.toHaveProperty('action');
+    // what is computed is logged, and drawn as every other row is; what was precomputed is not
+    const hybrid = await ask('flights', { keys, rows: [{ ...FLIGHT, distance: 2_000 }, FLIGHT] });
+    expect(hybrid.predictions.map(({ action }) => action)).toEqual(['refuse', expect.stringMatching(/^(drawn|at random)$/)]);
+    expect(hybrid).not.toHaveProperty('undecided');
+    expect(await ask('alone', { keys })).toMatchObject({ predictions: [{ ...late, action: 'warn' }, null] });
+    predictor = 'f'.repeat(64);
+    expect(await ask('alone', { keys })).toMatchObject({
+      predictions: [late, null],
+      undecided: 'The predictions by key are of another version than the rules.',
+    });
   });
 
   it('may look at a column that is never logged as it came', async () => {

@@ -20,6 +20,13 @@ interface TritonResult {
   readonly json: Asked;
   readonly half_precision: Asked;
   readonly packed: Asked;
+  readonly typed: readonly {
+    readonly endpoint: 'flights' | 'typed';
+    readonly column: 'distance' | 'seats' | 'departed';
+    readonly datatype: string;
+    readonly binary: boolean;
+    readonly late: readonly number[];
+  }[];
   readonly error: { readonly status: string; readonly message: string };
 }
 
@@ -36,7 +43,20 @@ beforeAll(async () => {
     return undefined;
   });
   if (python === undefined) return;
-  bench.store.routes = [bench.route('flights', 1, await publishVersion(bench.artifacts, 1))];
+  const typed = await publishVersion(bench.artifacts, 1, {
+    model: 'typed',
+    signature: {
+      columns: [
+        { name: 'distance', type: 'integer' },
+        { name: 'seats', type: 'boolean' },
+        { name: 'origin', type: 'string' },
+        { name: 'departed', type: 'date' },
+      ],
+    },
+    sampleRows: [],
+    sampleOutput: [],
+  });
+  bench.store.routes = [bench.route('flights', 1, await publishVersion(bench.artifacts, 1)), bench.route('typed', 1, typed)];
   const { url } = await bench.serve();
   const script = fileURLToPath(new URL('../support/triton-client.py', import.meta.url));
   const { stdout } = await promisify(execFile)(python, [script, new URL(url).host, FLIGHT.departed, String(Date.parse(FLIGHT.departed))]);
@@ -73,6 +93,27 @@ test('tritonclient may send small number types, and the packed inputs of the gra
   context.skip(missing !== undefined, missing);
   expect(result.half_precision.output[0]?.[1]).toBeCloseTo(expectedProbability({ ...FLIGHT, distance: 0.5, seats: 2 }, 1), 5);
   expect(result.packed.output[0]?.[1]).toBeCloseTo(late, 5);
+});
+
+test('tritonclient may send a column of numbers, of whole numbers, of yes and no or of times in every tensor type that holds it, as bytes and as JSON', (context) => {
+  context.skip(missing !== undefined, missing);
+  const numeric = ['BOOL', 'UINT8', 'UINT16', 'UINT32', 'UINT64', 'INT8', 'INT16', 'INT32', 'INT64', 'FP16', 'BF16', 'FP32', 'FP64'];
+  for (const endpoint of ['flights', 'typed'])
+    expect(new Set(result.typed.filter((one) => one.endpoint === endpoint && one.column === 'distance').map(({ datatype }) => datatype))).toEqual(
+      new Set(numeric),
+    );
+  expect(new Set(result.typed.filter(({ binary }) => !binary).map(({ datatype }) => datatype))).toEqual(
+    new Set(numeric.filter((datatype) => datatype !== 'FP16' && datatype !== 'BF16')),
+  );
+  for (const { endpoint, column, datatype, binary, late: found } of result.typed) {
+    const expected = [0, 1].map((row) => {
+      const first = row === 0;
+      const distance = column === 'distance' ? Number(first) : endpoint === 'flights' ? 0.5 : 2 + row;
+      const departed = column === 'departed' && !first ? new Date(0).toISOString() : FLIGHT.departed;
+      return expectedProbability({ distance, seats: Number(first), origin: first ? 'ATL' : 'ORD', departed }, 1);
+    });
+    expect(found, `${endpoint}.${column} as ${datatype}, ${binary ? 'bytes' : 'JSON'}`).toEqual(expected.map((p) => expect.closeTo(p, 5) as number));
+  }
 });
 
 test('tritonclient shows what was wrong with a request', (context) => {

@@ -1,4 +1,5 @@
-import { beforeAll, describe, expect, it } from 'vitest';
+import pg from 'pg';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createGuardWatch } from '../../activities/rollout-guards.ts';
 import { GuardsSchema } from '../../contracts/guards.ts';
 import type { ServingOutcomes, ServingStats } from '../../contracts/routes.ts';
@@ -6,8 +7,13 @@ import type { Store } from '../../store/store.ts';
 import { freshStore } from '../support/database.ts';
 
 let store: Store;
+let database: pg.Client;
 beforeAll(async () => {
-  store = await freshStore();
+  const fresh = await freshStore();
+  store = fresh;
+  database = new pg.Client({ connectionString: fresh.databaseUrl });
+  await database.connect();
+  afterAll(() => database.end());
 });
 
 const SINCE = Date.parse('2026-03-01T12:00:00.000Z');
@@ -53,6 +59,43 @@ describe('figures of servers', () => {
       { ...first, errors: 2 },
     ]);
     expect(await store.stats.intervals({ endpoint: 'bins', from: at(2) })).toEqual([]);
+  });
+
+  it('of seconds are added up to hours, bins and all, but not while a rollout may still read them; older ones are forgotten', async () => {
+    const bins = { latency: [40, 9, 77, 1], labels: [0, 4], outputs: [3, 10], compared: 5, equal: 4 };
+    await store.stats.add([
+      interval('folded', 1, 0, 10, bins),
+      interval('folded', 1, 5, 20, { errors: 2, latencyMsMax: 9, ...bins }),
+      interval('folded', 1, 5, 7, { server: 'two' }),
+      interval('folded', 2, 3_599, 1),
+      interval('folded', 1, 3_600, 2),
+      interval('folded', 1, 3_605, 3),
+    ]);
+    const whole = { latency: [], labels: [], outputs: [], compared: 0, equal: 0 };
+    const hours = [
+      { ...interval('folded', 1, 0, 30, { errors: 2, latencyMsMax: 9, latency: [40, 18, 77, 2], labels: [0, 8], outputs: [3, 20], compared: 10, equal: 8 }) },
+      { ...interval('folded', 2, 0, 1), ...whole },
+      { ...interval('folded', 1, 0, 7, { server: 'two' }), ...whole },
+      { ...interval('folded', 1, 3_600, 2), ...whole },
+      { ...interval('folded', 1, 3_605, 3), ...whole },
+    ];
+    expect(await store.stats.fold(at(3_600))).toBe(1);
+    expect(await store.stats.fold(at(3_600))).toBe(0);
+    expect(await store.stats.intervals({ endpoint: 'folded', from: at(0) })).toEqual(hours);
+
+    await store.rollouts.create({ id: 'folding', endpoint: 'folded', model: 'm', version: 2, strategy: { kind: 'replace', soakMs: 60_000 } });
+    const rollout = async (times: string): Promise<number> => {
+      await database.query(`update rollouts set created_at = $1, ${times} where id = 'folding'`, [at(3_700)]);
+      return store.stats.fold(at(7_200));
+    };
+    expect(await rollout('ended_at = null')).toBe(0);
+    expect(await rollout("status = 'completed', ended_at = now()")).toBe(0);
+    expect(await rollout("ended_at = now() - interval '2 minutes'")).toBe(1);
+
+    await store.stats.addOutcomes([outcome('folded', 1, 0, 4, 1), outcome('folded', 1, 60, 2, 1)]);
+    await store.stats.forget(at(3_600));
+    expect(await store.stats.intervals({ endpoint: 'folded', from: at(0) })).toMatchObject([{ from: at(3_600), requests: 5 }]);
+    expect(await store.stats.outcomes({ endpoint: 'folded', metrics: ['correct'], from: at(0) })).toMatchObject([{ from: at(3_600), n: 2 }]);
   });
 
   it('may be thousands at once', async () => {

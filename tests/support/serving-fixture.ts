@@ -39,9 +39,13 @@ export function expectedProbability(row: FlightRow, bias: number): number {
   return 1 / (1 + Math.exp(-score));
 }
 
-/** A graph over two numbers, a date and a text; `bias` tells versions apart. A failing one loads, and looks beyond a table on each run. */
-export function flightModel(bias: number, { failing = false }: { readonly failing?: boolean } = {}): Uint8Array {
+/**
+ * A graph over two numbers, a date and a text; `bias` tells versions apart. A failing one loads, and looks its date (0 or 1) up in
+ * a table of two. `cities`: so many texts more in its table, which makes a large model.
+ */
+export function flightModel(bias: number, { failing = false, cities = 0 }: { readonly failing?: boolean; readonly cities?: number } = {}): Uint8Array {
   const { onnx } = onnxProto;
+  const texts = [...Object.keys(CODES), ...Array.from({ length: cities }, (_, i) => `city ${String(i)}`)];
   const node = (opType: string, input: string[], output: string, attribute: object[] = [], domain = ''): object => ({
     opType,
     input,
@@ -73,7 +77,11 @@ export function flightModel(bias: number, { failing = false }: { readonly failin
           'LabelEncoder',
           ['strings'],
           'coded',
-          [stringsAttribute('keys_strings', Object.keys(CODES)), floatsAttribute('values_floats', Object.values(CODES)), floatAttribute('default_float', 0)],
+          [
+            stringsAttribute('keys_strings', texts),
+            floatsAttribute('values_floats', [...Object.values(CODES), ...new Array<number>(cities).fill(0)]),
+            floatAttribute('default_float', 0),
+          ],
           'ai.onnx.ml',
         ),
         node('Cast', ['dates'], 'milliseconds', [intAttribute('to', ONNX_TYPE.float)]),

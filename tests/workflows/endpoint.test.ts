@@ -81,6 +81,31 @@ describe('a rollout', () => {
     expect(await predict('steady', 5)).toBe(15);
   });
 
+  it('goes a step further when all servers with a live lease have it, and waits for none whose lease has ended', async () => {
+    await served('waited');
+    const { servers, endpoints } = env.deps.store;
+    const beat = (leaseSeconds: number, epoch: number): Promise<void> =>
+      servers.heartbeat({ serverId: 'slow-server', url: 'http://127.0.0.1:1', leaseSeconds, holding: [{ endpoint: 'waited', epoch }] });
+    const epochNow = async (): Promise<number> => (await endpoints.route('waited'))?.epoch ?? 0;
+    const before = await epochNow();
+    await beat(600, before);
+    try {
+      const run = await release('waited', { percent: [50], bakeMs: 1 });
+      // the version is loaded before it has a share, and that is what the other server has not done
+      await vi.waitUntil(async () => (await epochNow()) > before, { timeout: PATIENCE_MS, interval: 50 });
+      const next = await epochNow();
+      await vi.waitUntil(async () => (await servers.holders({ endpoint: 'waited', epoch: next })).holding === 1, { timeout: PATIENCE_MS, interval: 50 });
+      await new Promise((resolve) => setTimeout(resolve, 1_000));
+      expect(await endpoints.route('waited')).toMatchObject({ epoch: next, champion: { version: 1 } });
+      // it has the step now, and then says no more
+      await beat(1, next);
+      await run.result();
+      expect(await endpoints.route('waited')).toMatchObject({ champion: { version: 2 }, challenger: null });
+    } finally {
+      await servers.leave('slow-server');
+    }
+  });
+
   it('is taken back when the challenger fails more requests than allowed; the run fails, and alias and version with it', async () => {
     await served('failing');
     reportFigures('failing', { 1: { requests: 50, errors: 0, latencyMs: 4 }, 2: { requests: 40, errors: 10, latencyMs: 4 } });
