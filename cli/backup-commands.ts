@@ -50,8 +50,10 @@ export function addBackupCommands(program: Program): void {
         import('../config/service-addresses.ts'),
         import('../config/package-root.ts'),
       ]);
-      await clients.store();
+      const store = await clients.store();
       const { config } = clients;
+      const { who } = await clients.actor(undefined);
+      await store.audit.write({ action: 'store.backup', subject: 'store', who });
       const made = await backUp({
         databaseUrl: databaseUrl(config),
         artifacts: createArtifacts({ root: config.artifacts.folder }),
@@ -86,8 +88,9 @@ export function addBackupCommands(program: Program): void {
           import('../store/artifacts.ts'),
           import('../config/service-addresses.ts'),
         ]);
-        await clients.store();
+        const store = await clients.store();
         const { config } = clients;
+        const { who } = await clients.actor(undefined);
         const restored = await restore({
           databaseUrl: databaseUrl(config),
           artifacts: await openArtifacts(config.artifacts.folder),
@@ -95,6 +98,7 @@ export function addBackupCommands(program: Program): void {
           folder: resolve(folder),
           onProgress: telling(program, options.json),
         });
+        await store.audit.write({ action: 'store.restore', subject: 'store', who, details: { backupOf: restored.createdAt } });
         const started = await startEndpoints(clients, restored.endpoints);
         print(invocation, { ...restored, endpointsStarted: started }, () =>
           [

@@ -8,6 +8,8 @@ const SQUARE_HEIGHT = 300;
 const DRAWN_SLICES = 24;
 const MOST_SLICES = 200;
 const METRIC_CARD_HEIGHT = 74;
+/** Numbers end at their column's edge. */
+const AFTER_NUMBER = ' style="padding-left:1rem"';
 
 /** Two versions beside each other, as a page: figures with their intervals, curves, slices, parameters, data, size and latency. */
 export async function comparisonPage(comparison: ModelComparison): Promise<string> {
@@ -119,9 +121,9 @@ async function metricCard({ metric, a, b, verdict, difference: by }: ComparedMet
 function metricsTable(metrics: readonly ComparedMetric[], a: ComparedVersion, b: ComparedVersion): string {
   const rows = metrics.map(
     ({ metric, better, a: left, b: right, difference: by, verdict }) =>
-      `<tr><td>${escaped(metricName(metric))}${better === null ? '' : ` <span class="soft">${better} is better</span>`}</td><td class="n">${figureText(left)}</td><td class="n">${figureText(right)}</td><td class="n">${differenceText(by)}</td><td>${verdictText(verdict)}</td></tr>`,
+      `<tr><td>${escaped(metricName(metric))}${better === null ? '' : ` <span class="soft">${better} is better</span>`}</td><td class="n">${figureText(left)}</td><td class="n">${figureText(right)}</td><td class="n">${differenceText(by)}</td><td${AFTER_NUMBER}>${verdictText(verdict)}</td></tr>`,
   );
-  return `<div class="scroll"><table><thead><tr><th>metric</th><th class="n">A: ${escaped(label(a))}</th><th class="n">B: ${escaped(label(b))}</th><th class="n">B − A</th><th>B is</th></tr></thead><tbody>${rows.join('')}</tbody></table></div>`;
+  return `<div class="scroll whole"><table><thead><tr><th>metric</th><th class="n">A: ${escaped(label(a))}</th><th class="n">B: ${escaped(label(b))}</th><th class="n">B − A</th><th${AFTER_NUMBER}>B is</th></tr></thead><tbody>${rows.join('')}</tbody></table></div>`;
 }
 
 interface CurvePoint {
@@ -207,7 +209,7 @@ async function slicesPlot(slices: readonly ComparedSlice[]): Promise<string> {
   const x = {
     type: 'quantitative',
     scale: { zero: false, nice: true },
-    axis: { title: shown[0]?.metric ?? '', titleFontWeight: 400, grid: true, domain: false, ticks: false, labelExpr: NUMBER_LABEL },
+    axis: { title: shown[0]?.metric ?? '', titleFontWeight: 400, grid: true, tickCount: 6, domain: false, ticks: false, labelExpr: NUMBER_LABEL },
   };
   const spec = {
     width: 2 * PLOT_WIDTH,
@@ -238,10 +240,10 @@ function slicesTable(slices: readonly ComparedSlice[], a: ComparedVersion, b: Co
     .slice(0, MOST_SLICES)
     .map(
       ({ column, value, metric, rows: n, a: left, b: right, difference: by, verdict }) =>
-        `<tr><td>${escaped(column)}</td><td>${escaped(value)}</td><td>${escaped(metricName(metric))}</td><td class="n">${figure(n.a)}</td><td class="n">${figureText(left)}</td><td class="n">${figure(n.b)}</td><td class="n">${figureText(right)}</td><td class="n">${differenceText(by)}</td><td>${verdictText(verdict)}</td></tr>`,
+        `<tr><td>${escaped(column)}</td><td>${escaped(value)}</td><td>${escaped(metricName(metric))}</td><td class="n">${figure(n.a)}</td><td class="n">${figureText(left)}</td><td class="n">${figure(n.b)}</td><td class="n">${figureText(right)}</td><td class="n">${differenceText(by)}</td><td${AFTER_NUMBER}>${verdictText(verdict)}</td></tr>`,
     );
   const more = slices.length > MOST_SLICES ? `<p class="soft">${count(slices.length - MOST_SLICES)} more differ less.</p>` : '';
-  return `<details${slices.length > DRAWN_SLICES ? '' : ' open'}><summary>${count(slices.length)} slices</summary><div class="scroll"><table><thead><tr><th>column</th><th>value</th><th>metric</th><th class="n">rows A</th><th class="n">A: ${escaped(label(a))}</th><th class="n">rows B</th><th class="n">B: ${escaped(label(b))}</th><th class="n">B − A</th><th>B is</th></tr></thead><tbody>${rows.join('')}</tbody></table></div>${more}</details>`;
+  return `<details${slices.length > DRAWN_SLICES ? '' : ' open'}><summary>${count(slices.length)} slices</summary><div class="scroll"><table><thead><tr><th>column</th><th>value</th><th>metric</th><th class="n">rows A</th><th class="n">A: ${escaped(label(a))}</th><th class="n">rows B</th><th class="n">B: ${escaped(label(b))}</th><th class="n">B − A</th><th${AFTER_NUMBER}>B is</th></tr></thead><tbody>${rows.join('')}</tbody></table></div>${more}</details>`;
 }
 
 function parametersTable({ parameters, a, b }: ModelComparison): string {

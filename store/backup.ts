@@ -59,8 +59,10 @@ const TRANSIENT = new Set(['servers', 'server_routes', 'millrace_migrations']);
 const LEARNED = ['runs', 'datasets', 'models', 'endpoints'] as const;
 const SETS = 'prediction_sets';
 const VIEWS = 'predictions';
-/** What of the state folder goes with the store: the key of hashed columns, and the logs of predictions and feedback. */
-const STATE = ['hash.key', 'predictions', 'feedback'] as const;
+/** Heads of the audit log: they go along from before the tables are read, so that none of them is of a later entry. */
+const STATE_BEFORE = ['audit'] as const;
+/** What else of the state folder goes with the store: the key of hashed columns, and the logs of predictions and feedback. */
+const STATE_AFTER = ['hash.key', 'predictions', 'feedback'] as const;
 const MANIFEST = 'backup.json';
 
 export interface BackupOptions {
@@ -160,6 +162,7 @@ export async function backUp(options: BackupOptions): Promise<BackupManifest> {
   if ((await readdir(folder).catch(() => [])).length > 0)
     throw new MillraceError('INVALID_REQUEST', `${folder} is not empty.`, { fix: 'Give a folder that is empty, or is not there yet.' });
   await mkdir(join(folder, 'tables'), { recursive: true });
+  const before = await copyState(home, join(folder, 'state'), STATE_BEFORE);
   return withClient(databaseUrl, 'backup', async (client) => {
     await client.query('begin transaction isolation level repeatable read read only');
     await client.query('set local statement_timeout = 0');
@@ -183,7 +186,7 @@ export async function backUp(options: BackupOptions): Promise<BackupManifest> {
     const views = await client.query<{ name: string; definition: string }>(`select viewname as name, definition from pg_views where schemaname = $1`, [VIEWS]);
     await client.query('commit');
     const copied = await copyArtifacts(artifacts, folder, onProgress);
-    const state = await copyState(home, join(folder, 'state'));
+    const after = await copyState(home, join(folder, 'state'), STATE_AFTER);
     const manifest: BackupManifest = {
       format: FORMAT,
       createdAt: (moments[0]?.at ?? new Date()).toISOString(),
@@ -193,7 +196,7 @@ export async function backUp(options: BackupOptions): Promise<BackupManifest> {
       sequences: sequences.rows.flatMap(({ name, value }) => (value === null ? [] : [{ name, value }])),
       views: views.rows,
       artifacts: copied,
-      state,
+      state: [...before, ...after],
     };
     await writeFile(join(folder, `${MANIFEST}.part`), JSON.stringify(manifest, null, 1), { mode: 0o600 });
     const handle = await open(join(folder, `${MANIFEST}.part`), 'r');
@@ -242,9 +245,9 @@ async function filesBelow(root: string, path: string): Promise<readonly string[]
     .sort();
 }
 
-async function copyState(home: string, to: string): Promise<BackupManifest['state']> {
+async function copyState(home: string, to: string, parts: readonly string[]): Promise<BackupManifest['state']> {
   const copied: BackupManifest['state'] = [];
-  for (const part of STATE)
+  for (const part of parts)
     for (const path of await filesBelow(home, part)) {
       const copy = await copyFile(join(home, path), join(to, path)).catch((error: unknown) => {
         // a log that was compacted meanwhile: what stands for it comes with the next backup
@@ -285,6 +288,8 @@ export interface RestoreOptions {
 }
 
 export interface Restored {
+  /** UTC ISO: the moment of the backup. */
+  readonly createdAt: string;
   readonly tables: number;
   readonly rows: number;
   readonly artifacts: number;
@@ -315,7 +320,7 @@ export async function restore({ databaseUrl, artifacts, home, folder, onProgress
   const filled = await withClient(databaseUrl, 'restore', (client) => fill(client, manifest, folder, onProgress));
   if (isOlder) await migrate(databaseUrl);
   const rows = manifest.tables.reduce((sum, table) => sum + table.rows, 0);
-  return { tables: manifest.tables.length, rows, artifacts: stored, files: manifest.state.length, ...filled };
+  return { createdAt: manifest.createdAt, tables: manifest.tables.length, rows, artifacts: stored, files: manifest.state.length, ...filled };
 }
 
 async function checkFiles(manifest: BackupManifest, folder: string, onProgress: RestoreOptions['onProgress']): Promise<void> {

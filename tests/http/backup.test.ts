@@ -150,6 +150,11 @@ describe('a backup', () => {
       await rowsOf(store.databaseUrl, 'select * from predictions.scores order by id'),
     );
     expect(await readFile(join(folder, 'new', 'hash.key'), 'utf8')).toBe('a-key\n');
+    expect((await millrace('new', databaseUrl, 'audit', 'verify')).code).toBe(0);
+    expect((await rowsOf(databaseUrl, 'select action from audit_log order by seq desc limit 2')).map(({ action }) => action)).toEqual([
+      'store.restore',
+      'store.backup',
+    ]);
     expect(await readdir(join(folder, 'new', 'predictions', ENDPOINT))).toContain('2026-01-01T00-a.jsonl');
     // numbers go on where they were
     const { seq } = (await restored.runs.get((await recordRun(restored, { name: 'next' }, [])).runId)) as { readonly seq: number };
