@@ -319,9 +319,8 @@ export const datasets = pgTable(
 export const metrics = pgTable(
   'metrics',
   {
-    runId: text()
-      .notNull()
-      .references(() => runs.id, { onDelete: 'cascade' }),
+    /** Without a foreign key, which would cost as much as the points themselves: triggers look for the run, and remove its points with it. */
+    runId: text().notNull(),
     /** Empty for what was logged to the run itself. */
     stage: text().notNull().default(''),
     key: text().notNull(),
@@ -337,9 +336,8 @@ export const metrics = pgTable(
 export const latestMetrics = pgTable(
   'latest_metrics',
   {
-    runId: text()
-      .notNull()
-      .references(() => runs.id, { onDelete: 'cascade' }),
+    /** Without a foreign key, which would cost as much as the points themselves: triggers look for the run, and remove its points with it. */
+    runId: text().notNull(),
     /** As MLflow's clients see it: the key, or STAGE/KEY. */
     name: text().notNull(),
     stage: text().notNull(),

@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import fc from 'fast-check';
+import pg from 'pg';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { MillraceError } from '../../contracts/errors.ts';
 import type { Store } from '../../store/store.ts';
@@ -10,7 +11,7 @@ interface RunJson {
   readonly data: Readonly<Record<'metrics' | 'params' | 'tags', readonly { readonly key: string; readonly value: unknown; readonly step?: number }[]>>;
 }
 
-let store: Store;
+let store: Store & { readonly databaseUrl: string };
 beforeAll(async () => {
   store = await freshStore();
 });
@@ -69,6 +70,24 @@ describe('runs of clients', () => {
     expect(await codeOf(store.experiments.remove(experiment))).toBe('INVALID_REQUEST');
     await store.experiments.restore(experiment);
     expect((await search([experiment], '')).items).toEqual([runId]);
+  });
+
+  it('take their points along when they are removed, and no point comes without a run', async () => {
+    const [kept, gone] = [await newRun(), await newRun()];
+    for (const runId of [kept, gone]) await log(runId, { metrics: [{ key: 'm', value: 1, step: 0, atMs: AT }] });
+    const client = new pg.Client({ connectionString: store.databaseUrl });
+    await client.connect();
+    try {
+      await client.query('delete from runs where id = $1', [gone]);
+      const points = await client.query(
+        `select run_id from metrics where run_id = any($1) union all select run_id from latest_metrics where run_id = any($1)`,
+        [[kept, gone]],
+      );
+      expect(points.rows).toEqual([{ run_id: kept }, { run_id: kept }]);
+      await expect(client.query(`insert into metrics (run_id, key, value) values ($1, 'm', 1)`, [gone])).rejects.toMatchObject({ code: '23503' });
+    } finally {
+      await client.end();
+    }
   });
 
   it('are found by no filter of another experiment, nor by ids that are none', async () => {
