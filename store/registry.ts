@@ -23,8 +23,7 @@ export interface RegisteredVersion extends VersionRecord {
   readonly aliases: readonly string[];
 }
 
-export const COMPARATORS = ['=', '!=', '<', '<=', '>', '>=', 'LIKE', 'ILIKE', 'IN', 'NOT IN'] as const;
-type Comparator = (typeof COMPARATORS)[number];
+type Comparator = '=' | '!=' | '<' | '<=' | '>' | '>=' | 'LIKE' | 'ILIKE' | 'IN' | 'NOT IN';
 export type RegistryAttribute = 'name' | 'version' | 'runId' | 'source' | 'createdAt' | 'updatedAt';
 /** One condition; all of a search's have to hold. A tag that is not there fits none. */
 export interface RegistryCondition {

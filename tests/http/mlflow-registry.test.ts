@@ -171,7 +171,7 @@ describe("the registry and MLflow's client", () => {
     const found = of('in_a_stage', context);
     expect(found).toMatchObject({
       metrics: { 'train#2/loss': 0.5, loss: 0.75 },
-      params: { 'train#2/depth': '6' },
+      params: { depth: '6' },
       other: { loss: 0.25 },
       notes: 'words',
     });

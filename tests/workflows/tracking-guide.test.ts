@@ -23,7 +23,7 @@ describe('Registry and artifacts', () => {
       opset: { ai: 17, ml: 3 },
       metadata: {},
     });
-    const mlmodel = `flavors:\n  onnx:\n    data: model.onnx\nsignature:\n  inputs: '${JSON.stringify(names.map((name) => ({ type: 'double', name }))).replace(', ', ',\n    ')}'\n`;
+    const mlmodel = `flavors:\n  onnx:\n    data: model.onnx\nsignature:\n  inputs: '${JSON.stringify(names.map((name) => ({ type: 'double', name })))}'\n`;
     const folder = '0/models/m-0/artifacts';
     for (const [name, bytes] of [
       ['model.onnx', graph],
