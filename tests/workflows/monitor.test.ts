@@ -8,6 +8,7 @@ import { type WindowFigures, WindowFiguresSchema } from '../../contracts/monitor
 import type { PredictionRecord } from '../../contracts/routes.ts';
 import { MonitorInputSchema } from '../../contracts/stages.ts';
 import type { TestEnvironment } from '../../testing/test-environment.ts';
+import { endpointReportPage } from '../../reports/endpoint-report.ts';
 import { openEnvironment, PATIENCE_MS, serve } from './test-project.ts';
 
 const ENDPOINT = 'late';
@@ -204,5 +205,57 @@ describe('the monitor of an endpoint', () => {
     const rows = (await windows()).map((window) => window.rows);
     await look();
     expect((await windows()).map((window) => window.rows)).toEqual(rows);
+  });
+
+  it('compares with the windows before or with the same time of days before where it is asked to, and has a classifier look at all columns', async () => {
+    await putMonitorSchedule(env.deps, 'trained', watched({ against: { windows: 2 }, drift: { domain: true } }));
+    await logRequests('against-windows', 90, farOnly);
+    await look();
+    const [against] = await windows();
+    expect(against?.reference).toMatchObject({ kind: 'windows', label: 'the 2 windows before' });
+    expect(against?.drift?.referenceRows).toBeGreaterThanOrEqual(160);
+    // answers are compared with those of the same rows
+    expect(against?.drift?.columns.map(({ column }) => column).sort()).toEqual(['carrier', 'distance', 'output[0]']);
+    expect(against?.domain?.columns[0]).toMatchObject({ column: 'distance' });
+    expect(against?.domain?.auc).toBeGreaterThan(0.6);
+
+    await putMonitorSchedule(env.deps, 'trained', watched({ against: { season: 'day', cycles: 1 } }));
+    await logRequests('yesterday', 70, asTrained, Date.now() - 86_400_000);
+    await logRequests('today', 80, asTrained);
+    await look();
+    const [season] = await windows();
+    expect(season).toMatchObject({ rows: 80, reference: { kind: 'season', rows: 70, label: 'the same time of the 1 days before' } });
+  });
+
+  it('looks at the last hour each time where windows have a length: they overlap', async () => {
+    await putMonitorSchedule(env.deps, 'trained', watched({ lengthMs: 3_600_000 }));
+    await look();
+    const [first] = await env.deps.store.monitoring.listWindows({ endpoint: ENDPOINT, limit: 1 });
+    await look();
+    const [second] = await env.deps.store.monitoring.listWindows({ endpoint: ENDPOINT, limit: 1 });
+    for (const window of [first, second]) expect(Date.parse(window?.to ?? '') - Date.parse(window?.from ?? '')).toBe(3_600_000);
+    expect((second?.to ?? '') > (first?.to ?? '')).toBe(true);
+    expect(second?.figures).toMatchObject({ rows: (first?.figures as WindowFigures).rows });
+  });
+});
+
+describe("the endpoint's report of what the monitor wrote", () => {
+  it('has its drift, quality, data quality, findings, alerts and the retrainings that it asked for, and is drawn', async () => {
+    const report = await env.deps.store.endpointReports.read({ endpoint: ENDPOINT });
+    const { monitoring, events, findings, served } = report;
+    expect(report).toMatchObject({ isMonitored: true, pipelines: expect.arrayContaining(['trained']) as string[] });
+    expect(monitoring.windows).toBe((await windows()).length);
+    expect(monitoring.drift).toContain('distance');
+    expect(monitoring.metrics.map(({ name }) => name)).toContain('auc');
+    expect(monitoring.steps.some(({ labelled }) => labelled === 120)).toBe(true);
+    expect(monitoring.dataQuality.join()).toContain('distance');
+    expect(served[0]).toMatchObject({ champion: { model: 'late', version: 1 } });
+    expect(findings.map(({ check }) => check)).toEqual(expect.arrayContaining(['drift', 'quality', 'data', 'skew']));
+    expect(new Set(events.map(({ kind }) => kind))).toEqual(new Set(['rollout', 'retraining', 'alert']));
+    const page = await endpointReportPage(report);
+    const said = ['Drift of distance', 'auc by window', 'distance drifted: PSI', 'auc is 0.000, below 0.7', 'distance: notNull'];
+    expect(said.filter((text) => !page.includes(text))).toEqual([]);
+    expect(page.match(/<svg/g)?.length).toBeGreaterThan(8);
+    expect(/undefined|NaN|\[object/.exec(page)).toBeNull();
   });
 });
