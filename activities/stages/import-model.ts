@@ -63,6 +63,14 @@ async function checkedSample(onnx: Uint8Array, signature: Signature, given: read
   try {
     const output: number[][] = [];
     for (const row of rows) output.push([...(await scorer.score(oneRowTable(signature, row))).values]);
+    if (!output.flat().every(Number.isFinite))
+      throw new MillraceError('MODEL_INVALID', 'The model answers no number to the rows that it was tried with.', {
+        problems: [{ path: 'sampleRows', message: 'are answered by', found: JSON.stringify(output.map((values) => values.map(String))).slice(0, 200) }],
+        fix: `Give sampleRows with a value for each column: ${signature.columns
+          .map(({ name }) => name)
+          .join(', ')
+          .slice(0, 500)}.`,
+      });
     return { rows: rows.map((row) => ({ ...row })), output };
   } finally {
     await scorer.close();

@@ -56,6 +56,8 @@ describe('Registry and artifacts', () => {
     const { store } = env.deps;
     await store.registry.createModel({ name: 'pickled', tags: {} });
     await store.registry.createVersion({ model: 'pickled', source: 'mlflow-artifacts:/0/models/m-1/artifacts', folder: '0/models/m-1/artifacts', tags: {} });
-    await expect(env.run('fromNotebook', { model: 'pickled' })).rejects.toMatchObject({ message: expect.stringContaining('no one ONNX file') as string });
+    await expect(env.run('fromNotebook', { model: 'pickled' })).rejects.toMatchObject({
+      cause: { type: 'MODEL_INVALID', message: expect.stringContaining('no one ONNX file') as string },
+    });
   });
 });
