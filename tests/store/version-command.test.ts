@@ -57,7 +57,7 @@ describe('millrace models show MODEL@VERSION', () => {
 
   it('refuses to export a version that is no predictor yet, and says how it becomes one', async () => {
     const { code, err } = await millrace('models', 'export', 'notebook', '--out', `${here.folder}/out`);
-    expect(code).toBe(2);
+    expect(code).toBe(1);
     expect(err).toContain("registeredVersion('notebook@1')");
   });
 });
