@@ -6,8 +6,10 @@ import { guideProject } from '../support/guide-project.ts';
 import { openEnvironment, serve } from './test-project.ts';
 
 let env: TestEnvironment;
+let url: string;
 beforeAll(async () => {
   env = await openEnvironment({ project: await guideProject('docs/tracking.md') });
+  ({ url } = await serve(env));
 }, 180_000);
 
 describe('Registry and artifacts', () => {
@@ -38,7 +40,6 @@ describe('Registry and artifacts', () => {
 
     expect(await env.run('fromNotebook', { model: 'iris-onnx@champion' })).toMatchObject({ version: 1 });
     const { predictor } = await store.models.version('iris-onnx', 1);
-    const { url } = await serve(env);
     const answer = await fetch(`${url}/predict/iris`, {
       method: 'POST',
       headers: { 'content-type': 'application/json' },
