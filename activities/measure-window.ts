@@ -1,13 +1,18 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import type { Column } from '../contracts/columns.ts';
 import type { DetectorSignal } from '../contracts/detectors.ts';
+import type { PastWindow } from '../contracts/drift.ts';
+import type { Profile } from '../contracts/profile.ts';
 import type { Signature } from '../contracts/signature.ts';
 import { sampleDomain } from '../data/domain-sample.ts';
 import { measureDrift, type RecentRows } from '../data/drift.ts';
+import { measureDriftByWindow, type WindowedDriftOptions } from '../data/drift-windows.ts';
 import { type DuckDb, withDuckDb } from '../data/duckdb.ts';
 import { checkExpectations } from '../data/expectations.ts';
-import { arrivedLabels, type MonitorRows, openMonitorRows } from '../data/monitor-rows.ts';
+import { ANSWERS, arrivedLabels, type MonitorRows, openMonitorRows } from '../data/monitor-rows.ts';
+import { quietWindow } from '../ml/drift/decide.ts';
 import { classifyDomain } from '../ml/drift/domain-classifier.ts';
 import { estimatePerformance } from '../ml/evaluation/estimated-performance.ts';
 import { normalQuantile } from '../ml/evaluation/normal.ts';
@@ -20,6 +25,7 @@ import { scoreAgain } from './score-again.ts';
 
 type Progress = (fraction: number | null, message: string) => void;
 type Whole = NonNullable<MonitorJob['whole']>;
+type WindowedDriftLimits = Pick<WindowedDriftOptions, 'columns' | 'memoryLimitBytes'>;
 
 /** Beyond that DuckDB spills into a temporary folder. */
 const MEMORY_BYTES = 512 * 1024 ** 2;
@@ -29,11 +35,25 @@ const LEAST_DOMAIN_ROWS = 50;
 
 /** Measures a window. Works in a computing thread, which cancelling ends. */
 export async function measureWindow(job: MonitorJob, progress: Progress): Promise<MeasuredWindow> {
+  const folder = await mkdtemp(join(tmpdir(), 'millrace-window-'));
+  try {
+    return await measureIn(folder, job, progress);
+  } finally {
+    await rm(folder, { recursive: true, force: true });
+  }
+}
+
+async function measureIn(folder: string, job: MonitorJob, progress: Progress): Promise<MeasuredWindow> {
+  const path = join(folder, 'rows.parquet');
+  const { whole } = job;
+  const { columns } = job.predictor.signature;
+  let absent: readonly string[] = [];
   const measured = await withDuckDb({ memoryLimitBytes: MEMORY_BYTES }, async (db): Promise<MeasuredWindow> => {
     progress(null, 'reading');
     const window = await openMonitorRows(db, job);
     if (window === null) return { rows: 0, latencyMs: null, log: { otherVersions: 0, repeated: 0, relabelled: 0 } };
     const { rows, otherVersions, repeated, relabelled, latencyMs } = window;
+    if (whole !== null && rows > 0) absent = await window.write(path, columns);
     progress(null, 'judging');
     const half = normalQuantile((1 + OUTCOME_CONFIDENCE) / 2);
     const outcomes = Object.entries(window.outcomes).map(([name, { deviation, ...of }]) => {
@@ -46,16 +66,37 @@ export async function measureWindow(job: MonitorJob, progress: Progress): Promis
       log: { otherVersions, repeated, relabelled },
       quality: rows === 0 ? null : await qualityOf(job, window),
       outcomes: Object.fromEntries(outcomes),
-      ...(job.whole === null || rows === 0 ? {} : await wholeOf(db, job, job.whole, window, progress)),
+      ...(whole === null || rows === 0 ? {} : await wholeOf(db, job, whole, window, progress)),
     };
   });
-  if (job.whole === null || measured.rows === 0) return measured;
+  if (whole === null || measured.rows === 0) return measured;
   progress(null, 'comparing');
-  const { segments, model, version, from, to } = job;
-  const recent = { kind: 'predictionLog', segments, model, version, from, to } as const;
-  const { reference, watched, domain } = job.whole;
-  const drift = reference === null ? undefined : await measureDrift(recent, reference, { columns: watched, memoryLimitBytes: MEMORY_BYTES });
-  return { ...measured, ...(drift === undefined ? {} : { drift }), ...(domain ? { domain: await domainOf(recent, domain) } : {}) };
+  const recent: RecentRows = { kind: 'parquet', paths: [path], answers: ANSWERS, absent };
+  const { reference, watched, domain, answers, trained } = whole;
+  const limited = { memoryLimitBytes: MEMORY_BYTES };
+  const drift =
+    reference === null
+      ? undefined
+      : await measureDrift(recent, reference, { columns: watched, ...(answers == null || 'kind' in reference ? {} : { outputs: answers }), ...limited });
+  return {
+    ...measured,
+    data: whole.expectations === null ? null : await checkedData(path, columns, measured.rows, whole.expectations),
+    ...(drift === undefined ? {} : { drift }),
+    ...(domain ? { domain: await domainOf(recent, domain) } : {}),
+    ...(trained == null || reference === null || 'kind' in reference
+      ? {}
+      : { trained: await quietWindows(trained, reference, { columns: watched, ...limited }) }),
+  };
+}
+
+/** What the windows of the training rows were like, newest first. */
+async function quietWindows(
+  { paths, ...windows }: NonNullable<Whole['trained']>,
+  profile: Profile,
+  options: WindowedDriftLimits,
+): Promise<readonly PastWindow[]> {
+  const found = await measureDriftByWindow(paths, profile, { ...windows, ...options });
+  return found.map(({ from, report }) => quietWindow(from, report)).reverse();
 }
 
 /** Null: either side has too few rows to learn from. */
@@ -72,34 +113,31 @@ async function wholeOf(
   whole: Whole,
   window: MonitorRows,
   progress: Progress,
-): Promise<Pick<MeasuredWindow, 'estimated' | 'skew' | 'data' | 'detectors'>> {
+): Promise<Pick<MeasuredWindow, 'estimated' | 'skew' | 'detectors'>> {
   const { signature } = job.predictor;
   progress(null, 'estimating');
   const estimated = await estimateOf(signature, whole, window);
   const detectors: NonNullable<MeasuredWindow['detectors']> = {};
   for (const detector of whole.detectors) {
-    const values = detector.of === 'score' ? await window.scores(positiveOutput(signature, window.width)) : await errorsOf(db, job, whole);
+    const values = detector.of === 'score' ? await window.scores(positiveOutput(signature, window.width), { inOrder: true }) : await errorsOf(db, job, whole);
     detectors[detector.name] = runDetector(detector, values);
   }
   progress(null, 'scoring again');
   const skew = whole.skew === null ? null : await scoreAgain(db, window, { ...whole.skew, signature });
-  return { estimated, detectors, skew, data: whole.expectations === null ? null : await checkedData(job, whole.expectations, window) };
+  return { estimated, detectors, skew };
 }
 
 const positiveOutput = ({ task }: Signature, width: number): number => (task.kind === 'binary' && width > 1 ? 1 : 0);
 
-async function checkedData({ predictor }: MonitorJob, expectations: NonNullable<Whole['expectations']>, window: MonitorRows): Promise<MeasuredWindow['data']> {
-  const folder = await mkdtemp(join(tmpdir(), 'millrace-window-'));
-  try {
-    const path = join(folder, 'rows.parquet');
-    const { columns } = predictor.signature;
-    await window.write(path, columns);
-    const result = await checkExpectations([{ path, rows: window.rows }], columns, expectations, { memoryLimitBytes: MEMORY_BYTES });
-    // values of requests are kept in the log alone, for as long as that is kept
-    return { ...result, results: result.results.map((one) => ({ ...one, sample: [] })) };
-  } finally {
-    await rm(folder, { recursive: true, force: true });
-  }
+async function checkedData(
+  path: string,
+  columns: readonly Column[],
+  rows: number,
+  expectations: NonNullable<Whole['expectations']>,
+): Promise<MeasuredWindow['data']> {
+  const result = await checkExpectations([{ path, rows }], columns, expectations, { memoryLimitBytes: MEMORY_BYTES });
+  // values of requests are kept in the log alone, for as long as that is kept
+  return { ...result, results: result.results.map((one) => ({ ...one, sample: [] })) };
 }
 
 async function estimateOf({ task, threshold }: Signature, { calibration, estimated }: Whole, window: MonitorRows): Promise<MeasuredWindow['estimated']> {
@@ -128,8 +166,12 @@ async function qualityOf(job: MonitorJob, window: MonitorRows): Promise<Measured
   const columns = predictor.signature.columns.filter(({ name }) => sliced.has(name));
   // one row stands for all where no label came
   const rows =
-    window.labelled === 0 ? { labels: [], answers: new Float64Array(width), table: { rows: 1, columns: new Map() } } : await window.labelledRows(columns);
-  const y = window.labelled === 0 ? Float64Array.of(Number.NaN) : Float64Array.from(rows.labels, labelOf(predictor.signature));
+    window.labelled === 0
+      ? { labels: { codes: Int32Array.of(-1), dictionary: [] }, answers: new Float64Array(width), table: { rows: 1, columns: new Map() } }
+      : await window.labelledRows(columns);
+  const values = Float64Array.from(rows.labels.dictionary, labelOf(predictor.signature));
+  const y = new Float64Array(rows.labels.codes.length);
+  rows.labels.codes.forEach((code, row) => (y[row] = values[code] ?? Number.NaN));
   const answers = window.labelled > 0 && window.width === 1 && width === 2 ? bothClasses(rows.answers) : rows.answers;
   const found = windowQuality(
     { task: judged, y, answers: answers.length === y.length * width ? answers : new Float64Array(y.length * width).fill(Number.NaN), threshold },

@@ -1,5 +1,6 @@
 import type { Column } from '../contracts/columns.ts';
 import type { DetectorOptions, DetectorState } from '../contracts/detectors.ts';
+import type { PastWindow } from '../contracts/drift.ts';
 import type { Expectations } from '../contracts/expectations.ts';
 import type { Metric } from '../contracts/metrics.ts';
 import type { MonitorOptions, WindowFigures } from '../contracts/monitoring.ts';
@@ -7,6 +8,8 @@ import type { Profile } from '../contracts/profile.ts';
 import type { Predictor } from '../contracts/signature.ts';
 import type { ScoreBin } from '../contracts/window-quality.ts';
 import type { RecentRows, ReferenceRows } from '../data/drift.ts';
+import type { WindowedDriftOptions } from '../data/drift-windows.ts';
+import type { EvaluatedAnswers } from '../ml/drift/answers.ts';
 import type { LogSegment } from '../data/prediction-segments.ts';
 
 /** One window of an endpoint's requests, to be measured. */
@@ -31,6 +34,13 @@ export interface MonitorJob {
     readonly reference: Profile | ReferenceRows | null;
     /** Columns that are compared. */
     readonly watched: readonly string[];
+    /** What the evaluation knows of the model's answers: windows are compared with it where the reference has none. */
+    readonly answers?: EvaluatedAnswers | null;
+    /** The training rows in windows like this one, for thresholds while there are few earlier ones; asked for with a profile. */
+    readonly trained?:
+      | (Pick<WindowedDriftOptions, 'time' | 'everyMs' | 'leastRows' | 'rows' | 'most'> & { readonly paths: readonly string[] })
+      | null
+      | undefined;
     /** Rows that a classifier is to tell the window's from. */
     readonly domain?: { readonly rows: RecentRows; readonly columns: readonly Column[] } | null;
     /** What the evaluation knows of the scores; null: no estimate is asked for. */
@@ -53,5 +63,7 @@ export interface MonitorJob {
 
 /** What the thread found; the rest of the figures is known without it. */
 export type MeasuredWindow = Pick<WindowFigures, 'rows' | 'log' | 'drift' | 'domain' | 'quality' | 'estimated' | 'outcomes' | 'skew' | 'data' | 'detectors'> & {
+  /** Windows of the training rows, newest first. */
+  readonly trained?: readonly PastWindow[];
   readonly latencyMs: { readonly p50: number; readonly p95: number; readonly p99: number } | null;
 };

@@ -3,6 +3,7 @@ import { WorkflowExecutionAlreadyStartedError, WorkflowNotFoundError } from '@te
 import { WORKFLOW_QUEUE } from '../contracts/queues.ts';
 import type { ExperimentEvidence, RetrainingOutcome } from '../contracts/retraining.ts';
 import { MEMO_TRIGGER, type Trigger } from '../contracts/run.ts';
+import { changeInWindows } from './change-in-windows.ts';
 import type { ActivityDependencies } from './dependencies.ts';
 import { toActivityFailure } from './failure.ts';
 import { readyTune } from './ready-tune.ts';
@@ -37,14 +38,15 @@ export function createRetrainingActivities(deps: ActivityDependencies): Retraini
     noteTriggers: guard((input) => store.retraining.put(input)),
     startRetraining: guard(async ({ pipeline, workflowId, reasons, evidence }) => {
       const found = evidence === undefined ? new Map<number, unknown>() : await store.retraining.evidence(pipeline, evidence.controller, evidence.numbers);
+      const requests: NonNullable<Trigger['requests']> = reasons.slice(0, MOST_TOLD).map(({ reason, source }, i) => {
+        const told = shortened(found.get(evidence?.numbers[i] ?? -1));
+        return { reason, source, ...(told === undefined ? {} : { evidence: told }) };
+      });
       const trigger: Trigger = {
         kind: 'retrain',
         reason: [...new Set(reasons.map((r) => r.reason))].join('; ').slice(0, 2_000),
         source: [...new Set(reasons.map((r) => r.source))].join(', ').slice(0, 200),
-        requests: reasons.slice(0, MOST_TOLD).map(({ reason, source }, i) => {
-          const told = shortened(found.get(evidence?.numbers[i] ?? -1));
-          return { reason, source, ...(told === undefined ? {} : { evidence: told }) };
-        }),
+        requests: requests.some(({ evidence: told }) => changePointOf(told) !== undefined) ? requests : await withChange(deps, pipeline, requests),
       };
       try {
         await deps.client.workflow.start(pipeline, {
@@ -110,8 +112,27 @@ export function createRetrainingActivities(deps: ActivityDependencies): Retraini
 /** Evidence as it goes with a run; of long evidence since when things are otherwise, which training goes by. */
 function shortened(evidence: unknown): unknown {
   if (evidence === undefined || JSON.stringify(evidence).length <= TOLD_EVIDENCE_BYTES) return evidence;
+  const changePoint = changePointOf(evidence);
+  return changePoint === undefined ? undefined : { changePoint };
+}
+
+function changePointOf(evidence: unknown): string | undefined {
   const changePoint = typeof evidence === 'object' && evidence !== null && 'changePoint' in evidence ? evidence.changePoint : undefined;
-  return typeof changePoint === 'string' && changePoint.length <= MOST_INSTANT_LENGTH ? { changePoint } : undefined;
+  return typeof changePoint === 'string' && changePoint.length <= MOST_INSTANT_LENGTH ? changePoint : undefined;
+}
+
+/** Where nobody says since when things are otherwise, what the monitors' windows say of it. */
+async function withChange(
+  { store }: ActivityDependencies,
+  pipeline: string,
+  requests: NonNullable<Trigger['requests']>,
+): Promise<NonNullable<Trigger['requests']>> {
+  const change = await changeInWindows(store, pipeline);
+  const [first, ...others] = requests;
+  if (change === null || first === undefined) return requests;
+  const { at, found, endpoint } = change;
+  const own = typeof first.evidence === 'object' && first.evidence !== null && !Array.isArray(first.evidence) ? first.evidence : {};
+  return [{ ...first, evidence: { ...own, changePoint: at, changeFound: `${found} of ${endpoint}` } }, ...others];
 }
 
 const ordinal = (n: number): string => `${String(n)}${n % 100 >= 11 && n % 100 <= 13 ? 'th' : (['th', 'st', 'nd', 'rd'][n % 10] ?? 'th')}`;

@@ -3,15 +3,15 @@
  * Prints one line of JSON: seconds, cpuSeconds, peakMib, columns, rows.
  *
  * Modes: `millrace` (there.parquet against here.parquet, every figure), `duckdb` (the same figures in SQL), `window` (a monitor's
- * window: the predictions in recent/ against profile.json, their answers against those in before/, and the decision).
+ * window, from job.json: drift, quality, estimate, data quality, skew, and the decision).
  */
-import { readdir, readFile } from 'node:fs/promises';
+import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { DuckDBInstance } from '@duckdb/node-api';
+import { measureWindow } from '../activities/measure-window.ts';
+import type { MonitorJob } from '../activities/monitor-job.ts';
 import { DriftSettingsSchema } from '../contracts/drift.ts';
-import { type Profile, ProfileSchema } from '../contracts/profile.ts';
 import { measureDrift } from '../data/drift.ts';
-import type { LogSegment } from '../data/prediction-segments.ts';
 import { decideDrift } from '../ml/drift/decide.ts';
 import { DRIFT_COLUMNS } from './drift-columns.ts';
 
@@ -61,15 +61,13 @@ async function byDuckDb(): Promise<Pass> {
   return { columns, rows: Number(counted?.['n']) };
 }
 
-const segmentsIn = async (name: string): Promise<readonly LogSegment[]> =>
-  (await readdir(join(folder, name))).map((file) => ({ path: join(folder, name, file), format: 'parquet', identity: file }));
-
 async function monitorWindow(): Promise<Pass> {
-  const profile: Profile = ProfileSchema.parse(JSON.parse(await readFile(join(folder, 'profile.json'), 'utf8')));
-  const log = async (name: string) => ({ kind: 'predictionLog', segments: await segmentsIn(name), model: 'm', version: 1 }) as const;
-  const report = await measureDrift(await log('recent'), profile, { outputs: await log('before'), threads, memoryLimitBytes: 512 * 1024 ** 2 });
-  decideDrift({ from: '2001-06-01T00:00:00.000Z', report, past: [], settings: DriftSettingsSchema.parse({}) });
-  return { columns: report.columns.length, rows: report.rows };
+  const job = JSON.parse(await readFile(join(folder, 'job.json'), 'utf8')) as MonitorJob;
+  const { rows, drift, quality, estimated, data, skew } = await measureWindow(job, () => undefined);
+  if (drift === undefined || quality?.state !== 'judged' || estimated?.state !== 'estimated' || data?.success !== true || skew?.differing !== 0)
+    throw new Error('a part of the window was not measured');
+  decideDrift({ from: job.from, report: drift, past: [], settings: DriftSettingsSchema.parse({}) });
+  return { columns: drift.columns.length, rows };
 }
 
 const passes: Readonly<Record<string, () => Promise<Pass>>> = { millrace: byMillrace, duckdb: byDuckDb, window: monitorWindow };

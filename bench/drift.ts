@@ -1,12 +1,12 @@
 import { execFile } from 'node:child_process';
-import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { extname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { DuckDBInstance } from '@duckdb/node-api';
-import { profileDataset } from '../data/profile.ts';
 import { DRIFT_COLUMNS } from './drift-columns.ts';
+import { prepareWindow } from './drift-window.ts';
 import { type Benchmark, type BenchmarkOptions, summarise } from './figure.ts';
 import { flightsPath } from './flights-passes.ts';
 import { ensurePythonEnvironment } from './python-environment.ts';
@@ -18,7 +18,6 @@ const ROWS = 500_000;
 const QUICK_ROWS = 100_000;
 const WINDOW_ROWS = 1_000_000;
 const QUICK_WINDOW_ROWS = 200_000;
-const SEGMENTS = 4;
 /** Thirty times faster. */
 const EVIDENTLY_BAR = 1 / 30;
 const DUCKDB_BAR = 2;
@@ -56,24 +55,9 @@ async function prepare(folder: string, rows: number, windowRows: number): Promis
   const flights = `SELECT delay, distance, hour(date) AS hour, dayofweek(date) AS dow, origin, destination FROM '${flightsPath()}'`;
   await connection.run(`COPY (${flights} LIMIT ${rows}) TO '${join(folder, 'there.parquet')}' (FORMAT parquet)`);
   await connection.run(`COPY (${flights} LIMIT ${rows} OFFSET ${2 * rows}) TO '${join(folder, 'here.parquet')}' (FORMAT parquet)`);
-  const log = async (name: string, count: number, offset: number): Promise<void> => {
-    await mkdir(join(folder, name));
-    const each = count / SEGMENTS;
-    for (let segment = 0; segment < SEGMENTS; segment++) {
-      // as compacted logs are
-      await connection.run(
-        `COPY (SELECT 'r' || row_number() OVER () AS requestId, CAST(0 AS BIGINT) AS row, TIMESTAMP '2001-06-01' AS at, 'm' AS model, CAST(1 AS BIGINT) AS version, false AS challenger, false AS shadow, to_json(f) AS inputs, [CAST(abs(delay) % 1000 AS DOUBLE) / 1000] AS output, NULL::VARCHAR AS action, NULL::DOUBLE AS propensity, NULL::BOOLEAN AS explored, NULL::VARCHAR AS review, NULL::VARCHAR AS key, 1.5::DOUBLE AS latencyMs FROM (${flights} LIMIT ${each} OFFSET ${offset + segment * each}) f) TO '${join(folder, name, `2001-06-01T0${segment}-server.1.parquet`)}' (FORMAT parquet, COMPRESSION zstd)`,
-      );
-    }
-  };
-  await log('recent', windowRows, 1_500_000);
-  await log('before', windowRows / 10, 0);
   connection.closeSync();
   instance.closeSync();
-  await writeFile(
-    join(folder, 'profile.json'),
-    JSON.stringify(await profileDataset([{ path: join(folder, 'there.parquet'), rows }], DRIFT_COLUMNS, { threads: THREADS })),
-  );
+  await prepareWindow(folder, flights, windowRows);
 }
 
 async function run({ quick, emit }: BenchmarkOptions): Promise<void> {

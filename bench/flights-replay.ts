@@ -9,14 +9,14 @@ import { join } from 'node:path';
 import { measureWindow } from '../activities/measure-window.ts';
 import type { MonitorJob } from '../activities/monitor-job.ts';
 import type { Column, RawTable } from '../contracts/columns.ts';
-import { type DriftDecision, DriftSettingsSchema, type PastWindow } from '../contracts/drift.ts';
+import type { DriftDecision, DriftSettings, PastWindow } from '../contracts/drift.ts';
 import { between, expectations, lengthBetween, notNull } from '../contracts/expectations.ts';
 import { categorical, datetime, numeric } from '../contracts/features.ts';
-import { MonitorOptionsSchema } from '../contracts/monitoring.ts';
+import { type MonitorOptions, MonitorOptionsSchema } from '../contracts/monitoring.ts';
 import type { Profile } from '../contracts/profile.ts';
 import type { FeedbackRecord, PredictionRecord } from '../contracts/routes.ts';
 import { type Predictor, PredictorSchema } from '../contracts/signature.ts';
-import { measureDriftByWindow } from '../data/drift.ts';
+import { measureDriftByWindow } from '../data/drift-windows.ts';
 import { withDuckDb } from '../data/duckdb.ts';
 import type { LogSegment } from '../data/prediction-segments.ts';
 import { profileDataset } from '../data/profile.ts';
@@ -75,7 +75,10 @@ export interface ReplayOptions {
   readonly to: string;
   /** In every window of so many, each fault is tried: the same requests once more, with the fault. */
   readonly faultEvery: number;
-  readonly leastRows: number;
+  /** A window with fewer goes on until the next look, as the monitor's do. Default: the monitor's. */
+  readonly leastRows?: number;
+  /** Whether labels are joined and judged too. Default true. */
+  readonly judgeQuality?: boolean;
   readonly onWindow?: (window: ReplayedWindow) => void;
 }
 
@@ -117,6 +120,13 @@ const iso = (ms: number): string => new Date(ms).toISOString();
 /** @throws what training, DuckDB and the file system throw */
 export async function replayFlights(options: ReplayOptions): Promise<Replay> {
   const { source, folder, percent, everyMs, from, to, faultEvery } = options;
+  const { leastRows, drift, quality } = MonitorOptionsSchema.parse({
+    endpoint: MODEL,
+    everyMs,
+    ...(options.leastRows === undefined ? {} : { leastRows: options.leastRows }),
+    ...(options.judgeQuality === false ? { quality: false } : {}),
+  });
+  const { except: _except, domain: _domain, trainingTime: _time, ...settings } = drift;
   await rm(folder, { recursive: true, force: true });
   await mkdir(folder, { recursive: true });
   try {
@@ -138,39 +148,34 @@ export async function replayFlights(options: ReplayOptions): Promise<Replay> {
     const training = await flights('training', options.trainFrom, from);
     const { predictor, profile, scorer } = await trained(training);
     try {
-      const quiet = await measureDriftByWindow([training], profile, { columns: WATCHED, time: 'date', everyMs });
+      const quiet = await measureDriftByWindow([training], profile, { columns: WATCHED, time: 'date', everyMs, leastRows });
       let past: readonly PastWindow[] = quiet.map(({ from: at, report }) => quietWindow(at, report)).reverse();
       const replay: { windows: ReplayedWindow[]; faults: TriedFault[] } = { windows: [], faults: [] };
       for (let month = Date.parse(from); month < Date.parse(to); ) {
         const next = Math.min(Date.parse(to), Date.UTC(new Date(month).getUTCFullYear(), new Date(month).getUTCMonth() + 1));
         const table = await readColumns([await flights('month', iso(month), iso(next))], [...COLUMNS.map(({ name }) => name), 'delayed']);
         const log = await answered(table, scorer);
-        for (let start = month; start < next; start += everyMs) {
-          const end = Math.min(next, start + everyMs);
+        for (let start = month, end = month; end < next; ) {
+          end = Math.min(next, end + everyMs);
           const rows = log.between(start, end);
-          if (rows.length < options.leastRows) continue;
-          const judged = await judge(options, { predictor, profile, past }, await written(folder, log, rows), start, end);
+          if (rows.length < leastRows) continue;
+          const known = { predictor, profile, past, quality, settings: { ...settings, leastRows: Math.min(settings.leastRows, leastRows) } };
+          const judged = await judge(known, await written(folder, log, rows), start, end);
           past = [judged.decision, ...past].slice(0, MOST_PAST);
           replay.windows.push(judged.window);
           options.onWindow?.(judged.window);
-          if (replay.windows.length % faultEvery !== 0) continue;
-          for (const fault of FAULTS) {
+          for (const fault of replay.windows.length % faultEvery === 0 ? FAULTS : []) {
             const faulty = await answered(
               await readColumns([await flights('fault', iso(start), iso(end), fault)], [...COLUMNS.map(({ name }) => name), 'delayed']),
               scorer,
             );
             // held against what stood before the window: as if the fault had come in place of what was quiet
-            const tried = await judge(
-              options,
-              { predictor, profile, past: past.slice(1) },
-              await written(folder, faulty, faulty.between(start, end)),
-              start,
-              end,
-            );
+            const tried = await judge(known, await written(folder, faulty, faulty.between(start, end)), start, end);
             const { rows: faultyRows, drifted, failed } = tried.window;
             const isFound = (fault.by === 'drift' ? drifted : failed)[0] === fault.column;
             replay.faults.push({ fault: fault.name, column: fault.column, from: iso(start), rows: faultyRows, drifted, failed, isFound });
           }
+          start = end;
         }
         month = next;
       }
@@ -269,16 +274,16 @@ interface Known {
   readonly predictor: Predictor;
   readonly profile: Profile;
   readonly past: readonly PastWindow[];
+  readonly quality: MonitorOptions['quality'];
+  readonly settings: DriftSettings;
 }
 
 async function judge(
-  { everyMs, leastRows }: ReplayOptions,
-  { predictor, profile, past }: Known,
+  { predictor, profile, past, quality, settings }: Known,
   { segments, feedback }: Segments,
   start: number,
   end: number,
 ): Promise<{ readonly window: ReplayedWindow; readonly decision: DriftDecision }> {
-  const { quality } = MonitorOptionsSchema.parse({ endpoint: MODEL, everyMs });
   const [from, to] = [iso(start), iso(end)];
   const job: MonitorJob = {
     kind: 'monitor',
@@ -307,9 +312,9 @@ async function judge(
   const nothing = (): void => undefined;
   const atOnce = await measureWindow(job, nothing);
   // an hour later the labels of the last requests are there as well, and the window is looked at again
-  const later = await measureWindow({ ...job, feedbackUntil: iso(end + HOUR_MS), whole: null }, nothing);
+  const later = quality === false ? atOnce : await measureWindow({ ...job, feedbackUntil: iso(end + HOUR_MS), whole: null }, nothing);
   const report = atOnce.drift ?? { rows: atOnce.rows, columns: [], skipped: [] };
-  const decision = decideDrift({ from, report, past, settings: DriftSettingsSchema.parse({ leastRows }) });
+  const decision = decideDrift({ from, report, past, settings });
   return {
     decision,
     window: {

@@ -102,8 +102,8 @@ export const DriftSettingsSchema = z.strictObject({
 });
 export type DriftSettings = z.infer<typeof DriftSettingsSchema>;
 
-/** `domain`: all columns together, under the name `*`. */
-export const DRIFT_TESTS = ['distribution', 'nulls', 'domain'] as const;
+/** `season`: the distribution against earlier windows of the same season. `domain`: all columns together, under the name `*`. */
+export const DRIFT_TESTS = ['distribution', 'season', 'nulls', 'domain'] as const;
 
 /** What was decided of one column, and all that later windows need of it for their thresholds. */
 export const ColumnDecisionSchema = z.object({
@@ -119,6 +119,8 @@ export const ColumnDecisionSchema = z.object({
       kind: z.enum(DRIFT_TESTS),
       /** PSI beyond what chance makes (may be below 0), difference of the null rates, or area under the ROC curve beyond 0.5. */
       effect: z.number(),
+      /** Standard deviation that chance alone gives the effect with so many rows where nothing has moved. Decisions of older versions have none. */
+      chance: z.number().optional(),
       /** Effect that this window would have had to exceed, all corrections made. Null where it cannot be reached. */
       threshold: z.number().nullable(),
       pValue: z.number(),
@@ -145,12 +147,20 @@ export const DriftDecisionSchema = z.object({
 });
 export type DriftDecision = z.infer<typeof DriftDecisionSchema>;
 
+/** Windows can be put together where their bins are the same ones. */
+export interface BinCounts {
+  readonly labels: readonly string[];
+  readonly counts: readonly number[];
+}
+
 /** What a decision needs of an earlier window: a stored `DriftDecision` is one. */
 export interface PastWindow {
   readonly from: string;
   readonly columns: readonly {
     readonly column: string;
     readonly exceeded: boolean;
-    readonly tests: readonly Pick<ColumnDecision['tests'][number], 'kind' | 'effect' | 'pValue' | 'calibration' | 'exceeded'>[];
+    /** Rows by bin of the values, missing ones left out; of windows of the season of the one that is decided. */
+    readonly bins?: BinCounts;
+    readonly tests: readonly Pick<ColumnDecision['tests'][number], 'kind' | 'effect' | 'chance' | 'pValue' | 'calibration' | 'exceeded'>[];
   }[];
 }

@@ -119,6 +119,11 @@ export const MonitorOptionsSchema = z.object({
     except: z.array(z.string().min(1)).max(1_000).default([]),
     /** Whether a classifier looks for what only several columns together show. */
     domain: z.boolean().default(false),
+    /**
+     * The training rows by this column of times are the history of an endpoint's first windows. Default: the column that the rows were split by,
+     * or the only one of times; `false`: first windows have none.
+     */
+    trainingTime: z.union([z.literal(false), z.string().min(1)]).optional(),
   }).prefault({}),
   quality: z.union([z.literal(false), QualityOptionsSchema]).prefault({}),
   /** Quality as estimated from calibrated scores, without labels. */

@@ -93,4 +93,5 @@ export const ProfileSchema = z.object({
 export type ColumnProfile = z.infer<typeof ColumnProfileSchema>;
 export type TargetCorrelation = z.infer<typeof TargetCorrelationSchema>;
 export type TargetCorrelations = z.infer<typeof TargetCorrelationsSchema>;
+export type NumberProfile = z.infer<typeof NumberProfileSchema>;
 export type Profile = z.infer<typeof ProfileSchema>;

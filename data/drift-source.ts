@@ -26,7 +26,15 @@ export type RecentRows =
       /** Only rows in any of these, such as the same hour of earlier weeks. Default: all. */
       readonly ranges?: readonly TimeRange[];
     }
-  | { readonly kind: 'parquet'; readonly paths: readonly string[]; readonly within?: { readonly column: string; readonly ranges: readonly TimeRange[] } };
+  | {
+      readonly kind: 'parquet';
+      readonly paths: readonly string[];
+      readonly within?: { readonly column: string; readonly ranges: readonly TimeRange[] };
+      /** Column of what a model answered: a list of numbers. */
+      readonly answers?: string;
+      /** Columns of nulls that stand for none. */
+      readonly absent?: readonly string[];
+    };
 
 export interface OpenedRows {
   readonly relation: string;
@@ -45,31 +53,47 @@ export async function openRows(db: DuckDb, source: RecentRows, columns: readonly
   return source.kind === 'parquet' ? openParquet(db, source, columns) : openLog(db, source, columns, name);
 }
 
-async function openParquet(db: DuckDb, { paths, within }: RecentRows & { kind: 'parquet' }, columns: readonly Column[]): Promise<OpenedRows> {
+async function openParquet(
+  db: DuckDb,
+  { paths, within, answers, absent = [] }: RecentRows & { kind: 'parquet' },
+  columns: readonly Column[],
+): Promise<OpenedRows> {
   const file = parquetRelation(paths);
   const described = new Map((await db.rows(`DESCRIBE SELECT * FROM ${file}`)).map((row) => [String(row['column_name']), String(row['column_type'])]));
-  const there = columns.filter((column) => described.has(column.name));
+  const there = columns.filter(({ name }) => described.has(name) && !absent.includes(name));
   const list = columns.map(({ name, type }, index) => `${described.has(name) ? typed(identifier(name), type, described.get(name)) : 'NULL'} AS i${index}`);
   const where = within === undefined ? '' : ` WHERE ${inRanges(identifier(within.column), within.ranges)}`;
-  const relation = `(SELECT ${[...list, 'CAST(NULL AS DOUBLE[]) AS output'].join(', ')} FROM ${file}${where})`;
-  const rows = toCount((await db.row(`SELECT count(*) AS n FROM ${file}${where}`))['n']);
-  return { relation, rows, there: new Set(there.map(({ name }) => name)), outputs: 0 };
+  const relation = `(SELECT ${[...list, `${answers === undefined ? 'CAST(NULL AS DOUBLE[])' : identifier(answers)} AS output`].join(', ')} FROM ${file}${where})`;
+  const { n, widest } = await db.row(
+    `SELECT count(*) AS n, ${answers === undefined ? '0' : `max(len(${identifier(answers)}))`} AS widest FROM ${file}${where}`,
+  );
+  return { relation, rows: toCount(n), there: new Set(there.map(({ name }) => name)), outputs: toCount(widest) };
 }
 
 async function openLog(db: DuckDb, source: RecentRows & { kind: 'predictionLog' }, columns: readonly Column[], name: string): Promise<OpenedRows> {
   const conditions = [
+    'NOT shadow',
     source.model === undefined ? '' : `model = ${textLiteral(source.model)}`,
     source.version === undefined ? '' : `version = ${source.version}`,
     source.from === undefined ? '' : `"at" >= CAST(${textLiteral(source.from)} AS TIMESTAMP)`,
     source.to === undefined ? '' : `"at" < CAST(${textLiteral(source.to)} AS TIMESTAMP)`,
     source.ranges === undefined ? '' : inRanges('"at"', source.ranges),
   ].filter(Boolean);
-  const from = `${predictionRelation(source.segments)}${conditions.length === 0 ? '' : ` WHERE ${conditions.join(' AND ')}`}`;
+  const from = `${predictionRelation(source.segments)} WHERE ${conditions.join(' AND ')}`;
   const paths = columns.map((column) => textLiteral(`$."${column.name.replaceAll('"', '\\"')}"`));
   // all paths at once: a line's inputs are parsed once
   const found = columns.length === 0 ? '' : `json_extract_string(inputs, ${listLiteral(paths)}) AS e, `;
   const list = columns.map(({ type }, index) => `${typed(`e[${index + 1}]`, type)} AS i${index}`);
-  await db.run(`CREATE TEMPORARY TABLE ${name} AS SELECT ${[...list, 'output'].join(', ')} FROM (SELECT ${found}output FROM ${from})`);
+  const read = `SELECT ${[...list, 'output', 'k', '"at"'].join(', ')} FROM (SELECT ${found}output, hash(requestId, "row") AS k, "at" FROM ${from})`;
+  await db.run(`CREATE TEMPORARY TABLE ${name} AS ${read}`);
+  const { n, unlike } = await db.row(`SELECT count(*) AS n, count(DISTINCT k) AS unlike FROM ${name}`);
+  // a server that died may have logged rows again: of each the last one counts
+  if (toCount(n) > toCount(unlike)) {
+    const last = `SELECT * FROM ${name} QUALIFY row_number() OVER (PARTITION BY k ORDER BY "at" DESC, CAST(output AS VARCHAR)) = 1`;
+    await db.run(`CREATE TEMPORARY TABLE ${name}_once AS ${last}`);
+    await db.run(`DROP TABLE ${name}`);
+    await db.run(`ALTER TABLE ${name}_once RENAME TO ${name}`);
+  }
   const counted = await db.row(
     `SELECT count(*) AS n, max(len(output)) AS widest${columns.map((_, index) => `, count(i${index}) AS c${index}`).join('')} FROM ${name}`,
   );

@@ -9,6 +9,7 @@
 import type { Column } from '../contracts/columns.ts';
 import type { ColumnDrift, DriftReport } from '../contracts/drift.ts';
 import type { ColumnProfile, Profile } from '../contracts/profile.ts';
+import type { EvaluatedAnswers } from '../ml/drift/answers.ts';
 import { figuresOf, type MeasuredColumn } from './drift-figures.ts';
 import { comparedCategories, countColumns, planColumn } from './drift-profile.ts';
 import { compareCategories, compareNumbers, type Pair } from './drift-rows.ts';
@@ -26,8 +27,8 @@ export interface ReferenceRows {
 export interface DriftOptions extends DuckDbOptions {
   /** Default: all of the reference's. */
   readonly columns?: readonly string[];
-  /** What the model answered (`output[0]` …) is compared too, with the answers of these rows. Default: with those of reference rows that are a log, else not. */
-  readonly outputs?: RecentRows | false;
+  /** What the model answered (`output[0]` …) is compared too, with the answers of these rows or with what is known of them. Default: with those of reference rows that are a log, else not. */
+  readonly outputs?: RecentRows | EvaluatedAnswers | false;
   /**
    * Text columns that are compared by their n-grams, where the reference is rows. Default: those of which more
    * than half of the reference's first 10,000 values are different ones, and more than 50.
@@ -160,7 +161,8 @@ async function compareOutputs(
   reference: Profile | ReferenceRows,
   { outputs }: DriftOptions,
 ): Promise<readonly ColumnDrift[]> {
-  if (outputs === false || recent.kind !== 'predictionLog') return [];
+  if (outputs === false || (recent.kind === 'parquet' && recent.answers === undefined)) return [];
+  if (outputs?.kind === 'answers') return againstAnswers(db, opened, outputs);
   const given = outputs ?? ('kind' in reference && reference.rows.kind === 'predictionLog' ? reference.rows : undefined);
   if (given === undefined || isEmptySource(given)) return [];
   const there = outputs === undefined && before !== undefined ? before : await openRows(db, given, [], 'millrace_answers');
@@ -179,40 +181,19 @@ async function compareOutputs(
   return columns;
 }
 
-export interface WindowedDrift {
-  /** Start, UTC ISO. */
-  readonly from: string;
-  readonly report: DriftReport;
-}
-
-/**
- * Drift from a profile in every window of some rows at once, such as the training rows themselves: what a quiet window is like is known before
- * the first one. Windows without rows are left out; categories are not named.
- */
-export async function measureDriftByWindow(
-  paths: readonly string[],
-  profile: Profile,
-  { time, everyMs, ...options }: DuckDbOptions & { readonly columns?: readonly string[]; readonly time: string; readonly everyMs: number },
-): Promise<readonly WindowedDrift[]> {
-  if (paths.length === 0) return [];
-  const wanted = profile.columns.filter(({ name }) => options.columns?.includes(name) ?? true);
-  return withDuckDb(options, async (db) => {
-    const source = await openRows(db, { kind: 'parquet', paths }, [...wanted, { name: time, type: 'timestamp' }], 'millrace_windows');
-    const there = wanted.flatMap((column, index) => (source.there.has(column.name) ? [{ column, from: `i${index}` }] : []));
-    const plans = there.flatMap(({ column, from }) => planColumn(column, profile, from) ?? []);
-    const at = `epoch_ms(i${wanted.length})`;
-    const groups = await countColumns(db, source.relation, plans, `${at} // ${everyMs}`);
-    const planned = new Set(plans.map(({ column }) => column.name));
-    return groups.map(({ group, rows, columns }) => ({
-      from: new Date(group * everyMs).toISOString(),
-      report: {
-        rows,
-        referenceRows: profile.rows,
-        columns: columns.map((column) => figuresOf(column, rows, profile.rows)).sort((a, b) => b.psi - a.psi || (a.column < b.column ? -1 : 1)),
-        skipped: wanted.map(({ name }) => name).filter((name) => !planned.has(name)),
-      },
-    }));
-  });
+async function againstAnswers(
+  db: DuckDb,
+  { relation, rows, outputs }: OpenedRows,
+  { output, values, rows: referenceRows }: EvaluatedAnswers,
+): Promise<readonly ColumnDrift[]> {
+  if (outputs === 0) return [];
+  const [name, answer] = output === 'greatest' ? ['greatest output', 'list_max(output)'] : [`output[${outputs - 1}]`, `output[${outputs}]`];
+  const column: ColumnProfile = { name, type: 'number', nulls: 0, distinct: values.quantiles.length, values };
+  // planned on a column: a search asks for its value many times
+  const plan = planColumn(column, { format: 'millrace-profile/1', rows: referenceRows, columns: [column] }, 'v');
+  if (plan === undefined) return [];
+  const [counted] = await countColumns(db, `(SELECT CASE WHEN isfinite(${answer}) THEN ${answer} END AS v FROM ${relation})`, [plan]);
+  return (counted?.columns ?? []).map((measured) => figuresOf({ ...measured, of: 'output' }, rows, referenceRows));
 }
 
 export type { RecentRows, TimeRange } from './drift-source.ts';

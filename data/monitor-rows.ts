@@ -2,15 +2,16 @@
  * One window of an endpoint's predictions in DuckDB, with what came of them.
  *
  * Invariants:
- * 1. Lines are parsed once. Of a request's row that was logged twice the last prediction counts; shadows are left out.
- * 2. Of labels, and of outcomes of one name, the one that came last counts; those that name no row of the window are left out.
- * 3. A value that is not of its column's type is missing.
+ * 1. Lines are parsed once; raw columns are typed once, into a Parquet file that all that compares or checks them reads.
+ * 2. Of a request's row that was logged twice the last prediction counts; shadows are left out.
+ * 3. Of labels, and of outcomes of one name, the one that came last counts; those that name no row of the window are left out.
+ * 4. A value that is not of its column's type is missing.
  */
 import type { Column, RawTable } from '../contracts/columns.ts';
 import { type DuckDb, toCount, toNumber, toText } from './duckdb.ts';
 import { feedbackRelation, predictionRelation } from './log-relations.ts';
 import type { LogSegment } from './prediction-segments.ts';
-import { openPartReader } from './read-columns.ts';
+import { copyNumbers, openPartReader } from './read-columns.ts';
 import { DUCKDB_TYPE, identifier, listLiteral, textLiteral } from './sql-text.ts';
 
 export interface MonitorRowsInput {
@@ -51,19 +52,26 @@ export interface MonitorRows {
   readonly width: number;
   readonly latencyMs: { readonly p50: number; readonly p95: number; readonly p99: number } | null;
   readonly outcomes: Readonly<Record<string, OutcomeFigures>>;
-  /** The labelled rows in order of time: text of the label, each output, and these raw columns; times apart. */
-  labelledRows(columns: readonly Column[]): Promise<{ readonly labels: readonly string[]; readonly answers: Float64Array; readonly table: RawTable }>;
-  /** One output of every row, in order of time; NaN where it is no number. `greatest`: the greatest of all. */
-  scores(output: number | 'greatest'): Promise<Float64Array>;
+  /** The labelled rows in order of time: texts of the labels as codes, each output, and these raw columns; times apart. */
+  labelledRows(columns: readonly Column[]): Promise<{
+    readonly labels: { readonly codes: Int32Array; readonly dictionary: readonly string[] };
+    readonly answers: Float64Array;
+    readonly table: RawTable;
+  }>;
+  /** One output of every row; NaN where it is no number. `greatest`: the greatest of all. `inOrder`: of time. */
+  scores(output: number | 'greatest', options?: { readonly inOrder: boolean }): Promise<Float64Array>;
   /** Rows drawn by seed among those that were logged with all of these columns. The relation has their raw columns, in the same order. */
   sample(options: {
     readonly rows: number;
     readonly seed: number;
     readonly carrying: readonly string[];
   }): Promise<{ readonly rows: readonly SampledRow[]; readonly relation: (columns: readonly Column[]) => string }>;
-  /** Writes the raw columns as a Parquet file. */
-  write(path: string, columns: readonly Column[]): Promise<void>;
+  /** Writes the raw columns and the answers (`ANSWERS`) as a Parquet file. @returns the columns that no request has, not even as null */
+  write(path: string, columns: readonly Column[]): Promise<readonly string[]>;
 }
+
+/** Column of what the model answered, a list, in the file that `write` makes. */
+export const ANSWERS = 'millrace_answers';
 
 const ROWS = 'millrace_window';
 const LABELLED = 'millrace_labelled';
@@ -100,7 +108,8 @@ export async function openMonitorRows(db: DuckDb, input: MonitorRowsInput): Prom
   if (toCount(n) === 0) return null;
   const repeated = toCount(own) - toCount(unlike);
   const once = repeated === 0 ? '' : ' QUALIFY row_number() OVER (PARTITION BY requestId, "row" ORDER BY "at" DESC, CAST(output AS VARCHAR)) = 1';
-  await db.run(`CREATE TEMPORARY VIEW ${ROWS} AS SELECT * FROM millrace_logged WHERE own${once}`);
+  // a view that looks for the last ones would look anew at each use
+  await db.run(`CREATE TEMPORARY ${repeated === 0 ? 'VIEW' : 'TABLE'} ${ROWS} AS SELECT * FROM millrace_logged WHERE own${once}`);
   const { labelled, relabelled } = await joinLabels(db, feedback, feedbackUntil);
   const figures = await db.row(
     `SELECT count(*) AS n, max(len(output)) AS width, quantile_cont(latencyMs, 0.5) AS p50, quantile_cont(latencyMs, 0.95) AS p95, quantile_cont(latencyMs, 0.99) AS p99 FROM ${ROWS}`,
@@ -120,32 +129,40 @@ export async function openMonitorRows(db: DuckDb, input: MonitorRowsInput): Prom
     async labelledRows(columns) {
       const outputs = Array.from({ length: width }, (_, index) => `millrace_output_${index}`);
       const kept = ['millrace_label', ...outputs.map((name, index) => `coalesce(output[${index + 1}], 'nan'::DOUBLE) AS ${name}`)].join(', ');
-      const asked = columns.filter(({ name }) => name !== 'millrace_label' && !outputs.includes(name));
+      const own = new Set(['millrace_label', 'millrace_at', 'millrace_tie', ...outputs]);
+      const asked = columns.filter(({ name }) => !own.has(name));
+      // the labelled rows are kept without their inputs
+      const from = asked.length === 0 ? LABELLED : `(SELECT l.*, w.inputs FROM ${LABELLED} l JOIN ${ROWS} w USING (requestId, "row"))`;
+      const relation = typedRelation(from, asked, `${kept}, "at" AS millrace_at, hash(requestId, "row") AS millrace_tie`);
       const read = await openPartReader(
         db,
-        typedRelation(LABELLED, asked, kept),
+        relation,
         [{ name: 'millrace_label', type: 'string' }, ...outputs.map((name) => ({ name, type: 'number' as const })), ...asked],
         labelled,
       );
-      const table = await read(typedRelation(LABELLED, asked, kept));
+      const table = await read(`(SELECT * FROM ${relation} ORDER BY millrace_at, millrace_tie)`);
       const label = table.columns.get('millrace_label');
       const answers = new Float64Array(labelled * width);
       outputs.forEach((name, k) => {
         const column = table.columns.get(name);
-        if (column !== undefined && column.kind !== 'string') column.values.forEach((value, row) => (answers[row * width + k] = value));
+        if (column === undefined || column.kind === 'string') return;
+        for (let row = 0; row < column.values.length; row++) answers[row * width + k] = column.values[row] as number;
       });
       return {
-        labels: label?.kind === 'string' ? Array.from(label.codes, (code) => label.dictionary[code] ?? '') : [],
+        labels: label?.kind === 'string' ? label : { codes: new Int32Array(0), dictionary: [] },
         answers,
         table: { rows: table.rows, columns: new Map(asked.flatMap(({ name }) => (table.columns.has(name) ? [[name, table.columns.get(name) as never]] : []))) },
       };
     },
-    async scores(output) {
+    async scores(output, { inOrder } = { inOrder: false }) {
       const value = output === 'greatest' ? 'list_max(output)' : `output[${output + 1}]`;
-      const chunks = await db.whole(`SELECT coalesce(${value}, 'nan'::DOUBLE) AS v FROM ${ROWS} ORDER BY "at", requestId, "row"`);
+      const chunks = await db.whole(`SELECT coalesce(${value}, 'nan'::DOUBLE) AS v FROM ${ROWS}${inOrder ? ' ORDER BY "at", requestId, "row"' : ''}`);
       const found = new Float64Array(rows);
       let at = 0;
-      for (const chunk of chunks) for (const one of chunk.getColumnValues(0)) found[at++] = typeof one === 'number' ? one : Number.NaN;
+      for (const chunk of chunks) {
+        copyNumbers(chunk, 0, found, at);
+        at += chunk.rowCount;
+      }
       return found;
     },
     async sample({ rows: most, seed, carrying }) {
@@ -164,19 +181,34 @@ export async function openMonitorRows(db: DuckDb, input: MonitorRowsInput): Prom
       };
     },
     async write(file, columns) {
-      await db.run(`COPY (SELECT * FROM ${typedRelation(ROWS, columns)}) TO ${textLiteral(file)} (FORMAT parquet)`);
+      await db.run(`COPY (SELECT * FROM ${typedRelation(ROWS, columns, `output AS ${ANSWERS}`)}) TO ${textLiteral(file)} (FORMAT parquet)`);
+      if (columns.length === 0) return [];
+      const counted = await db.row(
+        `SELECT ${columns.map(({ name }, at) => `count(${identifier(name)}) AS c${at}`).join(', ')} FROM read_parquet(${textLiteral(file)})`,
+      );
+      const silent = columns.filter((_, at) => toCount(counted[`c${at}`]) === 0);
+      if (silent.length === 0) return [];
+      // null in every request, or not sent at all: the one is a column of missing values, the other none
+      const sent = await db.row(`SELECT ${silent.map(({ name }, at) => `bool_or(json_exists(inputs, ${path(name)})) AS s${at}`).join(', ')} FROM ${ROWS}`);
+      return silent.flatMap(({ name }, at) => (sent[`s${at}`] === true ? [] : [name]));
     },
   };
 }
 
-/** Makes the table of the rows that have a label, in order of time. */
+/** Makes the table of the rows that have a label. */
 async function joinLabels(db: DuckDb, feedback: readonly LogSegment[], until: string): Promise<{ readonly labelled: number; readonly relabelled: number }> {
   if (feedback.length === 0) return { labelled: 0, relabelled: 0 };
+  const given = `SELECT requestId, "row", label, "at" FROM ${feedbackRelation(feedback)} WHERE label IS NOT NULL AND coalesce("at" < ${instant(until)}, true)`;
   await db.run(
-    `CREATE TEMPORARY TABLE ${LABELLED} AS SELECT w.*, json_extract_string(l.label, '$') AS millrace_label, l.times FROM ${ROWS} w JOIN (SELECT requestId, "row", label, count(*) OVER (PARTITION BY requestId, "row") AS times FROM ${feedbackRelation(feedback)} WHERE label IS NOT NULL AND coalesce("at" < ${instant(until)}, true) QUALIFY row_number() OVER (PARTITION BY requestId, "row" ORDER BY "at" DESC NULLS LAST, CAST(label AS VARCHAR)) = 1) l ON l.requestId = w.requestId AND l."row" = w."row" ORDER BY w."at", w.requestId, w."row"`,
+    `CREATE TEMPORARY TABLE ${LABELLED} AS SELECT w.requestId, w."row", w."at", w.output, json_extract_string(l.label, '$') AS millrace_label, l.label AS given, l."at" AS told FROM ${ROWS} w JOIN (${given}) l ON l.requestId = w.requestId AND l."row" = w."row"`,
   );
-  const { n, again } = await db.row(`SELECT count(*) AS n, sum(times - 1) AS again FROM ${LABELLED}`);
-  return { labelled: toCount(n), relabelled: toCount(again) };
+  const { n, unlike } = await db.row(`SELECT count(*) AS n, count(DISTINCT hash(requestId, "row")) AS unlike FROM ${LABELLED}`);
+  const [all, labelled] = [toCount(n), toCount(unlike)];
+  if (all > labelled)
+    await db.run(
+      `CREATE OR REPLACE TEMPORARY TABLE ${LABELLED} AS SELECT * FROM ${LABELLED} QUALIFY row_number() OVER (PARTITION BY requestId, "row" ORDER BY told DESC NULLS LAST, CAST(given AS VARCHAR)) = 1`,
+    );
+  return { labelled, relabelled: all - labelled };
 }
 
 async function outcomesOf(db: DuckDb, feedback: readonly LogSegment[], until: string): Promise<Record<string, OutcomeFigures>> {

@@ -107,7 +107,7 @@ async function openReaders(db: DuckDb, relation: string, columns: readonly Colum
 }
 
 /** The chunk's numbers, copied as a block: the SQL gives DOUBLEs without nulls. */
-function copyNumbers(chunk: DuckDBDataChunk, index: number, values: Float64Array | Int32Array, at: number): void {
+export function copyNumbers(chunk: DuckDBDataChunk, index: number, values: Float64Array | Int32Array, at: number): void {
   const vector = chunk.getColumnVector(index) as { readonly items?: unknown };
   const { items } = vector;
   if (items instanceof Float64Array || items instanceof Int32Array) {

@@ -1,7 +1,7 @@
-import { and, asc, desc, eq, gt, lt, lte, sql } from 'drizzle-orm';
+import { and, asc, desc, eq, gt, inArray, lt, lte, sql } from 'drizzle-orm';
 import type { PastWindow } from '../contracts/drift.ts';
 import type { Database } from './database.ts';
-import { monitors, monitorWindows } from './schema.ts';
+import { monitors, monitorWindows, runs } from './schema.ts';
 
 export type MonitorRecord = typeof monitors.$inferSelect;
 export type MonitorWindow = typeof monitorWindows.$inferSelect;
@@ -21,8 +21,13 @@ export function createMonitoringStore({ orm }: Database) {
       return (await orm.select().from(monitors).where(eq(monitors.endpoint, endpoint)))[0] ?? null;
     },
 
-    async listMonitors(): Promise<readonly MonitorRecord[]> {
-      return orm.select().from(monitors).orderBy(asc(monitors.endpoint));
+    /** `pipeline`: only those that a run of it asked for last. */
+    async listMonitors({ pipeline }: { readonly pipeline?: string } = {}): Promise<readonly MonitorRecord[]> {
+      return orm
+        .select()
+        .from(monitors)
+        .where(pipeline === undefined ? undefined : inArray(monitors.runId, orm.select({ id: runs.id }).from(runs).where(eq(runs.pipeline, pipeline))))
+        .orderBy(asc(monitors.endpoint));
     },
 
     /** Records a window's figures; the same window again replaces them. Times are UTC ISO. */
@@ -61,16 +66,26 @@ export function createMonitoringStore({ orm }: Database) {
         .limit(Math.min(input.limit ?? 50, 1_000));
     },
 
-    /** What was decided of drift in the windows of one version that ended at `until` or before, newest first. At most 3,000. */
+    /**
+     * What was decided of drift in the windows of one version that ended at `until` or before, newest first. At most 3,000. `season`: what is usual then is
+     * asked for: of its newest windows (starts rounded to the hour, counted modulo `of` hours) also the drift report.
+     */
     async pastDecisions(input: {
       readonly endpoint: string;
       readonly model: string;
       readonly version: number;
       readonly until: string;
-    }): Promise<readonly PastWindow[]> {
+      readonly season?: { readonly season: number; readonly of: number; readonly most: number };
+    }): Promise<readonly { readonly decision: PastWindow; readonly drift: unknown }[]> {
       const figures = monitorWindows.figures;
+      const { season = 0, of = 1, most = 0 } = input.season ?? {};
+      const seasonOf = sql`(round(extract(epoch from ${monitorWindows.from}) / 3600)::bigint % ${of}::bigint)`;
+      const order = sql`row_number() over (partition by ${seasonOf} order by ${monitorWindows.to} desc, ${monitorWindows.from} desc)`;
       const rows = await orm
-        .select({ decision: sql<PastWindow | null>`${figures} -> 'decision'` })
+        .select({
+          decision: sql<PastWindow | null>`${figures} -> 'decision'`,
+          drift: sql<unknown>`case when ${seasonOf} = ${season}::bigint and ${order} <= ${most}::bigint then ${figures} -> 'drift' end`,
+        })
         .from(monitorWindows)
         .where(
           and(
@@ -81,7 +96,7 @@ export function createMonitoringStore({ orm }: Database) {
         )
         .orderBy(desc(monitorWindows.to), desc(monitorWindows.from))
         .limit(3_000);
-      return rows.flatMap(({ decision }) => decision ?? []);
+      return rows.flatMap(({ decision, drift }) => (decision === null ? [] : [{ decision, drift }]));
     },
 
     /** Forgets windows that end after an instant (UTC ISO): a clock was ahead when they were looked at. @returns how many */

@@ -1,15 +1,19 @@
-import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { measureWindow } from '../../../activities/measure-window.ts';
 import type { MonitorJob } from '../../../activities/monitor-job.ts';
 import { expectations, notNull, between } from '../../../contracts/expectations.ts';
+import type { Profile } from '../../../contracts/profile.ts';
 import { MonitorInputSchema } from '../../../contracts/stages.ts';
 import { call, col, set } from '../../../contracts/row-transforms.ts';
 import { withDuckDb } from '../../../data/duckdb.ts';
 import { feedbackByWindow, windowEnd } from '../../../data/monitor-rows.ts';
 import { feedbackSegments, predictionSegments } from '../../../data/prediction-segments.ts';
+import { profileDataset } from '../../../data/profile.ts';
+import { answersOf } from '../../../ml/drift/answers.ts';
+import { scoreBinsOf } from '../../../ml/evaluation/calibration.ts';
 import { FLIGHT_SIGNATURE, flightModel, expectedProbability } from '../../support/serving-fixture.ts';
 
 const FROM = '2001-01-01T00:00:00.000Z';
@@ -145,6 +149,80 @@ describe('a window of an endpoint', () => {
       job(await logs('twice', { line: (i) => (i === 7 ? { requestId: 'r6' } : i === 8 ? { version: 2 } : i === 9 ? { shadow: true } : {}) })),
     );
     expect(measured).toMatchObject({ rows: ROWS - 3, log: { repeated: 1, otherVersions: 1 } });
+  });
+
+  describe('against the training data', () => {
+    const RAW = [
+      { name: 'miles', type: 'number' },
+      { name: 'seats', type: 'number' },
+      { name: 'origin', type: 'string' },
+    ] as const;
+    /** Rows as requests are, so many an hour for five days: more in the hours of the first half of a day. */
+    const trained = async (): Promise<{ readonly path: string; readonly profile: Profile }> => {
+      const path = join(folder, 'trained.parquet');
+      await withDuckDb({}, (db) =>
+        db.run(
+          `COPY (SELECT TIMESTAMP '2000-12-01' + to_seconds(CAST(i * 20 AS BIGINT)) AS at, 0.5 + ((i * 7) % 40) / 10 AS miles, ((i * 3) % 11) / 10 AS seats, CASE WHEN i % 2 = 0 THEN 'ATL' ELSE 'ORD' END AS origin FROM range(21600) t(i)) TO '${path}' (FORMAT parquet)`,
+        ),
+      );
+      return { path, profile: await profileDataset([{ path, rows: 21_600 }], [{ name: 'at', type: 'timestamp' }, ...RAW]) };
+    };
+    const against = async (of: Pick<MonitorJob, 'segments' | 'feedback'>, whole: Partial<NonNullable<MonitorJob['whole']>> = {}) => {
+      const { profile } = await trained();
+      return measure(job(of, { reference: profile, watched: RAW.map(({ name }) => name), skew: null, ...whole }));
+    };
+
+    it('counts each request once in its drift, though a server that died logged some again', async () => {
+      const once = await against(await logs('once', {}));
+      const of = await logs('again', {});
+      const lines = (await readFile(join(folder, 'predictions', 'again', 'a.jsonl'), 'utf8')).split('\n').slice(0, 100);
+      await writeFile(join(folder, 'predictions', 'again', 'b.jsonl'), `${lines.join('\n')}\n`);
+      const twice = await against({ ...of, segments: await predictionSegments(folder, 'again', FROM) });
+      expect(twice).toMatchObject({ rows: ROWS, log: { repeated: 100 }, drift: { rows: ROWS } });
+      expect(twice.drift).toEqual(once.drift);
+    });
+
+    it('tells a column that requests do not have from one whose values are missing: a changed schema', async () => {
+      const { drift } = await against(
+        await logs('schema', { line: (i) => ({ inputs: { seats: inputsOf(i).seats, origin: null, departed: null, extra: 1 } }) }),
+      );
+      expect(drift).toMatchObject({ skipped: ['miles'], reasons: { miles: 'missing' } });
+      expect(drift?.columns.find(({ column }) => column === 'origin')?.nullFraction).toEqual({ training: 0, recent: 1 });
+      // texts in place of numbers are no values
+      const texts = await against(await logs('texts', { line: (i) => ({ inputs: { ...inputsOf(i), miles: 'far' } }) }));
+      expect(texts.drift?.columns.find(({ column }) => column === 'miles')?.nullFraction.recent).toBe(1);
+    });
+
+    it("compares the model's answers with those of its evaluation", async () => {
+      const scores = Float64Array.from({ length: ROWS }, (_, i) => answerOf(inputsOf(i))[1] as number);
+      const y = Float64Array.from({ length: ROWS }, (_, i) => (truth(i) === 'late' ? 1 : 0));
+      const curves = { scoreBins: scoreBinsOf(scores, y) };
+      const answers = answersOf({ task: 'binary', rows: ROWS, curves });
+      const same = (await against(await logs('same-answers', {}), { answers })).drift?.columns.find(({ of }) => of === 'output');
+      expect(same).toMatchObject({ column: 'output[1]', rows: { training: ROWS, recent: ROWS }, exact: false });
+      expect(same?.psi).toBeLessThan(1e-9);
+      expect(same?.kolmogorovSmirnov?.statistic).toBeLessThan(1e-9);
+      const surer = await against(await logs('surer', { line: (i) => ({ output: answerOf(inputsOf(i)).map((p) => p ** 3) }) }), { answers });
+      expect(surer.drift?.columns[0]).toMatchObject({ column: 'output[1]', of: 'output' });
+      expect(surer.drift?.columns[0]?.psi).toBeGreaterThan(0.5);
+      const one = await against(await logs('one-output', { line: (i) => ({ output: answerOf(inputsOf(i)).slice(1) }) }), { answers });
+      expect(one.drift?.columns.find(({ of }) => of === 'output')).toMatchObject({ column: 'output[0]', psi: same?.psi });
+    });
+
+    it('has the windows of the training rows, newest first, as long as a window or until they have enough rows', async () => {
+      const { path } = await trained();
+      const of = await logs('history', {});
+      const windows = async (leastRows: number, rows?: number) =>
+        (await against(of, { trained: { paths: [path], time: 'at', everyMs: 3_600_000, leastRows, most: 50, ...(rows === undefined ? {} : { rows }) } }))
+          .trained;
+      const hourly = await windows(100);
+      expect(hourly).toHaveLength(50);
+      expect(hourly?.slice(0, 2).map(({ from }) => from)).toEqual(['2000-12-05T23:00:00.000Z', '2000-12-05T22:00:00.000Z']);
+      expect(hourly?.[0]?.columns.map(({ column }) => column).sort()).toEqual(['miles', 'origin', 'seats']);
+      // 180 rows an hour
+      expect((await windows(500))?.slice(0, 2).map(({ from }) => from)).toEqual(['2000-12-05T21:00:00.000Z', '2000-12-05T18:00:00.000Z']);
+      expect((await windows(1, 360))?.slice(0, 2).map(({ from }) => from)).toEqual(['2000-12-05T22:00:00.000Z', '2000-12-05T20:00:00.000Z']);
+    });
   });
 
   it('has the outcomes of its predictions by name, each request once', async () => {

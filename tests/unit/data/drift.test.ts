@@ -7,12 +7,14 @@ import { DuckDBInstance } from '@duckdb/node-api';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Column } from '../../../contracts/columns.ts';
 import { type ColumnDrift, type DriftReport, DriftReportSchema, DriftSettingsSchema, type PastWindow } from '../../../contracts/drift.ts';
+import { MonitorOptionsSchema } from '../../../contracts/monitoring.ts';
 import type { Profile } from '../../../contracts/profile.ts';
 import { sampleDomain } from '../../../data/domain-sample.ts';
-import { measureDrift, measureDriftByWindow } from '../../../data/drift.ts';
+import { measureDrift } from '../../../data/drift.ts';
+import { measureDriftByWindow, type WindowedDrift } from '../../../data/drift-windows.ts';
 import { profileDataset } from '../../../data/profile.ts';
 import { classifyDomain } from '../../../ml/drift/domain-classifier.ts';
-import { decideDrift, quietWindow } from '../../../ml/drift/decide.ts';
+import { decideDrift, quietWindow, withReport } from '../../../ml/drift/decide.ts';
 import { chiSquareOfHomogeneity, smirnovPValue, valueDistances } from '../../../ml/drift/two-samples.ts';
 
 const FLIGHTS = join(dirname(createRequire(import.meta.url).resolve('vega-datasets')), '..', 'data', 'flights-3m.parquet');
@@ -320,19 +322,54 @@ describe('hourly windows of a month of flights', () => {
       expect(first?.tests.every(({ calibration, historyWindows }) => calibration === 'history' && historyWindows >= 40)).toBe(true);
     }
   });
+});
 
-  it('of training rows themselves are the history before the first one', async () => {
-    const before = (await measureDriftByWindow([file('january.parquet')], profile, { time: 'date', everyMs: 3_600_000 })).map(({ from, report }) =>
-      quietWindow(from, report),
+describe.each([
+  ['hourly', 3_600_000, 17],
+  ['daily', 86_400_000, 3],
+])('%s windows after those of the training rows, by the defaults of a monitor', (_every, everyMs, step) => {
+  const { leastRows, drift } = MonitorOptionsSchema.parse({ endpoint: 'flights', everyMs });
+  const settings = DriftSettingsSchema.parse({ season: drift.season });
+  const columns = ['distance', 'origin', 'destination'];
+  const faults = {
+    distance: '* REPLACE (CAST(round(distance * 1.609344) AS BIGINT) AS distance)',
+    origin: '* REPLACE (CASE WHEN hash(date, destination, distance) % 10 < 3 THEN NULL ELSE origin END AS origin)',
+    destination: "* REPLACE (CASE WHEN hash(date, origin, distance) % 10 < 3 THEN 'ATL' ELSE destination END AS destination)",
+  };
+  let windows: readonly WindowedDrift[];
+  let faulty: Readonly<Record<string, ReadonlyMap<string, DriftReport>>>;
+  let past: readonly PastWindow[];
+  beforeAll(async () => {
+    const profile = await profiled(file('january.parquet'), COLUMNS);
+    const measured = (name: string) => measureDriftByWindow([file(name)], profile, { columns, time: 'date', everyMs, leastRows });
+    await write(
+      Object.fromEntries(Object.entries(faults).map(([column, sql]) => [`${column}-fault.parquet`, `SELECT ${sql} FROM '${file('february.parquet')}'`])),
     );
-    let [decided, alarms] = [0, 0];
-    for (const { from, report } of windows.slice(0, 200)) {
-      const decision = decideDrift({ from, report, past: before, settings });
-      if (decision.verdict === 'too few rows') continue;
-      decided++;
+    past = (await measured('january.parquet')).map(({ from, report }) => quietWindow(from, report)).reverse();
+    windows = await measured('february.parquet');
+    const found = [];
+    for (const column of columns) found.push([column, new Map((await measured(`${column}-fault.parquet`)).map(({ from, report }) => [from, report]))] as const);
+    faulty = Object.fromEntries(found);
+  }, 120_000);
+
+  it('find a unit change, a burst of missing values and a category shift at once by their column; a quiet month alarms at most once in twenty', () => {
+    let [alarms, tried] = [0, 0];
+    const missed: string[] = [];
+    // of hours those of ten days
+    windows.slice(0, 200).forEach(({ from, report }, index) => {
+      const decision = decideDrift({ from, report, past, settings });
       if (decision.verdict === 'drifted') alarms++;
-    }
-    expect(decided).toBeGreaterThan(150);
-    expect(alarms / decided).toBeLessThanOrEqual(1 / 20);
-  });
+      for (const column of index % step === 0 ? columns : []) {
+        const bad = faulty[column]?.get(from);
+        if (bad === undefined) continue;
+        tried++;
+        const [first] = decideDrift({ from, report: bad, past, settings }).columns;
+        if (first?.column !== column || !first.drifted) missed.push(`${column} ${from}`);
+      }
+      past = [withReport(decision, report), ...past];
+    });
+    expect(tried).toBeGreaterThanOrEqual(27);
+    expect(missed).toEqual([]);
+    expect(alarms / Math.min(200, windows.length)).toBeLessThanOrEqual(1 / 20);
+  }, 120_000);
 });

@@ -181,6 +181,80 @@ describe('a decision with history', () => {
     expect(decisions.slice(2).every(({ verdict }) => verdict === 'drifted')).toBe(true);
   });
 
+  describe.each(['hourOfDay', 'none'] as const)('of windows of very different size (season %s)', (season) => {
+    const random = createRandom(21);
+    const bins = 10;
+    const there = draw(random, 200_000, bins, 1);
+    /** Rows of bins whose shares differ a little from the reference's in each window: more than rows drawn by lot. */
+    const wandering = (rows: number, moved = 0): DriftReport => {
+      const shares = Array.from({ length: bins }, (_, bin) => Math.exp(0.05 * random.normal() + moved * (bin - bins / 2)));
+      const total = shares.reduce((sum, share) => sum + share, 0);
+      const counts = new Array<number>(bins + 1).fill(0);
+      for (let i = 0; i < rows; i++) {
+        let left = random.next() * total;
+        let bin = 0;
+        while (bin < bins - 1 && left >= (shares[bin] as number)) left -= shares[bin++] as number;
+        counts[bin] = (counts[bin] as number) + 1;
+      }
+      return reportOf(columnOf('x', counts, there));
+    };
+    const rowsAt = (window: number): number => (window % 24 < 6 ? 120 : 3_000);
+    const days = 10;
+    const given = { season, leastEffect: { psi: 0.02 } };
+    const quiet = (rows: (window: number) => number): PastWindow[] =>
+      Array.from({ length: 24 * days }, (_, window) => quietWindow(at(window), wandering(rows(window)))).reverse();
+
+    it('raises no threshold of a large one by the noise of small ones, and finds what moves it', () => {
+      const decide = (past: PastWindow[], report: DriftReport) => decideDrift({ from: at(24 * days + 12), report, past, settings: settings(given) });
+      const thresholdOf = (past: PastWindow[]): number => decide(past, wandering(3_000)).columns[0]?.tests[0]?.threshold ?? Number.NaN;
+      const [mixed, alike] = [quiet(rowsAt), quiet(() => 3_000)];
+      // by the effects as they are it would be that of the nights: above 0.25
+      expect(thresholdOf(mixed)).toBeLessThan(2 * thresholdOf(alike));
+      for (let round = 0; round < 10; round++) expect(decide(mixed, wandering(3_000, 0.08)).verdict).toBe('drifted');
+    });
+
+    it('alarms on quiet ones, small and large, no oftener than it says', () => {
+      const past = quiet(rowsAt);
+      const alarms = { small: 0, large: 0 };
+      const rounds = 120;
+      for (let round = 0; round < rounds; round++) {
+        for (const [size, hour] of [
+          ['small', 2],
+          ['large', 12],
+        ] as const) {
+          const report = wandering(rowsAt(hour));
+          if (decideDrift({ from: at(24 * days + hour), report, past, settings: settings(given) }).verdict === 'drifted') alarms[size]++;
+        }
+      }
+      // one in a hundred, and three standard deviations
+      const most = rounds * 0.01 + 3 * Math.sqrt(rounds * 0.01);
+      expect(alarms.small).toBeLessThanOrEqual(most);
+      expect(alarms.large).toBeLessThanOrEqual(most);
+    });
+  });
+
+  it('takes looks a moment before and after the full hour for the same hour', () => {
+    const past = Array.from({ length: 24 * 10 }, (_, window) => ({
+      ...quietWindow(at(window), reportOf(columnOf('x', window % 24 === 12 ? [1_900, 100, 0] : [1_000, 1_000, 0], [50_000, 50_000, 0]))),
+      from: new Date(Date.parse(at(window)) + (window % 2 === 0 ? -700 : 700)).toISOString(),
+    })).reverse();
+    const noon = reportOf(columnOf('x', [1_900, 100, 0], [50_000, 50_000, 0]));
+    const decide = (shiftMs: number) =>
+      decideDrift({ from: new Date(Date.parse(at(24 * 10 + 12)) + shiftMs).toISOString(), report: noon, past, settings: settings() }).verdict;
+    expect([decide(-700), decide(700), decide(-3_600_000)]).toEqual(['steady', 'steady', 'drifted']);
+  });
+
+  it('does not judge answers by an evaluation alone until earlier windows say what is usual', () => {
+    const answers: ColumnDrift = { ...columnOf('output[1]', [1_900, 100, 0], [5_000, 5_000, 0]), of: 'output', exact: false };
+    const decision = decideDrift({ from: at(0), report: reportOf(answers), past: [], settings: settings() });
+    expect(decision).toMatchObject({ verdict: 'steady', columns: [{ column: 'output[1]', exceeded: false }] });
+    expect(decision.columns[0]?.tests[0]?.adjustedPValue).toBeLessThan(1e-9);
+    const usual = { ...columnOf('output[1]', [1_010, 990, 0], [5_000, 5_000, 0]), of: 'output' as const, exact: false };
+    const past = Array.from({ length: 30 }, (_, window) => quietWindow(at(window), reportOf(usual))).reverse();
+    expect(decideDrift({ from: at(30), report: reportOf(answers), past, settings: settings() }).verdict).toBe('drifted');
+    expect(decideDrift({ from: at(0), report: reportOf({ ...answers, exact: true }), past: [], settings: settings() }).verdict).toBe('drifted');
+  });
+
   it('takes windows without decisions for quiet ones', () => {
     const past = wander(60, 13).map(({ from, report }) => quietWindow(from, report));
     expect(past.every(({ columns }) => columns.every(({ exceeded }) => !exceeded))).toBe(true);

@@ -50,6 +50,18 @@ describe('estimated performance', () => {
     }
   });
 
+  it("of more rows than are looked at one by one is the same within NannyML's rounding", () => {
+    const random = createRandom(8);
+    const rows = 60_000;
+    const p = Float64Array.from({ length: rows }, () => random.next() ** 1.5);
+    const found = estimatePerformance({ ...BINARY, scores: p, calibration: 'exact', intervals: { ...intervals, replicates: 20 } });
+    const both = new Float64Array(2 * rows).fill(1, 0, rows);
+    const weights = Float64Array.from(both, (label, row) => (label === 1 ? (p[row] as number) : 1 - (p[row - rows] as number)));
+    const exact = createJudge({ kind: 'binary' }, both, answersOf(Float64Array.from([...p, ...p])), 0.5).values(undefined, weights);
+    expect(Object.keys(found.metrics)).toEqual([...ESTIMATED_METRICS.binary]);
+    for (const [name, { value }] of Object.entries(found.metrics)) expect(Math.abs(value - (exact[name] ?? Number.NaN)), name).toBeLessThan(5e-5);
+  });
+
   it('has the closed form of its figures and of their sampling error', () => {
     // 40 rows that are hits with 0.9, 60 with 0.2
     const p = Float64Array.from({ length: 100 }, (_, row) => (row < 40 ? 0.9 : 0.2));
