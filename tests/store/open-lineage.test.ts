@@ -81,10 +81,11 @@ async function problemsOf(events: readonly Event[]): Promise<readonly unknown[]>
       one.job.facets,
       ...[...one.inputs, ...one.outputs].flatMap(({ facets: own, inputFacets, outputFacets }) => [own ?? {}, inputFacets ?? {}, outputFacets ?? {}]),
     ].flatMap((group) => Object.values(group));
-    const wrong = facets.flatMap((content) => {
-      const check = facet(String(content['_schemaURL']));
-      if (check === undefined) return [{ unknown: content['_schemaURL'] }];
-      return check(content) ? [] : [{ facet: content['_schemaURL'], errors: check.errors }];
+    const wrong = facets.flatMap((content): readonly unknown[] => {
+      const url = content['_schemaURL'];
+      const check = facet(String(url));
+      if (check === undefined) return [{ unknown: url }];
+      return check(content) ? [] : [{ facet: url, errors: check.errors }];
     });
     return event(one) ? wrong : [...wrong, event.errors];
   });
@@ -171,7 +172,10 @@ describe('OpenLineage events', () => {
     expect(events[1]?.run.facets['parent']).toMatchObject({ run: { runId: start?.run.runId }, job: { namespace: 'shop', name: 'sales' } });
     const trained = events.find((event) => brief(event).startsWith('COMPLETE sales.train'))?.inputs[0];
     expect(trained?.facets?.['schema']?.['fields']).toContainEqual({ name: 'sales', type: 'integer', ordinal_position: 3 });
-    const { columnMetrics, rowCount } = trained?.inputFacets?.['dataQualityMetrics'] as { columnMetrics: Record<string, object>; rowCount: number };
+    const { columnMetrics, rowCount } = trained?.inputFacets?.['dataQualityMetrics'] as unknown as {
+      columnMetrics: Record<string, object>;
+      rowCount: number;
+    };
     expect(rowCount).toBe(50);
     expect(columnMetrics['sales']).toMatchObject({ nullCount: 0, count: 50, min: 0, max: 100 });
     expect(trained?.inputFacets?.['dataQualityAssertions']?.['assertions']).toEqual([
