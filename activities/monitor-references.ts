@@ -131,7 +131,7 @@ export async function trainedWindows(look: Look, known: number): Promise<NonNull
 /** What the version was trained on, and the stages of the run that made it. */
 async function trainedDataset(deps: ActivityDependencies, { model, version }: ServedVersion) {
   const { runId } = await deps.store.models.version(model, version);
-  const stages = runId === null ? [] : (await deps.store.stages.list(runId)).filter(({ status }) => status === 'completed' || status === 'cached');
+  const stages = runId === null ? [] : (await deps.store.stages.list(runId)).filter(({ status }) => status === 'completed');
   const [training] = stages.flatMap(({ kind, input }) => {
     const read = kind === 'train' ? DatasetRefSchema.safeParse((input as { readonly train?: unknown } | null)?.train) : undefined;
     return read?.success === true ? [read.data] : [];
@@ -170,7 +170,7 @@ export async function liveExpectations({ deps, options, champion, predictor }: L
   const { columns, transforms } = predictor.signature;
   const changed = new Set(transforms.flatMap((transform) => (transform.kind === 'set' ? [transform.column] : [])));
   const carried = new Set(columns.map(({ name }) => name).filter((name) => !changed.has(name)));
-  const stages = (await deps.store.stages.list(runId)).filter(({ kind, status }) => kind === 'validate' && (status === 'completed' || status === 'cached'));
+  const stages = (await deps.store.stages.list(runId)).filter(({ kind, status }) => kind === 'validate' && status === 'completed');
   const found = stages.flatMap(({ input }) => {
     const read = ExpectationsSchema.safeParse((input as { readonly expectations?: unknown } | null)?.expectations);
     return read.success ? read.data.expectations : [];

@@ -22,7 +22,7 @@ import type { LogSegment } from '../data/prediction-segments.ts';
 import { profileDataset } from '../data/profile.ts';
 import { readColumns } from '../data/read-columns.ts';
 import { textLiteral } from '../data/sql-text.ts';
-import { decideDrift, quietWindow } from '../ml/drift/decide.ts';
+import { decideDrift, quietWindow, withReport } from '../ml/drift/decide.ts';
 import { createScorer, type Scorer } from '../ml/score.ts';
 import { trainPredictor } from '../ml/train-predictor.ts';
 
@@ -161,7 +161,7 @@ export async function replayFlights(options: ReplayOptions): Promise<Replay> {
           if (rows.length < leastRows) continue;
           const known = { predictor, profile, past, quality, settings: { ...settings, leastRows: Math.min(settings.leastRows, leastRows) } };
           const judged = await judge(known, await written(folder, log, rows), start, end);
-          past = [judged.decision, ...past].slice(0, MOST_PAST);
+          past = [judged.asPast, ...past].slice(0, MOST_PAST);
           replay.windows.push(judged.window);
           options.onWindow?.(judged.window);
           for (const fault of replay.windows.length % faultEvery === 0 ? FAULTS : []) {
@@ -283,7 +283,7 @@ async function judge(
   { segments, feedback }: Segments,
   start: number,
   end: number,
-): Promise<{ readonly window: ReplayedWindow; readonly decision: DriftDecision }> {
+): Promise<{ readonly window: ReplayedWindow; readonly asPast: PastWindow }> {
   const [from, to] = [iso(start), iso(end)];
   const job: MonitorJob = {
     kind: 'monitor',
@@ -316,7 +316,7 @@ async function judge(
   const report = atOnce.drift ?? { rows: atOnce.rows, columns: [], skipped: [] };
   const decision = decideDrift({ from, report, past, settings });
   return {
-    decision,
+    asPast: withReport(decision, report),
     window: {
       from,
       rows: atOnce.rows,

@@ -109,6 +109,9 @@ describe('what is the matter in a window', () => {
       ['distance', 'distance drifted: PSI 0.400 over 0.25'],
       ['origin', 'origin drifted: PSI 0.300 over 0.25'],
     ]);
+    // answers that are held against an evaluation are told by calibrated tests alone
+    const answers = { ...window, drift: { rows: 1_000, skipped: [], columns: [{ ...column('output[1]', 0.9), of: 'output' as const, exact: false }] } };
+    expect(newest(judged({ alertOn: { drift: { psi: 0.25 } } }, answers))).toEqual([]);
     expect(newest(judged({ alertOn: { drift: { psi: 0.25 } }, retrainOn: { drift: 'calibrated' } }, window)).map(({ subject }) => subject)).toEqual([
       'distance',
       'origin',
