@@ -198,7 +198,9 @@ export async function retraining(pipeline: string, carry?: RetrainingCarry | Ear
     }
   };
 
-  if (state.inFlight !== null) void follow(state.inFlight.workflowId);
+  // what a controller of before had waiting may begin at once: it is followed when it has been started
+  const wasInFlight = carry !== undefined && 'state' in carry;
+  if (state.inFlight !== null && (wasInFlight || !patched('a run is followed once it was started'))) void follow(state.inFlight.workflowId);
   decide({ kind: 'tick' });
   for (;;) {
     await write();
