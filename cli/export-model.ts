@@ -27,7 +27,8 @@ async function bundle(entry: string, outfile: string): Promise<void> {
     platform: 'node',
     format: 'esm',
     target: 'node20',
-    external: [ONNXRUNTIME],
+    // files lie in the export: what reads artifacts of S3 is never asked for
+    external: [ONNXRUNTIME, '@aws-sdk/*'],
     // packages in the older module form ask for Node's own modules by require
     banner: { js: "import { createRequire as createRequireOfBundle } from 'node:module';\nconst require = createRequireOfBundle(import.meta.url);" },
     legalComments: 'eof',

@@ -9,7 +9,7 @@ interface Answered {
   readonly output?: readonly (number | null)[];
 }
 
-export interface DecidedAnswers {
+interface DecidedAnswers {
   readonly answers: readonly (string | null)[];
   /** Why answers have no action, where rules would give them one; undefined: all have theirs, or there are no rules. */
   readonly undecided: string | undefined;

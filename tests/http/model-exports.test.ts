@@ -133,7 +133,9 @@ describe('loadModel', () => {
       metafile: true,
       logLevel: 'silent',
     });
-    const packages = new Set(Object.values(bundled.metafile.outputs).flatMap((output) => output.imports.map(({ path }) => path)));
+    // what is imported while it runs is a store of artifacts on S3, which a folder is not
+    const atOnce = Object.values(bundled.metafile.outputs).flatMap((output) => output.imports.filter(({ kind }) => kind === 'import-statement'));
+    const packages = new Set(atOnce.map(({ path }) => path));
     expect([...packages].filter((name) => !name.startsWith('node:')).sort()).toEqual(['onnxruntime-node', 'zod']);
     const folder = await exported('folder', 'plain');
     const program = `const { loadModel } = await import(${JSON.stringify(pathToFileURL(source).href)});
