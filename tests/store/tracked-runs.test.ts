@@ -79,7 +79,7 @@ describe('runs of clients', () => {
     await client.connect();
     try {
       await client.query('delete from runs where id = $1', [gone]);
-      const points = await client.query(
+      const points = await client.query<{ run_id: string }>(
         `select run_id from metrics where run_id = any($1) union all select run_id from latest_metrics where run_id = any($1)`,
         [[kept, gone]],
       );
