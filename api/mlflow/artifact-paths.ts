@@ -36,7 +36,6 @@ function fullyDecoded(path: string): string {
 export function safePath(path: string): string {
   const decoded = fullyDecoded(path);
   const isUnsafe =
-    // eslint-disable-next-line no-control-regex -- control characters are what is looked for
     /[\u0000-\u001f\u007f\\#]|^\/|^[a-zA-Z]:|^file:/.test(decoded) ||
     /[\uD800-\uDFFF]/u.test(decoded) ||
     decoded.split('/').some((part) => part === '..' || part === '.');

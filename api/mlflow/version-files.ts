@@ -1,7 +1,6 @@
 import { MODEL_FILES } from '../../contracts/model-folder.ts';
 import { type Predictor, PredictorSchema, type Signature } from '../../contracts/signature.ts';
 import type { ArtifactEntry } from '../../store/artifact-files.ts';
-import type { Artifacts } from '../../store/artifacts.ts';
 import type { RegisteredVersion } from '../../store/registry.ts';
 import type { Store } from '../../store/store.ts';
 import type { MlflowDeps } from './operation.ts';
@@ -54,7 +53,7 @@ interface At {
 async function filesOf({ store, artifacts }: Deps, at: At): Promise<ReadonlyMap<string, VersionFile>> {
   const version = await store.registry.version(at.model, at.version);
   if (version.predictor === null) return new Map();
-  const predictorBytes = await (artifacts as Artifacts).getBytes(version.predictor);
+  const predictorBytes = await artifacts.getBytes(version.predictor);
   const predictor = PredictorSchema.parse(JSON.parse(predictorBytes.toString('utf8')));
   return new Map<string, VersionFile>([
     [MLMODEL, { bytes: mlmodel(version, predictor) }],
