@@ -128,6 +128,7 @@ export async function trainExternally(job: TrainJob, context: Context, batchShar
     utimes(scratch, now, now).catch(() => undefined);
   }, TOUCH_EVERY_MS);
   const thread = startComputing(context);
+  let lent: Awaited<ReturnType<Context['deps']['store']['tokens']['lend']>> = null;
   try {
     const program = await programOf(trainer, context);
     progress(null, 'preparing the data');
@@ -165,6 +166,9 @@ export async function trainExternally(job: TrainJob, context: Context, batchShar
       return prepared;
     };
     const passed = Object.fromEntries(trainer.env.flatMap((name) => (process.env[name] === undefined ? [] : [[name, process.env[name] ?? '']])));
+    // where tokens are needed, what it logs needs one
+    lent = await deps.store.tokens.lend({ runId: context.call.runId });
+    const logging: Readonly<Record<string, string>> = lent === null ? {} : { MLFLOW_TRACKING_TOKEN: lent.token };
     const threads = String(job.threads);
     const heard = createListener(context, looks.look, (step) => {
       checkpoints.commit(step);
@@ -190,10 +194,11 @@ export async function trainExternally(job: TrainJob, context: Context, batchShar
           // what is logged there to the run lands in this stage (api/mlflow/stage-store.ts)
           MLFLOW_TRACKING_URI: `${deps.config.urls.api}/stages/${context.call.runId}/${encodeURIComponent(context.call.stage)}`,
           MLFLOW_RUN_ID: context.call.runId,
+          ...logging,
         },
         scratch,
         signal: AbortSignal.any([signal, looks.stopped, unprepared.signal]),
-        secrets: [...ownSecrets(), ...Object.values(passed)],
+        secrets: [...ownSecrets(), ...Object.values(passed), ...Object.values(logging)],
         stallAfterMs: context.call.stallAfterMs ?? STALL_AFTER_MS,
         mayBeSilent: () => !isPrepared,
         onObject: heard.onObject,
@@ -237,6 +242,8 @@ export async function trainExternally(job: TrainJob, context: Context, batchShar
     return { ...candidate, rungs: looks.seen, log: await deps.artifacts.putBytes(Buffer.from(end.log.text())) };
   } finally {
     clearInterval(touch);
+    // one that cannot be taken back now expires
+    if (lent !== null) await deps.store.tokens.revoke({ id: lent.id, by: `run ${context.call.runId}` }).catch(() => undefined);
     await thread.end();
     await rm(scratch, { recursive: true, force: true, maxRetries: 3 });
   }

@@ -32,6 +32,10 @@ export async function requireMlflowProjects(store: Store, identity: Identity, pa
   const names: string[] = [];
   for (const id of [...texts(values['run_id']), ...texts(values['run_uuid'])]) names.push(await runName(store, id));
   for (const id of [...texts(values['experiment_id']), ...texts(values['experiment_ids'])]) names.push(await experimentNames(store, id));
+  for (const id of texts(values['model_id'])) {
+    const place = await store.registry.loggedModelPlace(id);
+    if (place?.runId != null) names.push(await runName(store, place.runId));
+  }
   names.push(...texts(values['experiment_name']));
   if (isRegistry || /\/mlflow\/experiments\/create$/.test(path)) names.push(...texts(values['name']), ...texts(values['new_name']));
   // EXPERIMENT/RUN/artifacts/…, as artifacts are addressed

@@ -52,6 +52,10 @@ export interface CreateTokenInput {
 
 const VOUCHER_LIFE_MS = 5 * 60_000;
 const VOUCHER_KEY = 'vouchers';
+/** A program that trains may take long; its token is revoked when it ends. */
+const LENT_MS = 24 * 3_600_000;
+const newToken = (): string => `mlr_${randomBytes(32).toString('base64url')}`;
+const newTokenId = (): string => randomBytes(4).toString('hex');
 /** The token of MILLRACE_ADMIN_TOKEN. */
 const PROVISIONED = 'MILLRACE_ADMIN_TOKEN';
 const UNTIL_REVOKED = sql`revoked_at is null and (expires_at is null or expires_at > now())`;
@@ -104,7 +108,7 @@ export function createTokensStore({ orm }: Database) {
         ...(expiresAt !== null && Date.parse(expiresAt) <= Date.now() ? [{ path: 'expires', message: 'is not after now', found: expiresAt }] : []),
       ];
       if (problems.length > 0) throw new MillraceError('INVALID_REQUEST', 'The token does not fit.', { problems });
-      const token = `mlr_${randomBytes(32).toString('base64url')}`;
+      const token = newToken();
       return orm.transaction(async (tx) => {
         if (!roles.includes('admin') && !(await configured(tx)))
           throw new MillraceError('INVALID_REQUEST', 'The first token must be an admin’s: without one nobody could make or revoke tokens.', {
@@ -112,7 +116,7 @@ export function createTokensStore({ orm }: Database) {
             fix: 'Make one with the role admin first.',
           });
         const values = {
-          id: randomBytes(4).toString('hex'),
+          id: newTokenId(),
           hash: hashToken(token),
           who: storable(who),
           roles: [...new Set(roles)],
@@ -131,6 +135,20 @@ export function createTokensStore({ orm }: Database) {
       });
     },
 
+    /** An editor's token for a program that a run starts, good for a day; null while nobody has to show one. */
+    async lend({ runId }: { readonly runId: string }): Promise<{ readonly token: string; readonly id: string } | null> {
+      if (!(await configured(orm))) return null;
+      const token = newToken();
+      const who = `run ${runId}`;
+      return orm.transaction(async (tx) => {
+        const id = newTokenId();
+        const expiresAt = new Date(Date.now() + LENT_MS).toISOString();
+        await tx.insert(accessTokens).values({ id, hash: hashToken(token), who, roles: ['editor'], projects: ['*'], createdBy: who, expiresAt });
+        await writeAudit(tx, { action: 'token.create', subject: `tokens/${id}`, who, details: { of: who, roles: ['editor'], projects: ['*'], expiresAt } });
+        return { token, id };
+      });
+    },
+
     /** Makes MILLRACE_ADMIN_TOKEN an admin's token. One of another text that the variable held before is revoked; a revoked one stays so. */
     async provisionAdmin(token: string): Promise<void> {
       const hash = hashToken(token);
@@ -143,7 +161,7 @@ export function createTokensStore({ orm }: Database) {
           .returning({ id: accessTokens.id });
         const made = await tx
           .insert(accessTokens)
-          .values({ id: randomBytes(4).toString('hex'), hash, who: 'admin', roles: ['admin'], projects: ['*'], createdBy: PROVISIONED, expiresAt: null })
+          .values({ id: newTokenId(), hash, who: 'admin', roles: ['admin'], projects: ['*'], createdBy: PROVISIONED, expiresAt: null })
           .onConflictDoNothing({ target: accessTokens.hash })
           .returning({ id: accessTokens.id });
         for (const { id } of before)

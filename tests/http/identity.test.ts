@@ -12,6 +12,9 @@ import type { Store } from '../../store/store.ts';
 import { createTokenBook } from '../../store/token-book.ts';
 import { freshStore } from '../support/database.ts';
 
+/** Of the machine: Node has nothing that makes certificates. */
+const OPENSSL = 'openssl';
+
 let store: Store;
 let app: ReturnType<typeof createApiServer>;
 const sent: { readonly workflowId: string; readonly name: string; readonly argument: unknown }[] = [];
@@ -180,7 +183,7 @@ it('with a certificate the API speaks https, and nothing else', async () => {
   const [keyFile, certFile] = [join(folder, 'key.pem'), join(folder, 'cert.pem')];
   const subject = ['-subj', '/CN=localhost', '-addext', 'subjectAltName=DNS:localhost,IP:127.0.0.1'];
   execFileSync(
-    'openssl',
+    OPENSSL,
     ['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-days', '2', '-keyout', keyFile, '-out', certFile, ...subject],
     { stdio: 'ignore' },
   );

@@ -71,6 +71,14 @@ describe('tokens', () => {
   });
 });
 
+it('a token is lent to a program of a run, where one is needed, and only there', async () => {
+  const lent = await store.tokens.lend({ runId: 'f'.repeat(32) });
+  expect((await store.tokens.identify(lent?.token)).identity).toMatchObject({ who: `run ${'f'.repeat(32)}`, roles: ['editor'] });
+  await store.tokens.revoke({ id: lent?.id ?? '', by: 'the run' });
+  expect((await store.tokens.identify(lent?.token)).identity).toBeNull();
+  expect(await (await freshStore()).tokens.lend({ runId: 'f'.repeat(32) })).toBeNull();
+});
+
 describe('a book of tokens', () => {
   it('knows bearer and basic credentials, learns of a new token at once and of a revoked one within its time', async () => {
     const book = createTokenBook({ tokens: store.tokens, loopback: true, everyMs: 50 });

@@ -80,6 +80,7 @@ export async function openTraining(given?: string) {
       urls: { api: 'http://127.0.0.1:7400' },
     },
     artifacts,
+    store: { tokens: { lend: () => Promise.resolve(null) } },
     log: (level: string, message: string, details?: unknown) => logged.push(`${level} ${message} ${JSON.stringify(details)}`),
   } as unknown as ActivityDependencies;
   const context = (options: { readonly signal?: AbortSignal; readonly stallAfterMs?: number; readonly device?: DeviceLease } = {}) => ({

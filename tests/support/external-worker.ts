@@ -15,7 +15,12 @@ const given = JSON.parse(process.argv[2] ?? '') as {
 };
 await trainExternally(given.job, {
   call: given.call,
-  deps: { config: given.config, artifacts: await openArtifacts(given.artifacts), log: () => undefined } as unknown as ActivityDependencies,
+  deps: {
+    config: given.config,
+    artifacts: await openArtifacts(given.artifacts),
+    store: { tokens: { lend: () => Promise.resolve(null) } },
+    log: () => undefined,
+  } as unknown as ActivityDependencies,
   signal: new AbortController().signal,
   progress: () => undefined,
   device: null,
