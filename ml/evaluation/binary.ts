@@ -56,11 +56,15 @@ const FIGURES: Figures<Pass> = {
 export function binaryJudge(y: Float64Array, probabilities: Float64Array, threshold = 0.5): Judge {
   requireAnswers(y, probabilities, 2);
   const rows = y.length;
-  const scores = Float64Array.from({ length: rows }, (_, row) => probabilities[2 * row + 1] as number);
+  const scores = new Float64Array(rows);
+  for (let row = 0; row < rows; row++) scores[row] = probabilities[2 * row + 1] as number;
   const ordered = once(() => descendingOrder(scores));
-  const losses = once(() =>
-    Float64Array.from(y, (label, row) => -Math.log(Math.min(1 - Number.EPSILON, Math.max(Number.EPSILON, probabilities[2 * row + label] as number)))),
-  );
+  const losses = once(() => {
+    const found = new Float64Array(rows);
+    for (let row = 0; row < rows; row++)
+      found[row] = -Math.log(Math.min(1 - Number.EPSILON, Math.max(Number.EPSILON, probabilities[2 * row + (y[row] as number)] as number)));
+    return found;
+  });
   return judgeOf<Pass>(rows, FIGURES, (weights) => {
     const total = once(() => totalOf(weights, rows));
     const mean = (of: (row: number) => number): number => {

@@ -86,7 +86,8 @@ export function estimatePerformance(input: EstimateInput): EstimatedPerformance 
   const names = input.metrics?.filter((name) => possible.includes(name)) ?? possible;
   const learnt = calibration === 'exact' ? null : { bins: calibration, shares: isotonicShares(calibration) };
   const probabilityOf = (score: number): number => (learnt === null ? Math.min(1, Math.max(0, score)) : shareAt(score, learnt.bins, learnt.shares));
-  const rows = groupsOf(sortedRows(scores, probabilityOf), threshold, MOST_GROUPS);
+  const groups = groupsOf(sortedRows(scores), threshold, MOST_GROUPS);
+  const rows = { ...groups, probabilities: groups.scores.map(probabilityOf) };
   const values = bothOutcomes(rows.scores, threshold).values(names, bothWeights(rows.probabilities, rows.counts));
   const confusion = confusionAt(bothLabels(rows.scores.length), bothScores(rows.scores), threshold, bothWeights(rows.probabilities, rows.counts));
   const someAnswered = confusion.truePositives + confusion.falsePositives > 0;
@@ -193,10 +194,11 @@ interface ScoreGroups {
   readonly counts: Float64Array;
 }
 
-function sortedRows(scores: Float64Array, probabilityOf: (score: number) => number): ScoreGroups {
+/** Probabilities are still unknown. */
+function sortedRows(scores: Float64Array): ScoreGroups {
   // by the values alone: a comparing function would be several times slower on a million rows
   const sorted = Float64Array.from(scores).sort().reverse();
-  return { scores: sorted, probabilities: sorted.map(probabilityOf), counts: new Float64Array(sorted.length).fill(1) };
+  return { scores: sorted, probabilities: new Float64Array(sorted.length), counts: new Float64Array(sorted.length).fill(1) };
 }
 
 /** At most about `most` groups of equal size; equal scores are never parted, and no group lies across the threshold. */

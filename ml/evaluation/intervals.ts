@@ -2,7 +2,7 @@ import { metricDefinition } from '../../contracts/metrics.ts';
 import { createJudge, type JudgedTask } from '../metrics.ts';
 import { shuffledIndices } from '../random.ts';
 import { confusionAt } from './binary.ts';
-import type { Judge } from './judge.ts';
+import { type Judge, once } from './judge.ts';
 import { type Interval, quantileOf, wilsonInterval } from './normal.ts';
 import { binResampler, type Resampler, rowResampler, strataOf } from './resample.ts';
 
@@ -44,9 +44,10 @@ export function metricIntervals(judged: JudgedAnswers, values: Readonly<Record<s
   const names = Object.keys(values).filter((name) => !WITHOUT_INTERVAL.has(name) && Number.isFinite(values[name]));
   const shares = names.filter((name) => metricDefinition(name)?.proportion === true);
   const resampled = names.filter((name) => !shares.includes(name));
+  const denominatorOf = denominators(judged);
   const intervals = new Map<string, MetricInterval>(
     shares.map((name) => {
-      const of = denominator(judged, name);
+      const of = denominatorOf(name);
       return [name, { ...wilsonInterval((values[name] as number) * of, of, options.confidence), method: 'wilson' }];
     }),
   );
@@ -107,16 +108,22 @@ function bootstrap(
 }
 
 /** The rows that a share is of. */
-function denominator({ task, y, answers, threshold }: JudgedAnswers, name: string): number {
-  if (task.kind !== 'binary' || name === 'accuracy') return y.length;
-  const c = confusionAt(y, positiveScores(answers), threshold);
-  if (name === 'precision') return c.truePositives + c.falsePositives;
-  return name === 'recall' ? c.truePositives + c.falseNegatives : c.trueNegatives + c.falsePositives;
+function denominators({ task, y, answers, threshold }: JudgedAnswers): (name: string) => number {
+  const confusion = once(() => confusionAt(y, positiveScores(answers), threshold));
+  return (name) => {
+    if (task.kind !== 'binary' || name === 'accuracy') return y.length;
+    const c = confusion();
+    if (name === 'precision') return c.truePositives + c.falsePositives;
+    return name === 'recall' ? c.truePositives + c.falseNegatives : c.trueNegatives + c.falsePositives;
+  };
 }
 
 /** Column 1 of [rows × 2]. */
-export const positiveScores = (answers: Float64Array): Float64Array =>
-  Float64Array.from({ length: answers.length / 2 }, (_, row) => answers[2 * row + 1] as number);
+export function positiveScores(answers: Float64Array): Float64Array {
+  const scores = new Float64Array(answers.length / 2);
+  for (let row = 0; row < scores.length; row++) scores[row] = answers[2 * row + 1] as number;
+  return scores;
+}
 
 /** The rows with these numbers. */
 export function pickRows(judged: JudgedAnswers, rows: ArrayLike<number>): JudgedAnswers {
@@ -141,19 +148,23 @@ function scoreBins({ y, answers, threshold }: JudgedAnswers): { readonly y: Floa
   const scores = positiveScores(answers);
   const bins: { label: number; count: number; zero: number; one: number }[] = [];
   for (const label of [0, 1]) {
-    const order = Uint32Array.from(scores.keys()).filter((row) => y[row] === label);
+    let rows = 0;
+    for (let row = 0; row < y.length; row++) if (y[row] === label) rows++;
+    const sorted = new Float64Array(rows);
+    for (let row = 0, at = 0; row < y.length; row++) if (y[row] === label) sorted[at++] = scores[row] as number;
     // by the values alone: a comparing function would be several times slower on a million rows
-    const sorted = Float64Array.from(order, (row) => scores[row] as number).sort();
+    sorted.sort();
     const size = Math.max(1, sorted.length / BINS_OF_A_CLASS);
     let bin: (typeof bins)[number] | undefined;
-    sorted.forEach((score, i) => {
+    for (let i = 0; i < sorted.length; i++) {
+      const score = sorted[i] as number;
       const last = sorted[i - 1];
       const full = bin !== undefined && bin.count >= size && score !== last;
       const crosses = last !== undefined && last < threshold && score >= threshold;
       if (bin === undefined || full || crosses) bins.push((bin = { label, count: 0, zero: 0, one: 0 }));
       bin.count++;
       bin.one += score;
-    });
+    }
   }
   for (const bin of bins) {
     bin.one /= bin.count;

@@ -45,7 +45,8 @@ export function windowQuality(window: WindowRows, options: WindowQualityOptions)
   let [given, unknownLabels, unusableAnswers] = [0, 0, 0];
   for (let row = 0; row < rows; row++) {
     const label = window.y[row] as number;
-    const answered = window.answers.subarray(row * width, (row + 1) * width).every(Number.isFinite);
+    let answered = true;
+    for (let k = row * width; k < (row + 1) * width; k++) answered &&= Number.isFinite(window.answers[k]);
     if (!answered) unusableAnswers++;
     if (Number.isNaN(label)) continue;
     given++;
