@@ -1,6 +1,6 @@
 import type { Column } from '../contracts/columns.ts';
 import type { DetectorOptions, DetectorState } from '../contracts/detectors.ts';
-import type { PastWindow } from '../contracts/drift.ts';
+import type { EvaluatedAnswers, PastWindow } from '../contracts/drift.ts';
 import type { Expectations } from '../contracts/expectations.ts';
 import type { Metric } from '../contracts/metrics.ts';
 import type { MonitorOptions, WindowFigures } from '../contracts/monitoring.ts';
@@ -9,7 +9,6 @@ import type { Predictor } from '../contracts/signature.ts';
 import type { ScoreBin } from '../contracts/window-quality.ts';
 import type { RecentRows, ReferenceRows } from '../data/drift.ts';
 import type { WindowedDriftOptions } from '../data/drift-windows.ts';
-import type { EvaluatedAnswers } from '../ml/drift/answers.ts';
 import type { LogSegment } from '../data/prediction-segments.ts';
 
 /** One window of an endpoint's requests, to be measured. */

@@ -1,4 +1,5 @@
 /** What a window is held against, as far as the version's records tell it. */
+import type { EvaluatedAnswers } from '../contracts/drift.ts';
 import { EvaluationReportSchema } from '../contracts/evaluation.ts';
 import { type Expectation, type Expectations, ExpectationsSchema } from '../contracts/expectations.ts';
 import type { WindowFigures } from '../contracts/monitoring.ts';
@@ -12,7 +13,7 @@ import { SplitInputSchema } from '../contracts/stages.ts';
 import type { ScoreBin } from '../contracts/window-quality.ts';
 import type { ReferenceRows } from '../data/drift.ts';
 import { predictionSegments } from '../data/prediction-segments.ts';
-import { answersOf, type EvaluatedAnswers } from '../ml/drift/answers.ts';
+import { answersOf } from '../ml/drift/answers.ts';
 import { calibrationOf } from '../ml/evaluation/estimated-performance.ts';
 import type { ActivityDependencies } from './dependencies.ts';
 import type { FoundWindow } from './monitor-findings.ts';

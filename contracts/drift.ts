@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import type { NumberProfile } from './profile.ts';
 
 /**
  * What is measured of recent rows against a reference, and what is decided from it. Stored with a monitor's windows: fields
@@ -163,4 +164,13 @@ export interface PastWindow {
     readonly bins?: BinCounts;
     readonly tests: readonly Pick<ColumnDecision['tests'][number], 'kind' | 'effect' | 'chance' | 'pValue' | 'calibration' | 'exceeded'>[];
   }[];
+}
+
+/** How a model's answers were distributed over the rows of an evaluation. */
+export interface EvaluatedAnswers {
+  readonly kind: 'answers';
+  /** Of two classes or of a value the last output; of several classes the greatest one of each row. */
+  readonly output: 'last' | 'greatest';
+  readonly values: NumberProfile;
+  readonly rows: number;
 }

@@ -7,9 +7,8 @@
  * 2. Instants are left out: time moves on by itself.
  */
 import type { Column } from '../contracts/columns.ts';
-import type { ColumnDrift, DriftReport } from '../contracts/drift.ts';
+import type { ColumnDrift, DriftReport, EvaluatedAnswers } from '../contracts/drift.ts';
 import type { ColumnProfile, Profile } from '../contracts/profile.ts';
-import type { EvaluatedAnswers } from '../ml/drift/answers.ts';
 import { figuresOf, type MeasuredColumn } from './drift-figures.ts';
 import { comparedCategories, countColumns, planColumn } from './drift-profile.ts';
 import { compareCategories, compareNumbers, type Pair } from './drift-rows.ts';

@@ -1,3 +1,4 @@
+import type { EvaluatedAnswers } from '../../contracts/drift.ts';
 import type { EvaluationReport } from '../../contracts/evaluation.ts';
 import type { NumberProfile } from '../../contracts/profile.ts';
 import type { ScoreBin } from '../../contracts/window-quality.ts';
@@ -5,15 +6,6 @@ import { quantileOf } from '../evaluation/normal.ts';
 
 /** The shares at which a profile of numbers knows the values. */
 const SHARES = [0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99];
-
-/** How a model's answers were distributed over the rows of an evaluation. */
-export interface EvaluatedAnswers {
-  readonly kind: 'answers';
-  /** Of two classes or of a value the last output; of several classes the greatest one of each row. */
-  readonly output: 'last' | 'greatest';
-  readonly values: NumberProfile;
-  readonly rows: number;
-}
 
 interface AnswerCurves {
   readonly scoreBins?: readonly ScoreBin[] | undefined;
