@@ -22,10 +22,10 @@ beforeAll(async () => {
 });
 
 /** One file of the prediction log, with requests of now whose distances go through `shape`. */
-async function logRequests(name: string, rows: number, shape: (share: number) => number | null): Promise<void> {
+async function logRequests(name: string, rows: number, shape: (share: number) => number | null, atMs = Date.now()): Promise<void> {
   const folder = join(env.deps.config.home, 'predictions', ENDPOINT);
   await mkdir(folder, { recursive: true });
-  const at = new Date().toISOString();
+  const at = new Date(atMs).toISOString();
   const lines = Array.from(
     { length: rows },
     (_, row): PredictionRecord => ({
@@ -205,6 +205,37 @@ describe('the monitor of an endpoint', () => {
     const rows = (await windows()).map((window) => window.rows);
     await look();
     expect((await windows()).map((window) => window.rows)).toEqual(rows);
+  });
+
+  it('compares with the windows before or with the same time of days before where it is asked to, and has a classifier look at all columns', async () => {
+    await putMonitorSchedule(env.deps, 'trained', watched({ against: { windows: 2 }, drift: { domain: true } }));
+    await logRequests('against-windows', 90, farOnly);
+    await look();
+    const [against] = await windows();
+    expect(against?.reference).toMatchObject({ kind: 'windows', label: 'the 2 windows before' });
+    expect(against?.drift?.referenceRows).toBeGreaterThanOrEqual(160);
+    // answers are compared with those of the same rows
+    expect(against?.drift?.columns.map(({ column }) => column).sort()).toEqual(['carrier', 'distance', 'output[0]']);
+    expect(against?.domain?.columns[0]).toMatchObject({ column: 'distance' });
+    expect(against?.domain?.auc).toBeGreaterThan(0.5);
+
+    await putMonitorSchedule(env.deps, 'trained', watched({ against: { season: 'day', cycles: 1 } }));
+    await logRequests('yesterday', 70, asTrained, Date.now() - 86_400_000);
+    await logRequests('today', 80, asTrained);
+    await look();
+    const [season] = await windows();
+    expect(season).toMatchObject({ rows: 80, reference: { kind: 'season', rows: 70, label: 'the same time of the 1 days before' } });
+  });
+
+  it('looks at the last hour each time where windows have a length: they overlap', async () => {
+    await putMonitorSchedule(env.deps, 'trained', watched({ lengthMs: 3_600_000 }));
+    await look();
+    const [first] = await env.deps.store.monitoring.listWindows({ endpoint: ENDPOINT, limit: 1 });
+    await look();
+    const [second] = await env.deps.store.monitoring.listWindows({ endpoint: ENDPOINT, limit: 1 });
+    for (const window of [first, second]) expect(Date.parse(window?.to ?? '') - Date.parse(window?.from ?? '')).toBe(3_600_000);
+    expect((second?.to ?? '') > (first?.to ?? '')).toBe(true);
+    expect(second?.figures).toMatchObject({ rows: (first?.figures as WindowFigures).rows });
   });
 });
 
