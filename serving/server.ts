@@ -199,7 +199,8 @@ export function createPredictionServer(deps: PredictionServerDeps): PredictionSe
   });
   // Bodies stay bytes: the routes parse them once, and the log may copy them.
   app.removeAllContentTypeParsers();
-  app.addContentTypeParser('*', { parseAs: 'buffer' }, (_request, body, done) => {
+  // By its name JSON is found at once; whatever else a body says it is, it is read as JSON too.
+  app.addContentTypeParser(['application/json', '*'], { parseAs: 'buffer' }, (_request, body, done) => {
     done(null, body);
   });
 
