@@ -1,6 +1,6 @@
 import { and, asc, eq, gt, lt, sql } from 'drizzle-orm';
 import { MillraceError } from '../contracts/errors.ts';
-import { type Database, type Executor } from './database.ts';
+import type { Database, Executor } from './database.ts';
 import { artifactFiles } from './schema.ts';
 
 /**

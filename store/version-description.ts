@@ -87,7 +87,10 @@ async function environmentOf(
   const listed = folder === null ? null : await artifactFiles.find(`${folder}/${REQUIREMENTS}`);
   if (listed === null) return null;
   const lines = (await artifacts.getBytes(listed.sha256)).toString('utf8').split('\n');
-  return Object.fromEntries(
-    lines.flatMap((line) => [/^\s*([\w.[\]-]+)\s*==\s*([^\s;#]+)/.exec(line)].flatMap((found) => (found === null ? [] : [[found[1], found[2]]]))),
-  );
+  const packages: Record<string, string> = {};
+  for (const line of lines) {
+    const [, name, version] = /^\s*([\w.[\]-]+)\s*==\s*([^\s;#]+)/.exec(line) ?? [];
+    if (name !== undefined && version !== undefined) packages[name] = version;
+  }
+  return packages;
 }
