@@ -246,6 +246,13 @@ export function createModelsStore({ orm }: Database) {
             key: `${input.model}/${version}`,
             payload: { model: input.model, version },
           });
+        // alias, gates, then the audit log: in this order everywhere, so that two do not wait for each other
+        await lockAlias(tx, input.model, CANDIDATE_ALIAS);
+        await changeEvidence(tx, {
+          model: input.model,
+          what: `version ${String(version)} of ${input.model} was registered`,
+          ...(by === undefined ? {} : { exceptRun: by.runId }),
+        });
         await moveAlias(tx, {
           model: input.model,
           alias: CANDIDATE_ALIAS,
@@ -258,11 +265,6 @@ export function createModelsStore({ orm }: Database) {
           subject: `models/${input.model}/versions/${String(version)}`,
           who: by === undefined ? undefined : `run ${by.runId}`,
           details: { model: input.model, version, predictor: input.predictor, evaluation: input.evaluation },
-        });
-        await changeEvidence(tx, {
-          model: input.model,
-          what: `version ${String(version)} of ${input.model} was registered`,
-          ...(by === undefined ? {} : { exceptRun: by.runId }),
         });
         return { version, created: true };
       });
