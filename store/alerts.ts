@@ -667,7 +667,8 @@ function messageOf(group: readonly AlertRecord[]): AlertMessage {
 function headline(group: readonly AlertRecord[]): string {
   const [first] = group;
   const over = group.filter(({ status }) => status === 'resolved').length;
-  const said = first === undefined ? '' : first.status === 'resolved' ? `${first.resolvedBecause === null ? 'Recovered' : 'Closed'}: ${first.what}` : first.what;
+  const said =
+    first === undefined ? '' : first.status === 'resolved' ? `${first.resolvedBecause === null ? 'Recovered' : 'Closed'}: ${first.what}` : first.what;
   if (group.length === 1) return said;
   const counts = [...(group.length > over ? [`${String(group.length - over)} alerts`] : []), ...(over > 0 ? [`${String(over)} recovered`] : [])].join(', ');
   const of = first?.endpoint ?? first?.pipeline;
