@@ -225,9 +225,7 @@ export const stages = pgTable(
     index('stages_cache').on(t.fingerprint, t.endedAt).where(sql`status = 'completed' and cached_from is null`),
     index('stages_nearest').on(t.pipeline, t.name, t.endedAt).where(sql`status = 'completed'`),
     // Hashes among the values of what a stage was given: which stages have read a dataset or a predictor.
-    index('stages_reads')
-      .using('gin', sql`jsonb_path_query_array(input, 'strict $.** ? (@ like_regex "^[0-9a-f]{64}$")')`)
-      .where(sql`status = 'completed'`),
+    index('stages_reads').using('gin', sql`jsonb_path_query_array(input, 'strict $.** ? (@ like_regex "^[0-9a-f]{64}$")')`).where(sql`status = 'completed'`),
     check('stages_status', oneOf('status', STAGE_STATUSES)),
   ],
 );
