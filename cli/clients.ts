@@ -117,8 +117,11 @@ export async function withClients<T>(work: (clients: Clients) => Promise<T>, con
     config: settings,
     store: allowed,
     async temporal() {
+      // what is not reachable is told before who may
+      temporal ??= connectTemporal(settings);
+      const client = await temporal;
       await allowed();
-      return (temporal ??= connectTemporal(settings));
+      return client;
     },
     async actor(name, by) {
       const open = await allowed();

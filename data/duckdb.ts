@@ -13,12 +13,14 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { availableParallelism, tmpdir, totalmem } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { type DuckDBConnection, type DuckDBDataChunk, DuckDBInstance, type DuckDBValue } from '@duckdb/node-api';
 import { nativeCode } from '../config/module-worker.ts';
 import { MillraceError } from '../contracts/errors.ts';
 
 const GIB = 1024 ** 3;
 const PROGRESS_EVERY_MS = 500;
+const INTERRUPT_EVERY_MS = 50;
 
 export interface QueryProgress {
   /** 0–1, or null while DuckDB cannot tell. */
@@ -92,7 +94,16 @@ async function inDatabase<Result>(options: DuckDbOptions, work: (db: DuckDb) => 
       await connection.run("SET TimeZone = 'UTC'");
       if (options.onProgress !== undefined)
         await connection.run('SET enable_progress_bar = true; SET enable_progress_bar_print = false; SET progress_bar_time = 0');
-      return await work(openDatabase(instance, connection, options));
+      const queries = new Set<Promise<unknown>>();
+      try {
+        return await work(openDatabase(instance, connection, options, queries));
+      } finally {
+        // A query that nobody waits for any more, as a read ahead of work that failed: it would never end in a database that is closed.
+        while (queries.size > 0) {
+          connection.interrupt();
+          await Promise.race([Promise.allSettled(queries), sleep(INTERRUPT_EVERY_MS)]);
+        }
+      }
     } finally {
       connection.closeSync();
     }
@@ -102,7 +113,8 @@ async function inDatabase<Result>(options: DuckDbOptions, work: (db: DuckDb) => 
   }
 }
 
-function openDatabase(instance: DuckDBInstance, connection: DuckDBConnection, { signal, onProgress }: DuckDbOptions): DuckDb {
+/** `queries` holds those that are under way. */
+function openDatabase(instance: DuckDBInstance, connection: DuckDBConnection, { signal, onProgress }: DuckDbOptions, queries: Set<Promise<unknown>>): DuckDb {
   const watched = async <Result>(query: () => Promise<Result>): Promise<Result> => {
     signal?.throwIfAborted();
     const interrupt = (): void => connection.interrupt();
@@ -114,12 +126,15 @@ function openDatabase(instance: DuckDBInstance, connection: DuckDBConnection, { 
             const { percentage, rows_processed } = connection.progress;
             onProgress({ fraction: percentage < 0 ? null : percentage / 100, rows: Number(rows_processed) });
           }, PROGRESS_EVERY_MS);
+    const running = query();
+    queries.add(running);
     try {
-      return await query();
+      return await running;
     } catch (error) {
       signal?.throwIfAborted();
       throw failureOf(error);
     } finally {
+      queries.delete(running);
       clearInterval(timer);
       signal?.removeEventListener('abort', interrupt);
     }

@@ -309,7 +309,7 @@ const waitingAlert = ({ runId, gate, expiresAt }: RequestApprovalInput, since: s
   against: null,
   sure: null,
   look: `/api/v1/runs/${runId}`,
-  command: `millrace approvals show ${runId} ${gate}`,
+  command: `millrace approve ${runId} ${gate} --reason TEXT`,
   group: `approval/${runId}/${gate}`,
 });
 
