@@ -26,7 +26,8 @@ export function copyOut(client: pg.ClientBase, statement: string, into: Writable
         connection.query(statement);
       },
       handleCopyData({ chunk }: { readonly chunk: Buffer }) {
-        if (failure !== undefined || into.write(chunk) || isWaiting) return;
+        // a copy: the driver puts what it receives next where this chunk lies, while the stream still holds it
+        if (failure !== undefined || into.write(Buffer.from(chunk)) || isWaiting) return;
         // chunks that were received already still come
         isWaiting = true;
         connected?.stream.pause();
