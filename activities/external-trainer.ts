@@ -208,13 +208,15 @@ export async function trainExternally(job: TrainJob, context: Context, batchShar
       });
     // A script's imports take seconds: they are made while the data are prepared.
     const early = program.waits ? start() : undefined;
+    // its failure is heard of when it is asked for
+    early?.catch(() => undefined);
     let prepared: PreparedTraining;
     try {
       prepared = await prepare();
     } catch (error) {
       unprepared.abort(new Error('the data could not be prepared'));
       heard.end();
-      await early;
+      await early?.catch(() => undefined);
       throw error;
     }
     isPrepared = true;

@@ -76,6 +76,8 @@ async function run({ quick, emit }: BenchmarkOptions): Promise<void> {
       config: { projectFolder, home: join(folder, 'home'), cacheFolder: cacheFolder(), urls: { api: 'http://127.0.0.1:7400' } },
       artifacts,
       log: () => undefined,
+      // as where no token is configured: the script is lent none
+      store: { tokens: { lend: () => Promise.resolve(null) } },
     } as unknown as ActivityDependencies;
     const progress = (): void => undefined;
     const jobFor = (rounds: number): TrainJob => ({
