@@ -8,7 +8,14 @@ type Path = readonly (string | number)[];
 type Order = readonly [path: Path, keys: readonly string[]];
 
 const isObject = (value: unknown): value is Readonly<Record<string, unknown>> => value !== null && typeof value === 'object' && !Array.isArray(value);
-const bytes = (text: string): number => new TextEncoder().encode(text).length;
+
+/** jsonb's order of keys: short ones first, then by their UTF-8 bytes, which a comparison of strings (by UTF-16 units) is not. */
+function byJsonb(a: string, b: string): number {
+  const [left, right] = [new TextEncoder().encode(a), new TextEncoder().encode(b)];
+  if (left.length !== right.length) return left.length - right.length;
+  const at = left.findIndex((byte, index) => byte !== right[index]);
+  return at === -1 ? 0 : (left[at] ?? 0) - (right[at] ?? 0);
+}
 
 /** The object with a list of its objects' keys in their order, under `$keys`; as it is where Postgres gives that order by itself. */
 export function withKeyOrder(value: unknown): unknown {
@@ -27,8 +34,7 @@ function collect(value: unknown, path: Path, orders: Order[]): void {
   }
   if (!isObject(value)) return;
   const keys = Object.keys(value).filter((key) => value[key] !== undefined);
-  // jsonb: short keys first, then by bytes
-  const stored = keys.toSorted((a, b) => bytes(a) - bytes(b) || (a < b ? -1 : 1));
+  const stored = keys.toSorted(byJsonb);
   if (keys.some((key, index) => key !== stored[index])) orders.push([path, keys]);
   for (const key of keys) collect(value[key], [...path, key], orders);
 }
