@@ -261,6 +261,65 @@ export const lineageEvents = pgTable(
   ],
 );
 
+/** The outside MLflow server to which runs are mirrored: one row, or none. */
+export const mlflowMirror = pgTable(
+  'mlflow_mirror',
+  {
+    id: integer().primaryKey().default(1),
+    target: text().notNull(),
+    /** Whether the runs of before have their rows. */
+    queued: boolean().notNull().default(false),
+    attempts: integer().notNull().default(0),
+    nextAt: createdAt(),
+    /** Since when the server takes nothing; null while it does. */
+    failingSince: instant(),
+    lastError: text(),
+  },
+  () => [check('mlflow_mirror_one', sql`id = 1`)],
+);
+
+/** Where a run stands on the outside server, and what of it was sent. */
+export const mirroredRuns = pgTable(
+  'mirrored_runs',
+  {
+    runId: text()
+      .primaryKey()
+      .references(() => runs.id, { onDelete: 'cascade' }),
+    /** The run's. */
+    seq: bigint({ mode: 'number' }).notNull(),
+    outsideId: text(),
+    /** When it was asked for, while it is not known whether it came to be. */
+    askedAt: instant(),
+    /** Hash of the parameters, tags, name and state that were sent. */
+    factsSent: text(),
+    tagsSent: json<readonly string[]>().notNull().default([]),
+    /** Whether all of its points are to be sent, not only new ones; and where that has come to. */
+    whole: boolean().notNull().default(false),
+    wholeAfter: json<readonly (string | number)[]>(),
+    attempts: integer().notNull().default(0),
+    nextAt: createdAt(),
+    lastError: text(),
+    createdAt: createdAt(),
+  },
+  (t) => [index('mirrored_runs_whole').on(t.seq).where(sql`whole`), index('mirrored_runs_refused').on(t.nextAt).where(sql`last_error is not null`)],
+);
+
+/** What changed of runs since it was sent; written by triggers, in the transaction of the change. Points come as lists, a statement a row. */
+export const mirrorFeed = pgTable(
+  'mirror_feed',
+  {
+    id: bigserial({ mode: 'number' }).primaryKey(),
+    runId: text().notNull(),
+    at: createdAt(),
+    /** As MLflow's clients see them; null where no points were added, but something else of the run has changed. */
+    names: text().array(),
+    steps: bigint({ mode: 'number' }).array(),
+    values: doublePrecision().array(),
+    ats: instant().array(),
+  },
+  (t) => [index('mirror_feed_run').on(t.runId, t.id)],
+);
+
 export const artifacts = pgTable('artifacts', {
   sha256: text().primaryKey(),
   sizeBytes: bigint({ mode: 'number' }).notNull(),
