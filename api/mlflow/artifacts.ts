@@ -5,11 +5,10 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { z } from 'zod';
 import type { Artifacts } from '../../store/artifacts.ts';
 import type { ArtifactEntry } from '../../store/artifact-files.ts';
-import { inRegistry, isWritable, safePath } from './artifact-paths.ts';
+import { folderOf, inRegistry, isWritable, safePath } from '../../store/artifact-paths.ts';
 import { MlflowError } from './errors.ts';
-import { folderOf } from './model-sources.ts';
 import { type MlflowContext, type MlflowDeps, type Operation, operation, optional, text } from './operation.ts';
-import { versionFile, versionFiles } from './version-files.ts';
+import { versionFile, versionFiles } from '../../store/version-files.ts';
 
 /**
  * Files of MLflow's clients, through this server.

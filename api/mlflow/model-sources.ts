@@ -1,5 +1,5 @@
 import type { Store } from '../../store/store.ts';
-import { inRegistry, safePath } from './artifact-paths.ts';
+import { folderOf, inRegistry, safePath } from '../../store/artifact-paths.ts';
 import { MlflowError } from './errors.ts';
 
 /** What a version's source means: the folder of its files here, or null where they lie elsewhere; and what made it. */
@@ -11,18 +11,8 @@ export interface MeantSource {
 }
 
 const MOST_DEPTH = 10;
-const OF_HERE = /^(?:mlflow-artifacts:\/+|https?:\/\/[^/]+(?:\/[^?#]*?)?\/(?:ajax-)?api\/2\.0\/mlflow-artifacts\/artifacts\/)(?<path>[^?#]*)$/;
 
 const refuse = (source: string, why: string): MlflowError => new MlflowError('INVALID_PARAMETER_VALUE', `Invalid model version source: '${source}'. ${why}`);
-
-/** The folder of artifacts that an address of this server names; null for any other address. */
-export function folderOf(uri: string): string | null {
-  // with a host, `mlflow-artifacts://HOST/path` is another server's
-  if (/^mlflow-artifacts:\/\/[^/]/.test(uri)) return null;
-  const path = OF_HERE.exec(uri)?.groups?.['path'];
-  if (path === undefined) return null;
-  return safePath(path.replace(/^\/+/, ''));
-}
 
 /**
  * What a source that a client gives means now: `models:/m-…`, `models:/NAME/VERSION`, `models:/NAME@ALIAS`, `runs:/…`,

@@ -3,7 +3,7 @@ import { MillraceError } from '../../contracts/errors.ts';
 import { parseFilter, parseOrder } from '../../contracts/mlflow-filter.ts';
 import type { RegisteredModel, RegisteredVersion } from '../../store/registry.ts';
 import { MODEL_STAGES, type ModelStage } from '../../store/schema.ts';
-import { registryFolder } from './artifact-paths.ts';
+import { registryFolder } from '../../store/artifact-paths.ts';
 import { MlflowError } from './errors.ts';
 import { sourceOf } from './model-sources.ts';
 import { int64, list, name, type Operation, operation, optional, text } from './operation.ts';

@@ -1,15 +1,15 @@
-import { MODEL_FILES } from '../../contracts/model-folder.ts';
-import { type Predictor, PredictorSchema, type Signature } from '../../contracts/signature.ts';
-import type { ArtifactEntry } from '../../store/artifact-files.ts';
-import type { RegisteredVersion } from '../../store/registry.ts';
-import type { Store } from '../../store/store.ts';
-import type { MlflowDeps } from './operation.ts';
+import { MODEL_FILES } from '../contracts/model-folder.ts';
+import { type Predictor, PredictorSchema, type Signature } from '../contracts/signature.ts';
+import type { ArtifactEntry } from './artifact-files.ts';
+import type { Artifacts } from './artifacts.ts';
+import type { RegisteredVersion } from './registry.ts';
+import type { Store } from './store.ts';
 
 /**
  * A version that a run of Millrace's registered, as MLflow's clients see it: a folder with the ONNX file, the predictor
  * and an `MLmodel` that says how to load it. Nothing of it is stored twice: it is put together when it is asked for.
  */
-type Deps = { readonly store: Pick<Store, 'registry'>; readonly artifacts: NonNullable<MlflowDeps['artifacts']> };
+type Deps = { readonly store: Pick<Store, 'registry'>; readonly artifacts: Artifacts };
 type VersionFile = { readonly bytes: Buffer } | { readonly sha256: string; readonly sizeBytes: number };
 
 const MLMODEL = 'MLmodel';

@@ -1,4 +1,4 @@
-import { MlflowError } from './errors.ts';
+import { MillraceError } from '../contracts/errors.ts';
 
 /**
  * Paths of MLflow's artifacts. They are keys of a table and of nothing else; still nothing is taken that a client could
@@ -10,8 +10,9 @@ const MOST_BYTES = 2_000;
 const MOST_DECODINGS = 10;
 /** Where the files of versions that runs of Millrace's registered are found; experiments are numbers, so no run's files lie there. */
 const REGISTRY = 'registry';
+const OF_HERE = /^(?:mlflow-artifacts:\/+|https?:\/\/[^/]+(?:\/[^?#]*?)?\/(?:ajax-)?api\/2\.0\/mlflow-artifacts\/artifacts\/)(?<path>[^?#]*)$/;
 
-const refuse = (): MlflowError => new MlflowError('INVALID_PARAMETER_VALUE', 'Invalid path');
+const refuse = (): MillraceError => new MillraceError('INVALID_REQUEST', 'Invalid path');
 
 /** As a careless reader might decode it: again and again. */
 function fullyDecoded(path: string): string {
@@ -31,7 +32,7 @@ function fullyDecoded(path: string): string {
 
 /**
  * A path below the root, as it is kept: parts joined by one slash each; empty for the root itself.
- * @throws MlflowError INVALID_PARAMETER_VALUE for one that is absolute, leads upwards, names a drive or holds a control character
+ * @throws INVALID_REQUEST for one that is absolute, leads upwards, names a drive or holds a control character
  */
 export function safePath(path: string): string {
   const decoded = fullyDecoded(path);
@@ -44,7 +45,7 @@ export function safePath(path: string): string {
     .split('/')
     .filter((part) => part !== '')
     .join('/');
-  if (Buffer.byteLength(kept) > MOST_BYTES) throw new MlflowError('INVALID_PARAMETER_VALUE', `Invalid path: it has more than ${MOST_BYTES} bytes`);
+  if (Buffer.byteLength(kept) > MOST_BYTES) throw new MillraceError('INVALID_REQUEST', `Invalid path: it has more than ${MOST_BYTES} bytes`);
   return kept;
 }
 
@@ -66,3 +67,12 @@ export function inRegistry(path: string): { readonly model: string; readonly ver
 
 /** Whether clients may write there. */
 export const isWritable = (path: string): boolean => path !== '' && path.split('/')[0] !== REGISTRY;
+
+/** The folder of artifacts that an address of this server names; null for any other address. */
+export function folderOf(uri: string): string | null {
+  // with a host, `mlflow-artifacts://HOST/path` is another server's
+  if (/^mlflow-artifacts:\/\/[^/]/.test(uri)) return null;
+  const path = OF_HERE.exec(uri)?.groups?.['path'];
+  if (path === undefined) return null;
+  return safePath(path.replace(/^\/+/, ''));
+}
