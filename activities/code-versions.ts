@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
-import { dirname, extname, join, resolve, sep } from 'node:path';
+import { basename, dirname, extname, join, resolve, sep } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { build, type Loader, type Metafile, type Plugin, transform } from 'esbuild';
 import { STAGE_KINDS } from './stage-activities.ts';
@@ -13,53 +13,108 @@ import * as stepsPackage from './steps.ts';
  * does the name of a folder, or another step of the file; of a package outside it is the installed version that counts.
  */
 export async function hashModule(entry: string, exportName?: string): Promise<string> {
-  const result = await build({
-    ...(exportName === undefined
-      ? { entryPoints: [entry] }
-      : { stdin: { contents: `export { ${exportName} } from ${JSON.stringify(entry)};`, resolveDir: dirname(entry), sourcefile: 'entry.js' } }),
-    bundle: true,
-    write: false,
-    platform: 'node',
-    format: 'esm',
-    target: 'node20',
-    packages: 'external',
-    plugins: exportName === undefined ? [] : [unusedStepsGo],
-    // not the names: which short ones are given depends on code that is left out
-    minifyWhitespace: true,
-    minifySyntax: true,
-    legalComments: 'none',
-    treeShaking: true,
-    metafile: true,
-    logLevel: 'silent',
-  });
-  const hash = createHash('sha256');
-  for (const file of result.outputFiles) hash.update(file.contents);
-  for (const version of externalVersions(result.metafile, entry)) hash.update(`\n${version}`);
-  for (const thread of await threadModules(result.metafile)) if (thread !== entry) hash.update(`\n${await hashModule(thread)}`);
-  return hash.digest('hex');
+  if (exportName === undefined) return (await hashModules([entry])).get(entry) ?? '';
+  const own = await ownHash(entry, exportName);
+  return withThreads(own, entry, await hashModules(own.threads));
 }
 
-/** Modules that are started as threads by name: no import leads to them, and much of the work is done there. */
-async function threadModules(metafile: Metafile): Promise<readonly string[]> {
+/** Hash of the code behind each kind of stage, as this process runs it. */
+export async function stageCodeVersions(): Promise<ReadonlyMap<string, string>> {
+  const here = fileURLToPath(import.meta.url);
+  const folder = join(dirname(here), 'stages');
+  const moduleOf = (kind: string): string => join(folder, `${kind.replace(/[A-Z]/g, (c) => `-${c.toLowerCase()}`)}${extname(here)}`);
+  const hashes = await hashModules(STAGE_KINDS.map(moduleOf));
+  return new Map(STAGE_KINDS.map((kind) => [kind, hashes.get(moduleOf(kind)) ?? '']));
+}
+
+/** A module's hash without that of the threads that it starts. */
+interface OwnHash {
+  readonly hash: string;
+  /** Modules that are started as threads by name: no import leads to them, and much of the work is done there. */
+  readonly threads: readonly string[];
+}
+
+const BUNDLED = {
+  bundle: true,
+  write: false,
+  platform: 'node',
+  format: 'esm',
+  target: 'node20',
+  packages: 'external',
+  // not the names: which short ones are given depends on code that is left out
+  minifyWhitespace: true,
+  minifySyntax: true,
+  legalComments: 'none',
+  treeShaking: true,
+  metafile: true,
+  logLevel: 'silent',
+} as const;
+
+/** Hashes of several modules, of which each file is read once: a worker asks for all kinds of stages when it starts. */
+async function hashModules(entries: readonly string[]): Promise<ReadonlyMap<string, string>> {
+  const own = new Map<string, OwnHash>();
+  for (let missing = [...new Set(entries)]; missing.length > 0; ) {
+    for (const [entry, found] of await ownHashes(missing)) own.set(entry, found);
+    missing = [...new Set([...own.values()].flatMap(({ threads }) => threads))].filter((thread) => !own.has(thread));
+  }
+  const ownOnly = new Map([...own].map(([path, { hash }]) => [path, hash]));
+  const closed = new Map<string, string>();
+  for (const [entry, found] of own) {
+    const threads = new Set<string>();
+    for (const waiting = [...found.threads]; waiting.length > 0; ) {
+      const thread = waiting.pop() ?? '';
+      if (threads.has(thread)) continue;
+      threads.add(thread);
+      waiting.push(...(own.get(thread)?.threads ?? []));
+    }
+    closed.set(entry, withThreads({ hash: found.hash, threads: [...threads] }, entry, ownOnly));
+  }
+  return closed;
+}
+
+function withThreads({ hash, threads }: OwnHash, entry: string, hashes: ReadonlyMap<string, string>): string {
+  const all = createHash('sha256').update(hash);
+  for (const thread of [...threads].sort()) if (thread !== entry) all.update(`\n${hashes.get(thread) ?? ''}`);
+  return all.digest('hex');
+}
+
+/** One bundle an entry; none holds anything of another one's. */
+async function ownHashes(entries: readonly string[]): Promise<ReadonlyMap<string, OwnHash>> {
+  const names = new Map(entries.map((entry, index) => [`entry-${String(index)}`, entry]));
+  const result = await build({ ...BUNDLED, entryPoints: Object.fromEntries([...names].map(([name, entry]) => [name, entry])), outdir: 'out' });
+  const outputs = new Map(Object.entries(result.metafile.outputs).map(([path, output]) => [basename(path, '.js'), output]));
+  const found = result.outputFiles.map(async ({ path, contents }): Promise<[string, OwnHash]> => {
+    const name = basename(path, '.js');
+    const entry = names.get(name) ?? '';
+    return [entry, await hashOf(entry, contents, outputs.get(name))];
+  });
+  return new Map(await Promise.all(found));
+}
+
+async function ownHash(entry: string, exportName: string): Promise<OwnHash> {
+  const result = await build({
+    ...BUNDLED,
+    stdin: { contents: `export { ${exportName} } from ${JSON.stringify(entry)};`, resolveDir: dirname(entry), sourcefile: 'entry.js' },
+    plugins: [unusedStepsGo],
+  });
+  return hashOf(entry, result.outputFiles[0]?.contents ?? new Uint8Array(), Object.values(result.metafile.outputs)[0]);
+}
+
+async function hashOf(entry: string, contents: Uint8Array, output: Metafile['outputs'][string] | undefined): Promise<OwnHash> {
+  const hash = createHash('sha256').update(contents);
+  for (const version of externalVersions(output, entry)) hash.update(`\n${version}`);
+  return { hash: hash.digest('hex'), threads: await threadModules(output) };
+}
+
+async function threadModules(output: Metafile['outputs'][string] | undefined): Promise<readonly string[]> {
   const found = new Set<string>();
-  for (const input of Object.keys(metafile.inputs)) {
+  for (const input of Object.keys(output?.inputs ?? {})) {
     const path = resolve(input);
     if (path.includes(`${sep}node_modules${sep}`) || !existsSync(path)) continue;
     for (const [, name] of (await readFile(path, 'utf8')).matchAll(/startModuleWorker\(['"]([\w-]+)['"]/g))
       found.add(join(dirname(path), `${name ?? ''}${extname(path)}`));
   }
   return [...found].sort();
-}
-
-/** Hash of the code behind each kind of stage, as this process runs it. */
-export async function stageCodeVersions(): Promise<ReadonlyMap<string, string>> {
-  const here = fileURLToPath(import.meta.url);
-  const extension = here.endsWith('.ts') ? '.ts' : '.js';
-  const folder = join(dirname(here), 'stages');
-  const hashes = await Promise.all(
-    STAGE_KINDS.map(async (kind) => [kind, await hashModule(join(folder, `${kind.replace(/[A-Z]/g, (c) => `-${c.toLowerCase()}`)}${extension}`))] as const),
-  );
-  return new Map(hashes);
 }
 
 /** Calls that make a step. */
@@ -94,11 +149,10 @@ const unusedStepsGo: Plugin = {
   },
 };
 
-function externalVersions(metafile: Metafile, entry: string): string[] {
+/** The packages that a bundle leaves outside, each with its installed version as `from` finds it. */
+export function externalVersions(output: Metafile['outputs'][string] | undefined, entry: string): string[] {
   const names = new Set<string>();
-  for (const output of Object.values(metafile.outputs)) {
-    for (const { path, external } of output.imports) if (external && !path.startsWith('node:')) names.add(packageOf(path));
-  }
+  for (const { path, external } of output?.imports ?? []) if (external && !path.startsWith('node:')) names.add(packageOf(path));
   return [...names].sort().map((name) => `${name}@${installedVersion(name, entry)}`);
 }
 

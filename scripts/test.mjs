@@ -61,7 +61,9 @@ async function runVitest(more) {
   const folder = mkdtempSync(join(tmpdir(), 'millrace-test-'));
   const reportFile = join(folder, 'report.json');
   const args = [join(ROOT, 'node_modules/vitest/vitest.mjs'), 'run', '--reporter', 'default', '--reporter', 'json', '--outputFile.json', reportFile, ...more];
-  const child = spawn(process.execPath, args, { cwd: ROOT, stdio: ['ignore', 'inherit', 'inherit'] });
+  // `npm test` has built before
+  const env = { ...process.env, MILLRACE_TEST_BUILT: 'true' };
+  const child = spawn(process.execPath, args, { cwd: ROOT, env, stdio: ['ignore', 'inherit', 'inherit'] });
   let stopped = false;
   const stop = (signal) => {
     stopped = true;

@@ -4,13 +4,13 @@ import { existsSync } from 'node:fs';
 import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { dirname, extname, join } from 'node:path';
-import { pathToFileURL } from 'node:url';
+import { fileURLToPath, pathToFileURL } from 'node:url';
 import { promisify } from 'node:util';
 import { bundleWorkflowCode, type Logger } from '@temporalio/worker';
 import { build, type Plugin } from 'esbuild';
 import { z } from 'zod';
 import { type BuiltPipeline, stepsBundle, WORKFLOW_BUNDLE } from '../activities/build-files.ts';
-import { hashModule } from '../activities/code-versions.ts';
+import { externalVersions, hashModule } from '../activities/code-versions.ts';
 import type { ActivityDependencies } from '../activities/dependencies.ts';
 import { isStep } from '../activities/steps.ts';
 import { packageRoot } from '../config/package-root.ts';
@@ -18,6 +18,7 @@ import { MillraceError, type Problem } from '../contracts/errors.ts';
 import { contradictions, type RetrainTrigger, RetrainTriggerSchema } from '../contracts/retrain-triggers.ts';
 import { type RetrainingSettings, RetrainingSettingsSchema } from '../contracts/retraining.ts';
 import type { GitState } from '../store/schema.ts';
+import { cachedBundle } from './bundle-cache.ts';
 import { PIPELINE, type PipelineDefinition } from '../workflows/define-pipeline.ts';
 
 export interface ProjectBuild {
@@ -70,7 +71,7 @@ export async function buildProject(deps: Pick<ActivityDependencies, 'config' | '
   const there = (await deps.store.builds.find(id))?.bundles;
   const whole = there !== undefined && (await Promise.all(Object.values(there).map((sha) => deps.artifacts.has(sha)))).every(Boolean);
   const started = Date.now();
-  const bundles = whole ? there : await bundleBuild(deps, await lazyEntry(work, system, folders, all), folders);
+  const bundles = whole ? there : await bundleBuild(deps, id, await lazyEntry(work, system, folders, all), folders);
   if (!whole) deps.log('info', `built ${String(all.length)} pipelines`, { build: id, seconds: (Date.now() - started) / 1000 });
   await deps.store.builds.put({ id, git: await gitState(deps.config.projectFolder), pipelines: all, bundles });
   return { id, pipelines: all };
@@ -95,10 +96,21 @@ async function lazyEntry(work: string, system: string, folders: readonly Pipelin
 
 /** The files of a build, as artifacts: the bundle of all workflows, and each pipeline's steps. */
 async function bundleBuild(
-  deps: Pick<ActivityDependencies, 'artifacts'>,
+  deps: Pick<ActivityDependencies, 'artifacts' | 'config'>,
+  id: string,
   entry: string,
   folders: readonly PipelineFolder[],
 ): Promise<Readonly<Record<string, string>>> {
+  const workflows = await cachedBundle(join(deps.config.cacheFolder, 'workflow-bundles'), id, () => bundleWorkflows(entry));
+  const bundles: Record<string, string> = { [WORKFLOW_BUNDLE]: (await deps.artifacts.putBytes(workflows)).sha256 };
+  for (const folder of folders) {
+    if (folder.steps === undefined) continue;
+    bundles[stepsBundle(folder.name)] = (await deps.artifacts.putBytes(await bundleSteps(folder.steps))).sha256;
+  }
+  return bundles;
+}
+
+async function bundleWorkflows(entry: string): Promise<Buffer> {
   const heard: string[] = [];
   const { code } = await bundleWorkflowCode({
     workflowsPath: entry,
@@ -122,12 +134,7 @@ async function bundleBuild(
       fix: 'Workflow code may use no Node modules and no packages that do; put such work into steps.ts.',
     });
   });
-  const bundles: Record<string, string> = { [WORKFLOW_BUNDLE]: (await deps.artifacts.putBytes(Buffer.from(code))).sha256 };
-  for (const folder of folders) {
-    if (folder.steps === undefined) continue;
-    bundles[stepsBundle(folder.name)] = (await deps.artifacts.putBytes(await bundleSteps(folder.steps))).sha256;
-  }
-  return bundles;
+  return Buffer.from(code);
 }
 
 /** `millrace` and what it exports are always this Millrace, wherever the project keeps its packages. */
@@ -201,6 +208,7 @@ async function bundleForLooking(entry: string, projectFolder: string) {
     plugins: [packagesOutside()],
     minify: true,
     legalComments: 'none',
+    metafile: true,
     logLevel: 'silent',
   }).catch((error: unknown) => {
     throw new MillraceError('INVALID_CONFIG', 'The pipelines could not be compiled.', {
@@ -209,7 +217,10 @@ async function bundleForLooking(entry: string, projectFolder: string) {
     });
   });
   const code = result.outputFiles[0]?.text ?? '';
-  const hash = createHash('sha256').update(code).digest('hex');
+  // what is outside is bundled later, or is there when it runs: another version of it may make other decisions
+  const from = [join(projectFolder, 'package.json'), fileURLToPath(import.meta.url)];
+  const outside = Object.values(result.metafile.outputs).flatMap((output) => from.flatMap((place) => externalVersions(output, place)));
+  const hash = createHash('sha256').update(code).update(JSON.stringify(outside)).digest('hex');
   // inside the project, so that the packages left outside are found
   const place = join(projectFolder, 'node_modules', '.cache', 'millrace');
   await mkdir(place, { recursive: true });
