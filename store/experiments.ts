@@ -37,7 +37,7 @@ export interface Paged<Item> {
 
 /** This server's own place for the files of an experiment. */
 export const EXPERIMENT_ROOT_SQL = `coalesce(e.artifact_location, 'mlflow-artifacts:/' || e.id)`;
-export const millisecondsSql = (column: string): string => `(extract(epoch from ${column}) * 1000)::bigint`;
+export const millisecondsSql = (column: string): string => `(date_part('epoch', ${column}) * 1000)::bigint`;
 
 const COLUMNS = `e.id::text as id, e.name, ${EXPERIMENT_ROOT_SQL} as "artifactLocation", e.lifecycle_stage as "lifecycleStage", e.pipeline,
   ${millisecondsSql('e.created_at')}::double precision as "createdAtMs", ${millisecondsSql('e.updated_at')}::double precision as "updatedAtMs", e.tags`;

@@ -16,7 +16,7 @@ import type { RunStatus } from './schema.ts';
  * 3. A workflow's run follows its workflow: no client changes its status, or deletes it while it is under way.
  * 4. What runs log is in the write-ahead log when a call returns, and on the disk within a second: a machine of Postgres that loses
  *    power may lose that second, whole calls of it. Deleting, restoring and what concerns experiments and models waits for the disk.
- * 5. Runs leave as JSON that Postgres has made: no object is built of them here, however many there are.
+ * 5. Runs leave as JSON text whose lists Postgres has written: no object is built of an item here, however many there are.
  */
 export interface TrackedRunDraft {
   /** 32 hex digits. */
@@ -82,23 +82,46 @@ const STARTED = 'coalesce(r.started_at, r.created_at)';
 const NAME = `coalesce(r.name, r.workflow_id, '')`;
 const STATUS = `case r.status when 'waiting' then 'SCHEDULED' when 'running' then 'RUNNING' when 'completed' then 'FINISHED' when 'failed' then 'FAILED' else 'KILLED' end`;
 const ARTIFACT_URI = `${EXPERIMENT_ROOT_SQL} || '/' || r.id || '/artifacts'`;
-const INFO = `json_build_object('run_id', r.id, 'run_uuid', r.id, 'run_name', ${NAME}, 'experiment_id', r.experiment_id::text, 'user_id', coalesce(r.user_id, ''),
-  'status', ${STATUS}, 'start_time', ${millisecondsSql(STARTED)}, 'end_time', ${millisecondsSql('r.ended_at')}, 'artifact_uri', ${ARTIFACT_URI},
-  'lifecycle_stage', r.lifecycle_stage)`;
-/** A list of what a table holds of the run, as JSON. */
-const listed = (item: string, from: string): string => `coalesce((select json_agg(${item}) from ${from}), '[]')`;
-const RUN = `json_build_object('info', ${INFO}, 'data', json_build_object(
-  'metrics', ${listed('x', `(select name as key, value, ${millisecondsSql('at')} as "timestamp", step from latest_metrics where run_id = r.id order by name) x`)},
-  'params', ${listed('x', '(select key, value from run_params where run_id = r.id order by key) x')},
-  'tags', ${listed('x', '(select key, value from run_tags where run_id = r.id order by key) x')}),
- 'inputs', json_build_object(
-  'dataset_inputs', ${listed(
-    `json_build_object('tags', (select coalesce(json_agg(t), '[]') from jsonb_each_text(d.tags) t),
-     'dataset', json_build_object('name', d.name, 'digest', d.digest, 'source_type', d.source_type, 'source', d.source, 'schema', d.schema, 'profile', d.profile))`,
-    'run_datasets d where d.run_id = r.id',
-  )},
-  'model_inputs', ${listed('x', `(select model_id from run_models where run_id = r.id and role = 'input') x`)}),
- 'outputs', json_build_object('model_outputs', ${listed('x', `(select model_id, step from run_models where run_id = r.id and role = 'output') x`)}))`;
+/** What `infoText` is made of; `experiments` is `e` where it is selected. */
+const INFO = `r.id, ${NAME} as name, r.experiment_id::text as experiment, coalesce(r.user_id, '') as user, ${STATUS} as status,
+  ${millisecondsSql(STARTED)}::text as started, ${millisecondsSql('r.ended_at')}::text as ended, ${ARTIFACT_URI} as uri, r.lifecycle_stage as life`;
+interface InfoRow {
+  readonly id: string;
+  readonly name: string;
+  readonly experiment: string;
+  readonly user: string;
+  readonly status: string;
+  readonly started: string;
+  readonly ended: string | null;
+  readonly uri: string;
+  readonly life: string;
+}
+const infoText = (row: InfoRow): string =>
+  `{"run_id":"${row.id}","run_uuid":"${row.id}","run_name":${JSON.stringify(row.name)},"experiment_id":"${row.experiment}","user_id":${JSON.stringify(row.user)},` +
+  `"status":"${row.status}","start_time":${row.started},"end_time":${row.ended ?? 'null'},"artifact_uri":${JSON.stringify(row.uri)},"lifecycle_stage":"${row.life}"}`;
+
+// Items are put together as text: half of what building JSON values costs, of which a page has tens of thousands.
+const METRICS = `(select string_agg('{"key":' || to_json(name)::text || ',"value":' || case when value - value = 0 then value::text else '"' || value || '"' end ||
+  ',"timestamp":' || ${millisecondsSql('at')} || ',"step":' || step || '}', ',' order by name) from latest_metrics where run_id = r.id)`;
+const pairs = (table: string): string =>
+  `(select string_agg('{"key":' || to_json(key)::text || ',"value":' || to_json(value)::text || '}', ',' order by key) from ${table} where run_id = r.id)`;
+const RUN = `${INFO}, ${METRICS} as metrics, ${pairs('run_params')} as params, ${pairs('run_tags')} as tags,
+  (select json_agg(json_build_object('tags', (select coalesce(json_agg(t), '[]') from jsonb_each_text(d.tags) t),
+     'dataset', json_build_object('name', d.name, 'digest', d.digest, 'source_type', d.source_type, 'source', d.source, 'schema', d.schema, 'profile', d.profile)))::text
+   from run_datasets d where d.run_id = r.id) as datasets,
+  (select json_agg(x)::text from (select model_id from run_models where run_id = r.id and role = 'input') x) as "modelInputs",
+  (select json_agg(x)::text from (select model_id, step from run_models where run_id = r.id and role = 'output') x) as "modelOutputs"`;
+interface RunRow extends InfoRow {
+  readonly metrics: string | null;
+  readonly params: string | null;
+  readonly tags: string | null;
+  readonly datasets: string | null;
+  readonly modelInputs: string | null;
+  readonly modelOutputs: string | null;
+}
+const runText = (row: RunRow): string =>
+  `{"info":${infoText(row)},"data":{"metrics":[${row.metrics ?? ''}],"params":[${row.params ?? ''}],"tags":[${row.tags ?? ''}]},` +
+  `"inputs":{"dataset_inputs":${row.datasets ?? '[]'},"model_inputs":${row.modelInputs ?? '[]'}},"outputs":{"model_outputs":${row.modelOutputs ?? '[]'}}}`;
 
 const ATTRIBUTES: Readonly<Record<string, string>> = {
   run_id: 'r.id',
@@ -113,6 +136,9 @@ const ATTRIBUTES: Readonly<Record<string, string>> = {
 /** The statement that holds it does not wait for the disk. */
 const WITHOUT_WAITING = `set_config('synchronous_commit', 'off', true)`;
 
+/** So many runs are sorted in a few milliseconds. */
+const MANY_RUNS = 2_000;
+
 /** MLflow's names of statuses, and what they are here. */
 export const MLFLOW_RUN_STATUSES = {
   SCHEDULED: 'waiting',
@@ -125,6 +151,9 @@ export type MlflowRunStatus = keyof typeof MLFLOW_RUN_STATUSES;
 
 const missing = (runId: string): MillraceError => new MillraceError('NOT_FOUND', `Run with id=${runId} not found`);
 const instantOf = (ms: number): string => new Date(ms).toISOString();
+/** Lists as Postgres reads them, written at once: the driver writes them item by item, which is most of what a batch costs here. */
+const numbersSql = (numbers: readonly number[]): string => `{${numbers.join(',')}}`;
+const textsSql = (texts: readonly string[]): string => `{${texts.map((text) => `"${/["\\]/.test(text) ? text.replace(/["\\]/g, '\\$&') : text}"`).join(',')}}`;
 
 /** What `millrace_log_batch` raised, in words. */
 function batchError(error: unknown, runId: string): unknown {
@@ -208,13 +237,13 @@ export function createTrackedRunsStore({ pool, orm }: Database) {
   /** Runs as JSON texts, in the order of their ids. */
   const runTexts = async (ids: readonly string[]): Promise<readonly string[]> => {
     if (ids.length === 0) return [];
-    const { rows } = await pool.query<{ run: string }>({
+    const { rows } = await pool.query<RunRow>({
       name: 'tracked_runs',
-      text: `select ${RUN}::text as run from unnest($1::text[]) with ordinality as w (id, place)
+      text: `select ${RUN} from unnest($1::text[]) with ordinality as w (id, place)
              join runs r on r.id = w.id join experiments e on e.id = r.experiment_id order by w.place`,
       values: [ids],
     });
-    return rows.map(({ run }) => run);
+    return rows.map(runText);
   };
   const state = async (runId: string): Promise<{ readonly lifecycle: string; readonly status: RunStatus; readonly workflow: string | null }> => {
     const { rows } = await pool.query<{ lifecycle: string; status: RunStatus; workflow: string | null }>({
@@ -225,6 +254,14 @@ export function createTrackedRunsStore({ pool, orm }: Database) {
     const [row] = rows;
     if (row === undefined) throw missing(runId);
     return row;
+  };
+  const hasMany = async (experiments: readonly number[]): Promise<boolean> => {
+    const { rowCount } = await pool.query({
+      name: 'experiments_with_many',
+      text: 'select from runs where experiment_id = any($1::integer[]) offset $2 limit 1',
+      values: [experiments, MANY_RUNS],
+    });
+    return rowCount === 1;
   };
   const requireActive = async (runId: string): Promise<void> => {
     const found = await state(runId);
@@ -280,7 +317,7 @@ export function createTrackedRunsStore({ pool, orm }: Database) {
      * @throws NOT_FOUND, INVALID_REQUEST
      */
     async update(input: { readonly runId: string; readonly status?: MlflowRunStatus; readonly endedAtMs?: number; readonly name?: string }): Promise<string> {
-      const { rows } = await pool.query<{ info: string }>({
+      const { rows } = await pool.query<InfoRow>({
         name: 'tracked_run_update',
         text: `with r as (update runs set name = coalesce($4, name),
                  status = case when workflow_id is null then coalesce($2, status) else status end,
@@ -288,7 +325,7 @@ export function createTrackedRunsStore({ pool, orm }: Database) {
                  where id = $1 and lifecycle_stage = 'active' returning *),
                t as (insert into run_tags (run_id, key, value) select r.id, 'mlflow.runName', $4 from r where $4::text is not null
                      on conflict (run_id, key) do update set value = excluded.value)
-               select ${INFO}::text as info, ${WITHOUT_WAITING} from r join experiments e on e.id = r.experiment_id`,
+               select ${INFO}, ${WITHOUT_WAITING} from r join experiments e on e.id = r.experiment_id`,
         values: [
           input.runId,
           input.status === undefined ? null : MLFLOW_RUN_STATUSES[input.status],
@@ -296,7 +333,7 @@ export function createTrackedRunsStore({ pool, orm }: Database) {
           input.name ?? null,
         ],
       });
-      if (rows[0] !== undefined) return rows[0].info;
+      if (rows[0] !== undefined) return infoText(rows[0]);
       await requireActive(input.runId);
       throw missing(input.runId);
     },
@@ -327,14 +364,14 @@ export function createTrackedRunsStore({ pool, orm }: Database) {
         values: [
           batch.runId,
           batch.stage ?? '',
-          metrics.map((m) => m.key),
-          metrics.map((m) => m.value),
-          metrics.map((m) => m.step),
-          metrics.map((m) => instantOf(m.atMs)),
-          params.map((p) => p.key),
-          params.map((p) => p.value),
-          tags.map((t) => t.key),
-          tags.map((t) => t.value),
+          textsSql(metrics.map((m) => m.key)),
+          numbersSql(metrics.map((m) => m.value)),
+          numbersSql(metrics.map((m) => m.step)),
+          numbersSql(metrics.map((m) => m.atMs)),
+          textsSql(params.map((p) => p.key)),
+          textsSql(params.map((p) => p.value)),
+          textsSql(tags.map((t) => t.key)),
+          textsSql(tags.map((t) => t.value)),
         ],
       };
       try {
@@ -424,6 +461,7 @@ export function createTrackedRunsStore({ pool, orm }: Database) {
       const experiments = input.experimentIds.flatMap((id) => experimentNumber(id) ?? []);
       if (experiments.length === 0) return { items: [], nextOffset: null };
       const wanted = input.limit + 1;
+      const usesRoot = [...filters, ...clauses].some(({ entity, key }) => entity === 'attribute' && key === 'artifact_uri');
       const query = async (firstIsThere: boolean): Promise<readonly string[]> => {
         const parameters = sqlParameters();
         const where = [
@@ -433,14 +471,15 @@ export function createTrackedRunsStore({ pool, orm }: Database) {
         ];
         const { joins, order } = orderSql(clauses, parameters, firstIsThere);
         const { rows } = await pool.query<{ id: string }>(
-          `select r.id from runs r join experiments e on e.id = r.experiment_id ${joins} where ${where.join(' and ')}
+          `select r.id from runs r ${usesRoot ? 'join experiments e on e.id = r.experiment_id' : ''} ${joins} where ${where.join(' and ')}
            order by ${order} limit ${parameters.add(wanted)} offset ${parameters.add(input.offset)}`,
           [...parameters.values],
         );
         return rows.map(({ id }) => id);
       };
-      // Runs that have the first metric come first, and an index holds them in its order: a page of them is read from there alone.
-      const quick = clauses[0]?.entity === 'metric' ? await query(true) : [];
+      // Runs that have the first metric come first, and an index holds them in its order: a page of them is read from there alone. It holds
+      // those of all experiments, though, so it is of use only where these have many.
+      const quick = clauses[0]?.entity === 'metric' && (await hasMany(experiments)) ? await query(true) : [];
       const ids =
         quick.length === wanted || (quick.length > 0 && filters.some((f) => f.entity === 'metric' && f.key === clauses[0]?.key && f.operator !== '!='))
           ? quick

@@ -7,12 +7,12 @@ export const MOST_PARAMS_OR_TAGS = 100;
 export const MOST_ENTITIES = 1_000;
 export const MOST_BATCH_BYTES = 1_000_000;
 export const MOST_TAG_VALUE = 8_000;
-const MOST_KEY = 250;
-const MOST_PARAM_VALUE = 6_000;
+export const MOST_KEY = 250;
+export const MOST_PARAM_VALUE = 6_000;
 const MOST_EXPERIMENT_TAG_VALUE = 20_000;
 const MOST_EXPERIMENT_NAME = 500;
 /** The end of the year 9999: what comes later no date can say. */
-const LAST_MS = 253_402_300_799_999;
+export const LAST_MS = 253_402_300_799_999;
 
 export const atMost = (what: string, most: number) =>
   text.refine((value) => value.length <= most, `exceeds the maximum length of ${most} characters (${what})`);

@@ -26,14 +26,17 @@ export interface Operation {
   readonly access: 'read' | 'write';
   /** Of the query (GET) or the JSON body (others), with the path's parameters in it. Unknown fields are left out, as MLflow does. */
   readonly schema: z.ZodType;
+  /** Reads a request of the usual shape without the schema, with the schema's result; undefined for any other, which the schema then reads. */
+  readonly quick?: (request: Readonly<Record<string, unknown>>) => unknown;
   /** Given a request that fits `schema`; its answer is sent as JSON. */
   readonly handle: (context: MlflowContext, request: never) => Promise<unknown>;
 }
 
 /** An operation whose handler knows its request's type. */
 export function operation<Schema extends z.ZodType>(
-  definition: Omit<Operation, 'schema' | 'handle'> & {
+  definition: Omit<Operation, 'schema' | 'quick' | 'handle'> & {
     readonly schema: Schema;
+    readonly quick?: (request: Readonly<Record<string, unknown>>) => z.output<Schema> | undefined;
     readonly handle: (context: MlflowContext, request: z.output<Schema>) => Promise<unknown>;
   },
 ): Operation {

@@ -54,7 +54,9 @@ function send(reply: FastifyReply, error: MlflowError): FastifyReply {
   return reply.code(status).send({ error_code: error.code, message: error.message });
 }
 
-function parse(operation: Operation, value: unknown): unknown {
+function parse(operation: Operation, value: Readonly<Record<string, unknown>>): unknown {
+  const quick = operation.quick?.(value);
+  if (quick !== undefined) return quick;
   const result = operation.schema.safeParse(value);
   if (result.success) return result.data;
   const problems = result.error.issues.map((issue) => `${issue.path.length === 0 ? 'the request' : `'${issue.path.join('.')}'`} ${issue.message}`);

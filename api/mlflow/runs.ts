@@ -26,6 +26,7 @@ import {
   toRecord,
 } from './limits.ts';
 import { int64, list, name, type Operation, operation, optional, sendJson, text } from './operation.ts';
+import { quickBatch, quickPoint } from './quick-batch.ts';
 import { offsetOf, pageToken } from './registry-search.ts';
 import { randomName } from './run-names.ts';
 
@@ -242,6 +243,7 @@ export const RUN_OPERATIONS: readonly Operation[] = [
       runId.transform((id) => ({ runId: id })),
       metric,
     ),
+    quick: quickPoint,
     handle: async ({ store }, { runId: id, ...point }) => {
       const { modelId } = point;
       await store.trackedRuns.log({
@@ -289,6 +291,7 @@ export const RUN_OPERATIONS: readonly Operation[] = [
     path: '/mlflow/runs/log-batch',
     access: 'write',
     schema: ofRun({ metrics: list(metric), params: list(param), tags: list(tag) }),
+    quick: quickBatch,
     handle: async ({ store, request }, { runId: id, metrics, params, tags }) => {
       const bytes = Number(request.headers['content-length'] ?? 0);
       if (bytes > MOST_BATCH_BYTES) throw refuse(`Batched logging API requests must be at most ${MOST_BATCH_BYTES} bytes, got a request of size ${bytes}.`);
