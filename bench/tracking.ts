@@ -172,6 +172,59 @@ async function searchMs(url: string, body: unknown): Promise<number> {
   return performance.now() - started;
 }
 
+/** Posts to the API, the answer as JSON. */
+async function post<T>(url: string, path: string, body: unknown): Promise<T> {
+  const answer = await fetch(`${url}/api/2.0/mlflow/${path}`, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json' },
+    body: JSON.stringify(body),
+  });
+  if (!answer.ok) throw new Error(`${path} was answered with ${answer.status}: ${await answer.text()}`);
+  return (await answer.json()) as T;
+}
+
+interface ManyPoints {
+  readonly batchesMs: readonly number[];
+  readonly pagesMs: readonly number[];
+  readonly searchesMs: readonly number[];
+}
+
+/** One metric of one run, until it has all of them; then its history page by page, and searches that find the run. */
+async function logManyPoints(url: string, batches: number): Promise<ManyPoints> {
+  const { experiment_id } = await post<{ experiment_id: string }>(url, 'experiments/create', { name: 'many points' });
+  const { run } = await post<{ run: { info: { run_id: string } } }>(url, 'runs/create', { experiment_id, run_name: 'long' });
+  const run_id = run.info.run_id;
+  const times = { batchesMs: [] as number[], pagesMs: [] as number[], searchesMs: [] as number[] };
+  const timed = async <T>(into: number[], work: () => Promise<T>): Promise<T> => {
+    const started = performance.now();
+    const result = await work();
+    into.push(performance.now() - started);
+    return result;
+  };
+  for (let batch = 0; batch < batches; batch++) {
+    const metrics = Array.from({ length: 1_000 }, (_, i) => {
+      const step = batch * 1_000 + i;
+      return { key: 'loss', value: 1 / (step + 1), timestamp: 1_700_000_000_000 + step, step };
+    });
+    await timed(times.batchesMs, () => post(url, 'runs/log-batch', { run_id, metrics }));
+  }
+  let found = 0;
+  for (let token = ''; ; ) {
+    const query = new URLSearchParams({ run_id, metric_key: 'loss', ...(token === '' ? {} : { page_token: token }) });
+    const page = await timed(times.pagesMs, async () => {
+      const answer = await fetch(`${url}/api/2.0/mlflow/metrics/get-history?${query.toString()}`);
+      return (await answer.json()) as { metrics: readonly unknown[]; next_page_token?: string };
+    });
+    found += page.metrics.length;
+    if (page.next_page_token === undefined) break;
+    token = page.next_page_token;
+  }
+  if (found !== batches * 1_000) throw new Error(`${found} points came back of ${batches * 1_000}`);
+  const search = { experiment_ids: [experiment_id], filter: 'metrics.loss < 0.5', order_by: ['metrics.loss ASC'], max_results: 100 };
+  for (let i = 0; i < 40; i++) await timed(times.searchesMs, () => searchMs(url, search));
+  return times;
+}
+
 async function run({ quick, emit }: BenchmarkOptions): Promise<void> {
   const python = await ensureMlflowPython();
   const more = quick ? { quick } : {};
@@ -242,6 +295,23 @@ async function run({ quick, emit }: BenchmarkOptions): Promise<void> {
       }
     }
     for (const stopPeer of running.splice(3)) await stopPeer();
+
+    const batches = quick ? 100 : 1_000;
+    const manyPoints = await logManyPoints(api.url, batches);
+    for (const [variant, times] of [
+      ['a batch of 1,000', manyPoints.batchesMs],
+      ['a page of 25,000 of its history', manyPoints.pagesMs],
+      ['a search that finds the run', manyPoints.searchesMs],
+    ] as const)
+      emit({
+        bench: 'tracking',
+        metric: 'many_points',
+        variant: `${batches * 1_000} points in one run: ${variant}`,
+        ...summarise(times),
+        unit: 'ms',
+        better: 'lower',
+        ...more,
+      });
 
     const [many, steps] = quick ? [10_000, 10] : [100_000, 10];
     const experiment = await fill(postgres.url, many, steps);
