@@ -1,3 +1,4 @@
+import type { Worker } from 'node:worker_threads';
 import { endModuleWorker, startModuleWorker } from '../config/module-worker.ts';
 import type { Column, ColumnType } from '../contracts/columns.ts';
 import { type ErrorReport, MillraceError } from '../contracts/errors.ts';
@@ -18,6 +19,11 @@ import type { PredictJob } from './predict-job.ts';
 /**
  * Heavy computing of a stage, in a worker thread: the event loop of the worker stays free for heartbeats, and a heap that
  * runs over ends the thread, not the worker.
+ *
+ * Invariants:
+ * 1. A thread does one job at a time, and is ended with it. Only one that has measured a small window may wait for the next window:
+ *    to start a thread costs more than that.
+ * 2. A thread that waits keeps no process alive, and is ended after a while. One whose job was cancelled or failed never waits.
  */
 export interface TrainJob {
   readonly kind: 'train';
@@ -107,7 +113,8 @@ export type ComputeJob = TrainJob | ScoreJob | EvaluateJob | EnsembleJob | Predi
 export type ComputeMessage<Result> =
   | { readonly type: 'progress'; readonly fraction: number | null; readonly message: string }
   | { readonly type: 'checkpoint'; readonly step: number; readonly state: Uint8Array }
-  | { readonly type: 'done'; readonly result: Result }
+  /** `rests`: the thread has given back what the job took, and could do another one. */
+  | { readonly type: 'done'; readonly result: Result; readonly rests?: boolean }
   | { readonly type: 'failed'; readonly report: ErrorReport; readonly log: string };
 
 export interface ComputeHooks {
@@ -122,6 +129,17 @@ export interface ComputeHooks {
 const STEP_GRACE_MS = 2_000;
 /** What a user's step does is not known to end. */
 const STEP_PATIENCE_MS = 5_000;
+/** How long a thread waits for the next window at most. It has 60 MiB or so. */
+const REST_MS = 30_000;
+const MOST_RESTING = 2;
+/** Threads that wait, with what is to end them. */
+const resting = new Map<Worker, NodeJS.Timeout>();
+
+/** To a thread that waits. */
+export interface NextWindow {
+  readonly type: 'window';
+  readonly job: MonitorJob;
+}
 
 /**
  * Runs the job to its end. Cancelling ends the thread, between calls of native code; a user's step hears of it first, and has a
@@ -129,17 +147,21 @@ const STEP_PATIENCE_MS = 5_000;
  */
 export function compute<Result>(job: ComputeJob, hooks: ComputeHooks): Promise<Result> {
   return new Promise<Result>((resolve, reject) => {
-    const worker = startModuleWorker('compute-thread', import.meta.url, {
-      workerData: job,
-      ...(hooks.heapMib === undefined ? {} : { resourceLimits: { maxOldGenerationSizeMb: hooks.heapMib } }),
-    });
+    const isWindow = job.kind === 'monitor' && hooks.heapMib === undefined;
+    const waiting = isWindow && !hooks.signal.aborted ? wake(job) : undefined;
+    const worker = waiting ?? newThread(job, hooks.heapMib);
     const patience = job.kind === 'step' ? { patienceMs: STEP_PATIENCE_MS } : {};
     let settled = false;
     let committing: Promise<void> = Promise.resolve();
-    const settle = (end: () => void): void => {
-      if (settled) return;
+    const leave = (): void => {
       settled = true;
       hooks.signal.removeEventListener('abort', onAbort);
+      // one by one: taking all listeners off would take the thread's own relay of messages with them
+      worker.off('message', onMessage).off('exit', onExit);
+    };
+    const settle = (end: () => void): void => {
+      if (settled) return;
+      leave();
       // a checkpoint that is being written ends before the stage does
       void committing.then(() => endModuleWorker(worker, patience)).then(end, end);
     };
@@ -153,9 +175,7 @@ export function compute<Result>(job: ComputeJob, hooks: ComputeHooks): Promise<R
       worker.postMessage({ type: 'abort' });
       setTimeout(end, STEP_GRACE_MS).unref();
     };
-    if (hooks.signal.aborted) onAbort();
-    else hooks.signal.addEventListener('abort', onAbort);
-    worker.on('message', (message: ComputeMessage<Result>) => {
+    const onMessage = (message: ComputeMessage<Result>): void => {
       if (message.type === 'progress') hooks.progress(message.fraction, message.message);
       else if (message.type === 'checkpoint') {
         committing = committing
@@ -171,6 +191,13 @@ export function compute<Result>(job: ComputeJob, hooks: ComputeHooks): Promise<R
             },
           );
       } else if (message.type === 'done') {
+        if (isWindow && message.rests === true && !settled && resting.size < MOST_RESTING) {
+          leave();
+          worker.off('error', onError);
+          rest(worker);
+          resolve(message.result);
+          return;
+        }
         settle(() => {
           resolve(message.result);
         });
@@ -180,13 +207,14 @@ export function compute<Result>(job: ComputeJob, hooks: ComputeHooks): Promise<R
           reject(MillraceError.fromReport(message.report));
         });
       }
-    });
-    worker.on('error', (error) => {
+    };
+    // stays while the thread is being ended: what fails then concerns nobody
+    const onError = (error: Error): void => {
       settle(() => {
         reject('code' in error && error.code === 'ERR_WORKER_OUT_OF_MEMORY' ? heapIsFull(job) : error);
       });
-    });
-    worker.on('exit', (code) => {
+    };
+    const onExit = (code: number): void => {
       settle(() => {
         reject(
           job.kind === 'step'
@@ -196,8 +224,49 @@ export function compute<Result>(job: ComputeJob, hooks: ComputeHooks): Promise<R
             : new MillraceError('INTERNAL', `The computing thread ended with code ${String(code)} before it was done.`),
         );
       });
-    });
+    };
+    worker.on('message', onMessage).on('error', onError).on('exit', onExit);
+    if (hooks.signal.aborted) onAbort();
+    else hooks.signal.addEventListener('abort', onAbort);
   });
+}
+
+const newThread = (job: ComputeJob, heapMib: number | undefined): Worker =>
+  startModuleWorker('compute-thread', import.meta.url, {
+    workerData: job,
+    ...(heapMib === undefined ? {} : { resourceLimits: { maxOldGenerationSizeMb: heapMib } }),
+  });
+
+function rest(worker: Worker): void {
+  worker.unref();
+  const timer = setTimeout(() => {
+    forget(worker);
+    void endModuleWorker(worker);
+  }, REST_MS).unref();
+  resting.set(worker, timer);
+  // one that ends by itself meanwhile is gone: it has nobody's job
+  worker.on('error', forgetful).on('exit', forgetful);
+}
+
+function forgetful(this: Worker): void {
+  forget(this);
+}
+
+function forget(worker: Worker): void {
+  clearTimeout(resting.get(worker));
+  resting.delete(worker);
+}
+
+/** Gives the window to a thread that waits; undefined where none does. */
+function wake(job: MonitorJob): Worker | undefined {
+  const [worker] = resting.keys();
+  if (worker === undefined) return undefined;
+  forget(worker);
+  worker.off('error', forgetful).off('exit', forgetful);
+  worker.ref();
+  const next: NextWindow = { type: 'window', job };
+  worker.postMessage(next);
+  return worker;
 }
 
 function heapIsFull(job: ComputeJob): MillraceError {

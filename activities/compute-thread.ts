@@ -9,7 +9,7 @@ import { readColumns } from '../data/read-columns.ts';
 import type { StoredDataset } from '../data/dataset.ts';
 import { featureColumns } from '../contracts/features.ts';
 import { goesOn } from '../ml/search/stopping.ts';
-import type { ComputeJob, ComputeMessage, JudgedRows, ScoreJob, StepJob, StoppedTraining, TrainedCandidate, TrainJob } from './compute-job.ts';
+import type { ComputeJob, ComputeMessage, JudgedRows, NextWindow, ScoreJob, StepJob, StoppedTraining, TrainedCandidate, TrainJob } from './compute-job.ts';
 import { noSuchMetric } from './no-such-metric.ts';
 import { splitRungs, StoppedAtRung, withRungs } from './rung-checkpoint.ts';
 import type { BuiltEnsemble, EnsembleJob } from './ensemble-job.ts';
@@ -21,6 +21,8 @@ import { usersCode } from './users-code.ts';
 
 /** The thread behind compute-job.ts. */
 const PROGRESS_EVERY_MS = 250;
+/** A larger window leaves more garbage in the thread's heap than a new thread costs. */
+const SMALL_WINDOW_ROWS = 20_000;
 
 if (!parentPort) throw new Error('compute-thread runs as a worker thread only');
 const port = parentPort;
@@ -30,13 +32,23 @@ const send = (message: ComputeMessage<unknown>, transfer: readonly ArrayBuffer[]
 };
 
 threadIsUp();
-try {
-  const result = await run();
-  send({ type: 'done', result });
-} catch (error) {
-  const known = error instanceof MillraceError ? error : new MillraceError('INTERNAL', 'The computing failed unexpectedly.');
-  const cause = error instanceof MillraceError ? error.cause : error;
-  send({ type: 'failed', report: known.report(), log: cause instanceof Error ? (cause.stack ?? cause.message) : typeof cause === 'string' ? cause : '' });
+await answer(run);
+// measuring a window is the engine's own code, and leaves nothing behind
+if (job.kind === 'monitor') {
+  port.on('message', (next: NextWindow) => {
+    void answer(() => monitor(next.job));
+  });
+}
+
+async function answer(work: () => Promise<unknown>): Promise<void> {
+  try {
+    const result = await work();
+    send({ type: 'done', result, rests: job.kind === 'monitor' && (result as MeasuredWindow).rows <= SMALL_WINDOW_ROWS });
+  } catch (error) {
+    const known = error instanceof MillraceError ? error : new MillraceError('INTERNAL', 'The computing failed unexpectedly.');
+    const cause = error instanceof MillraceError ? error.cause : error;
+    send({ type: 'failed', report: known.report(), log: cause instanceof Error ? (cause.stack ?? cause.message) : typeof cause === 'string' ? cause : '' });
+  }
 }
 
 /** What a job needs is loaded when it is needed: the learning side is large. */

@@ -25,7 +25,7 @@ import { scoreAgain } from './score-again.ts';
 
 type Progress = (fraction: number | null, message: string) => void;
 type Whole = NonNullable<MonitorJob['whole']>;
-type WindowedDriftLimits = Pick<WindowedDriftOptions, 'columns' | 'memoryLimitBytes'>;
+type WindowedDriftLimits = Pick<WindowedDriftOptions, 'columns' | 'within'>;
 
 /** Beyond that DuckDB spills into a temporary folder. */
 const MEMORY_BYTES = 512 * 1024 ** 2;
@@ -43,49 +43,60 @@ export async function measureWindow(job: MonitorJob, progress: Progress): Promis
   }
 }
 
-async function measureIn(folder: string, job: MonitorJob, progress: Progress): Promise<MeasuredWindow> {
-  const path = join(folder, 'rows.parquet');
-  const { whole } = job;
-  const { columns } = job.predictor.signature;
-  let absent: readonly string[] = [];
-  const measured = await withDuckDb({ memoryLimitBytes: MEMORY_BYTES }, async (db): Promise<MeasuredWindow> => {
+/** All in one database: to open one takes longer than most of its queries on a small window. */
+function measureIn(folder: string, job: MonitorJob, progress: Progress): Promise<MeasuredWindow> {
+  return withDuckDb({ memoryLimitBytes: MEMORY_BYTES }, async (db): Promise<MeasuredWindow> => {
+    const path = join(folder, 'rows.parquet');
+    const { whole, predictor } = job;
+    const { columns } = predictor.signature;
     progress(null, 'reading');
-    const window = await openMonitorRows(db, job);
+    const window = await openMonitorRows(db, { ...job, columns: whole === null ? slicedColumns(job) : columns, seed: whole?.skew?.seed ?? 0 });
     if (window === null) return { rows: 0, latencyMs: null, log: { otherVersions: 0, repeated: 0, relabelled: 0 } };
     const { rows, otherVersions, repeated, relabelled, latencyMs } = window;
-    if (whole !== null && rows > 0) absent = await window.write(path, columns);
-    progress(null, 'judging');
     const half = normalQuantile((1 + OUTCOME_CONFIDENCE) / 2);
     const outcomes = Object.entries(window.outcomes).map(([name, { deviation, ...of }]) => {
       const wide = deviation === null ? null : (half * deviation) / Math.sqrt(of.rows);
       return [name, { ...of, low: wide === null ? null : of.mean - wide, high: wide === null ? null : of.mean + wide }] as const;
     });
-    return {
-      rows,
-      latencyMs,
-      log: { otherVersions, repeated, relabelled },
-      quality: rows === 0 ? null : await qualityOf(job, window),
-      outcomes: Object.fromEntries(outcomes),
-      ...(whole === null || rows === 0 ? {} : await wholeOf(db, job, whole, window, progress)),
-    };
+    const log = { otherVersions, repeated, relabelled };
+    const read: MeasuredWindow = { rows, latencyMs, log, quality: null, outcomes: Object.fromEntries(outcomes) };
+    if (rows === 0) return read;
+    const labelled = await labelledOf(job, window);
+    const scores = whole === null ? null : await scoresOf(predictor.signature, whole, window);
+    // DuckDB writes while this thread computes
+    const writing = whole === null ? undefined : window.write(path);
+    writing?.catch(() => undefined);
+    progress(null, 'judging');
+    const quality = qualityOf(job, window, labelled);
+    if (whole === null || writing === undefined) return { ...read, quality };
+    progress(null, 'estimating');
+    const estimated = scores === null ? null : estimateOf(predictor.signature, whole, scores);
+    const absent = await writing;
+    const measured = { ...read, quality, estimated, ...(await wholeOf(db, job, whole, window, progress)) };
+    await window.close();
+    progress(null, 'comparing');
+    return { ...measured, ...(await comparedOf(db, { kind: 'parquet', paths: [path], answers: ANSWERS, absent }, { path, columns, rows }, whole)) };
   });
-  if (whole === null || measured.rows === 0) return measured;
-  progress(null, 'comparing');
-  const recent: RecentRows = { kind: 'parquet', paths: [path], answers: ANSWERS, absent };
-  const { reference, watched, domain, answers, trained } = whole;
-  const limited = { memoryLimitBytes: MEMORY_BYTES };
+}
+
+async function comparedOf(
+  db: DuckDb,
+  recent: RecentRows,
+  { path, columns, rows }: { readonly path: string; readonly columns: readonly Column[]; readonly rows: number },
+  { reference, watched, domain, answers, trained, expectations }: Whole,
+): Promise<Pick<MeasuredWindow, 'drift' | 'data' | 'domain' | 'trained'>> {
+  const within = { within: db };
   const drift =
     reference === null
       ? undefined
-      : await measureDrift(recent, reference, { columns: watched, ...(answers == null || 'kind' in reference ? {} : { outputs: answers }), ...limited });
+      : await measureDrift(recent, reference, { columns: watched, ...(answers == null || 'kind' in reference ? {} : { outputs: answers }), ...within });
   return {
-    ...measured,
-    data: whole.expectations === null ? null : await checkedData(path, columns, measured.rows, whole.expectations),
+    data: expectations === null ? null : await checkedData(db, path, columns, rows, expectations),
     ...(drift === undefined ? {} : { drift }),
-    ...(domain ? { domain: await domainOf(recent, domain) } : {}),
+    ...(domain ? { domain: await domainOf(db, recent, domain) } : {}),
     ...(trained == null || reference === null || 'kind' in reference
       ? {}
-      : { trained: await quietWindows(trained, reference, { columns: watched, ...limited }) }),
+      : { trained: await quietWindows(trained, reference, { columns: watched, ...within }) }),
   };
 }
 
@@ -100,8 +111,8 @@ async function quietWindows(
 }
 
 /** Null: either side has too few rows to learn from. */
-async function domainOf(recent: RecentRows, { rows, columns }: NonNullable<Whole['domain']>): Promise<MeasuredWindow['domain']> {
-  const sample = await sampleDomain(recent, rows, { columns, memoryLimitBytes: MEMORY_BYTES });
+async function domainOf(db: DuckDb, recent: RecentRows, { rows, columns }: NonNullable<Whole['domain']>): Promise<MeasuredWindow['domain']> {
+  const sample = await sampleDomain(recent, rows, { columns, within: db });
   const now = sample.recent.reduce((sum, side) => sum + side, 0);
   if (sample.names.length === 0 || Math.min(now, sample.recent.length - now) < LEAST_DOMAIN_ROWS) return null;
   return classifyDomain(sample, { seed: 0 });
@@ -113,10 +124,8 @@ async function wholeOf(
   whole: Whole,
   window: MonitorRows,
   progress: Progress,
-): Promise<Pick<MeasuredWindow, 'estimated' | 'skew' | 'detectors'>> {
+): Promise<Pick<MeasuredWindow, 'skew' | 'detectors'>> {
   const { signature } = job.predictor;
-  progress(null, 'estimating');
-  const estimated = await estimateOf(signature, whole, window);
   const detectors: NonNullable<MeasuredWindow['detectors']> = {};
   for (const detector of whole.detectors) {
     const values = detector.of === 'score' ? await window.scores(positiveOutput(signature, window.width), { inOrder: true }) : await errorsOf(db, job, whole);
@@ -124,25 +133,31 @@ async function wholeOf(
   }
   progress(null, 'scoring again');
   const skew = whole.skew === null ? null : await scoreAgain(db, window, { ...whole.skew, signature });
-  return { estimated, detectors, skew };
+  return { detectors, skew };
 }
 
 const positiveOutput = ({ task }: Signature, width: number): number => (task.kind === 'binary' && width > 1 ? 1 : 0);
 
 async function checkedData(
+  db: DuckDb,
   path: string,
   columns: readonly Column[],
   rows: number,
   expectations: NonNullable<Whole['expectations']>,
 ): Promise<MeasuredWindow['data']> {
-  const result = await checkExpectations([{ path, rows }], columns, expectations, { memoryLimitBytes: MEMORY_BYTES });
+  const result = await checkExpectations([{ path, rows }], columns, expectations, { within: db });
   // values of requests are kept in the log alone, for as long as that is kept
   return { ...result, results: result.results.map((one) => ({ ...one, sample: [] })) };
 }
 
-async function estimateOf({ task, threshold }: Signature, { calibration, estimated }: Whole, window: MonitorRows): Promise<MeasuredWindow['estimated']> {
+/** What performance is estimated from; null where it is not. */
+async function scoresOf({ task }: Signature, { calibration }: Whole, window: MonitorRows): Promise<Float64Array | null> {
   if (calibration === null || (task.kind !== 'binary' && task.kind !== 'multiclass')) return null;
-  const scores = await window.scores(task.kind === 'binary' ? (window.width > 1 ? 1 : 0) : 'greatest');
+  return window.scores(task.kind === 'binary' ? (window.width > 1 ? 1 : 0) : 'greatest');
+}
+
+function estimateOf({ task, threshold }: Signature, { calibration, estimated }: Whole, scores: Float64Array): MeasuredWindow['estimated'] {
+  if (calibration === null || (task.kind !== 'binary' && task.kind !== 'multiclass')) return null;
   return estimatePerformance({
     task: task.kind,
     scores,
@@ -153,22 +168,27 @@ async function estimateOf({ task, threshold }: Signature, { calibration, estimat
   });
 }
 
-async function qualityOf(job: MonitorJob, window: MonitorRows): Promise<MeasuredWindow['quality']> {
+type LabelledRows = Awaited<ReturnType<MonitorRows['labelledRows']>>;
+
+/** Null: quality is not judged. */
+async function labelledOf(job: MonitorJob, window: MonitorRows): Promise<LabelledRows | null> {
+  const { task } = job.predictor.signature;
+  if (job.quality === false || task.kind === 'raw' || (task.kind === 'regression' && task.group !== undefined)) return null;
+  if (window.labelled > 0) return window.labelledRows(slicesBy(job).flat());
+  // one row stands for all where no label came
+  const answers = new Float64Array(task.kind === 'regression' ? 1 : task.classes.length);
+  return { labels: { codes: Int32Array.of(-1), dictionary: [] }, answers, table: { rows: 1, columns: new Map() } };
+}
+
+function qualityOf(job: MonitorJob, window: MonitorRows, rows: LabelledRows | null): MeasuredWindow['quality'] {
   const { quality, predictor, metrics } = job;
   const { task, threshold } = predictor.signature;
-  if (quality === false || task.kind === 'raw' || (task.kind === 'regression' && task.group !== undefined)) return null;
+  if (rows === null || quality === false || task.kind === 'raw') return null;
   const judged: WindowRows['task'] = task.kind === 'multiclass' ? { kind: 'multiclass', classes: task.classes.length } : { kind: task.kind };
   const width = task.kind === 'regression' ? 1 : task.classes.length;
   const headline = createJudge(judged, Float64Array.of(0, 1), new Float64Array(2 * width).fill(1 / width), threshold).names;
   const asked = quality.metrics.length > 0 ? [...new Set([...quality.metrics, ...metrics])] : undefined;
-  const by = quality.slices.map((slice): readonly string[] => (typeof slice === 'string' ? [slice] : slice));
-  const sliced = new Set(by.flat());
-  const columns = predictor.signature.columns.filter(({ name }) => sliced.has(name));
-  // one row stands for all where no label came
-  const rows =
-    window.labelled === 0
-      ? { labels: { codes: Int32Array.of(-1), dictionary: [] }, answers: new Float64Array(width), table: { rows: 1, columns: new Map() } }
-      : await window.labelledRows(columns);
+  const by = slicesBy(job);
   const values = Float64Array.from(rows.labels.dictionary, labelOf(predictor.signature));
   const y = new Float64Array(rows.labels.codes.length);
   rows.labels.codes.forEach((code, row) => (y[row] = values[code] ?? Number.NaN));
@@ -184,6 +204,14 @@ async function qualityOf(job: MonitorJob, window: MonitorRows): Promise<Measured
     },
   );
   return { ...found, rows: window.rows };
+}
+
+const slicesBy = ({ quality }: MonitorJob): readonly (readonly string[])[] =>
+  quality === false ? [] : quality.slices.map((slice) => (typeof slice === 'string' ? [slice] : slice));
+
+function slicedColumns(job: MonitorJob): readonly Column[] {
+  const sliced = new Set(slicesBy(job).flat());
+  return job.predictor.signature.columns.filter(({ name }) => sliced.has(name));
 }
 
 /** Of two classes the log may have the positive one's probability alone. */

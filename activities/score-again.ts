@@ -18,7 +18,6 @@ export interface ScoreAgainInput {
   readonly signature: Signature;
   readonly hashKey: string;
   readonly rows: number;
-  readonly seed: number;
   /** Of an output above 1 in size: as a share of it. */
   readonly tolerance: number;
 }
@@ -41,7 +40,7 @@ export async function scoreAgain(db: DuckDb, window: MonitorRows, input: ScoreAg
   const nothing = { rows: 0, differing: 0, greatest: 0, columns: [], example: null };
   if (signature.transforms.some((transform) => transform.kind === 'set' && hashes(transform.to)))
     return { ...nothing, why: 'a column is hashed before it is logged: its value is not known any more' };
-  const sampled = await window.sample({ rows: input.rows, seed: input.seed, carrying: signature.columns.map(({ name }) => name) });
+  const sampled = await window.sample({ rows: input.rows, carrying: signature.columns.map(({ name }) => name) });
   // of two classes the log may have the positive one's probability alone
   const isBinary = signature.task.kind === 'binary';
   const drawn = {

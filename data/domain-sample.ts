@@ -27,8 +27,8 @@ export async function sampleDomain(recent: RecentRows, reference: RecentRows, op
   const wanted = options.columns.filter(({ type }) => type !== 'timestamp' && type !== 'date');
   const most = options.rows ?? SAMPLE_ROWS;
   return withDuckDb(options, async (db) => {
-    const here = isEmptySource(recent) ? undefined : await openRows(db, recent, wanted, 'millrace_recent');
-    const there = isEmptySource(reference) ? undefined : await openRows(db, reference, wanted, 'millrace_reference');
+    const here = isEmptySource(recent) ? undefined : await openRows(db, recent, wanted, 'millrace_domain_recent');
+    const there = isEmptySource(reference) ? undefined : await openRows(db, reference, wanted, 'millrace_domain_reference');
     const columns = wanted.flatMap((column, index) =>
       here?.there.has(column.name) === true && there?.there.has(column.name) === true ? [{ column, from: `i${index}` }] : [],
     );

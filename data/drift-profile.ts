@@ -153,6 +153,8 @@ function areaBetween(points: readonly { readonly value: number; readonly gap: nu
   return area;
 }
 
+const FEW_VALUES = 20_000;
+
 /** Counts of all rows, or of each group of rows apart (`by`, an SQL expression that gives a whole number), in the groups' order. */
 export async function countColumns(
   db: DuckDb,
@@ -163,9 +165,13 @@ export async function countColumns(
   const groups = new Map<number, Counted[]>();
   for (const [index, { sql, bins, column, from }] of binnings.entries()) {
     const value = column.values.kind === 'number' ? from : 'CAST(NULL AS DOUBLE)';
-    const rows = await db.rows(
-      `SELECT w, b, count(*) AS n, min(v) AS least, max(v) AS most FROM (SELECT ${by} AS w, CAST(${sql} AS UTINYINT) AS b, ${value} AS v FROM ${relation}) WHERE w IS NOT NULL GROUP BY w, b`,
-    );
+    // a bin is searched for each different value once, where the reference has few
+    const isRepeated = column.type !== 'number' && column.distinct <= FEW_VALUES;
+    const bin = `CAST(${sql} AS UTINYINT) AS b, ${value} AS v`;
+    const binned = isRepeated
+      ? `SELECT w, ${bin}, n FROM (SELECT ${by} AS w, ${from}, count(*) AS n FROM ${relation} GROUP BY ALL)`
+      : `SELECT ${by} AS w, ${bin}, 1 AS n FROM ${relation}`;
+    const rows = await db.rows(`SELECT w, b, sum(n) AS n, min(v) AS least, max(v) AS most FROM (${binned}) WHERE w IS NOT NULL GROUP BY w, b`);
     for (const { w, b, n, least, most } of rows) {
       const group = toCount(w);
       const counted = groups.get(group) ?? binnings.map(({ bins: width }) => ({ counts: new Array<number>(width).fill(0), min: null, max: null }));

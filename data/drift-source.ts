@@ -85,7 +85,7 @@ async function openLog(db: DuckDb, source: RecentRows & { kind: 'predictionLog' 
   const found = columns.length === 0 ? '' : `json_extract_string(inputs, ${listLiteral(paths)}) AS e, `;
   const list = columns.map(({ type }, index) => `${typed(`e[${index + 1}]`, type)} AS i${index}`);
   const read = `SELECT ${[...list, 'output', 'k', '"at"'].join(', ')} FROM (SELECT ${found}output, hash(requestId, "row") AS k, "at" FROM ${from})`;
-  await db.run(`CREATE TEMPORARY TABLE ${name} AS ${read}`);
+  await db.run(`CREATE OR REPLACE TEMPORARY TABLE ${name} AS ${read}`);
   const { n, unlike } = await db.row(`SELECT count(*) AS n, count(DISTINCT k) AS unlike FROM ${name}`);
   // a server that died may have logged rows again: of each the last one counts
   if (toCount(n) > toCount(unlike)) {

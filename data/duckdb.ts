@@ -29,6 +29,8 @@ export interface QueryProgress {
 }
 
 export interface DuckDbOptions {
+  /** A database that is open already: the work is done in it, with its settings, and the other options play no part. */
+  readonly within?: DuckDb;
   /** Default: the machine's cores. */
   readonly threads?: number;
   /** Default: a quarter of the machine's memory, at most 2 GiB. */
@@ -70,6 +72,7 @@ export interface DuckDb {
 
 /** Opens a database, does the work, closes it. An abort of `signal` interrupts the running query and throws its reason. */
 export function withDuckDb<Result>(options: DuckDbOptions, work: (db: DuckDb) => Promise<Result>): Promise<Result> {
+  if (options.within !== undefined) return work(options.within);
   return nativeCode((ending) => {
     const signals = [options.signal, ending].filter((signal) => signal !== undefined);
     const [signal] = signals;

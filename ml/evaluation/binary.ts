@@ -75,7 +75,7 @@ export function binaryJudge(y: Float64Array, probabilities: Float64Array, thresh
     return {
       total,
       confusion: once(() => confusionAt(y, scores, threshold, weights)),
-      ranks: once(() => rankFigures(y, scores, ordered(), weights)),
+      ranks: once(() => rankFigures(weights === undefined ? plainLevels(y, scores) : weightedLevels(y, scores, ordered(), weights))),
       logLoss: once(() => {
         const loss = losses();
         return mean((row) => loss[row] as number);
@@ -96,31 +96,68 @@ export function confusionAt(y: Float64Array, scores: Float64Array, threshold: nu
   return { trueNegatives: cells[0], falsePositives: cells[1], falseNegatives: cells[2], truePositives: cells[3] };
 }
 
-/** One pass from the highest score down; rows of equal scores count at once. NaN where a class is absent. */
-function rankFigures(y: Float64Array, scores: Float64Array, order: Uint32Array, weights: Float64Array | undefined): RankFigures {
+/** Different scores from the highest one down, with the weights of each class at them. */
+interface Levels {
+  readonly count: number;
+  readonly positives: Float64Array;
+  readonly negatives: Float64Array;
+}
+
+function weightedLevels(y: Float64Array, scores: Float64Array, order: Uint32Array, weights: Float64Array): Levels {
   const rows = order.length;
+  const [positives, negatives] = [new Float64Array(rows), new Float64Array(rows)];
+  let count = 0;
+  for (let i = 0; i < rows; count++) {
+    const score = scores[order[i] as number];
+    for (; i < rows && scores[order[i] as number] === score; i++) {
+      const row = order[i] as number;
+      const side = y[row] === 1 ? positives : negatives;
+      side[count] = (side[count] as number) + (weights[row] as number);
+    }
+  }
+  return { count, positives, negatives };
+}
+
+/** Of rows that count once: to sort each class's scores is several times faster than to order the rows. */
+function plainLevels(y: Float64Array, scores: Float64Array): Levels {
+  const rows = scores.length;
+  let hits = 0;
+  for (let row = 0; row < rows; row++) if (y[row] === 1) hits++;
+  const [above, below] = [new Float64Array(hits), new Float64Array(rows - hits)];
+  for (let row = 0, a = 0, b = 0; row < rows; row++) {
+    if (y[row] === 1) above[a++] = scores[row] as number;
+    else below[b++] = scores[row] as number;
+  }
+  above.sort();
+  below.sort();
+  const [positives, negatives] = [new Float64Array(rows), new Float64Array(rows)];
+  let count = 0;
+  for (let a = above.length - 1, b = below.length - 1; a >= 0 || b >= 0; count++) {
+    const score = Math.max(a < 0 ? Number.NEGATIVE_INFINITY : (above[a] as number), b < 0 ? Number.NEGATIVE_INFINITY : (below[b] as number));
+    const [lastA, lastB] = [a, b];
+    while (a >= 0 && above[a] === score) a--;
+    while (b >= 0 && below[b] === score) b--;
+    positives[count] = lastA - a;
+    negatives[count] = lastB - b;
+  }
+  return { count, positives, negatives };
+}
+
+/** One pass from the highest score down; rows of equal scores count at once. NaN where a class is absent. */
+function rankFigures({ count, positives: hits, negatives: misses }: Levels): RankFigures {
   let allPositive = 0;
   let allNegative = 0;
-  for (let row = 0; row < rows; row++) {
-    const weight = weights === undefined ? 1 : (weights[row] as number);
-    if (y[row] === 1) allPositive += weight;
-    else allNegative += weight;
+  for (let level = 0; level < count; level++) {
+    allPositive += hits[level] as number;
+    allNegative += misses[level] as number;
   }
   let above = 0;
   let negativesAbove = 0;
   let area = 0;
   let precisionSum = 0;
   let ks = 0;
-  for (let i = 0; i < rows; ) {
-    const score = scores[order[i] as number];
-    let positives = 0;
-    let negatives = 0;
-    for (; i < rows && scores[order[i] as number] === score; i++) {
-      const row = order[i] as number;
-      const weight = weights === undefined ? 1 : (weights[row] as number);
-      if (y[row] === 1) positives += weight;
-      else negatives += weight;
-    }
+  for (let level = 0; level < count; level++) {
+    const [positives, negatives] = [hits[level] as number, misses[level] as number];
     area += negatives * (above + positives / 2);
     above += positives;
     negativesAbove += negatives;

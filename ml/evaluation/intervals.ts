@@ -36,6 +36,9 @@ const WITHOUT_INTERVAL: ReadonlySet<string> = new Set(['maxError', 'ece', 'ks'])
  * Shares of rows (accuracy, precision, recall, …) have Wilson's interval; the others the percentiles of a seeded
  * bootstrap, drawn by class. Above 5,000 rows a binary task resamples 2,000 bins of scores a class; the others draw from
  * 5,000 rows and narrow the interval by √(5,000 / rows) (Bickel, Götze & van Zwet 1997). Of a ranking whole groups are drawn.
+ *
+ * Each interval holds the figure that it is of. Percentiles alone need not: drawn rows come twice and tie with themselves, which
+ * moves an average precision of few hits to one side, now and then past its own interval. Such an interval ends at the figure.
  */
 export function metricIntervals(judged: JudgedAnswers, values: Readonly<Record<string, number>>, options: IntervalOptions): Record<string, MetricInterval> {
   const { task, y } = judged;
@@ -56,13 +59,13 @@ export function metricIntervals(judged: JudgedAnswers, values: Readonly<Record<s
     const centre = judge.values(resampled, counts);
     bootstrap(judge, draw, resampled, options, (name, low, high) => {
       const [value, middle] = [values[name] as number, centre[name] as number];
-      intervals.set(name, { low: value + (low - middle) * scale, high: value + (high - middle) * scale, method });
+      intervals.set(name, { ...holding(value, value + (low - middle) * scale, value + (high - middle) * scale), method });
     });
   };
   const classes = task.kind === 'regression' ? undefined : task.kind === 'binary' ? 2 : task.classes;
   if (rows <= MOST_ROWS) {
     bootstrap(judgeOfAnswers(judged), rowResampler(strataOf(y, classes), rows, options.seed), resampled, options, (name, low, high) => {
-      intervals.set(name, { low, high, method: 'bootstrap' });
+      intervals.set(name, { ...holding(values[name] as number, low, high), method: 'bootstrap' });
     });
   } else if (task.kind === 'binary') {
     const bins = scoreBins(judged);
@@ -76,13 +79,17 @@ export function metricIntervals(judged: JudgedAnswers, values: Readonly<Record<s
   return Object.fromEntries(names.flatMap((name) => (intervals.has(name) ? [[name, intervals.get(name) as MetricInterval]] : [])));
 }
 
+const holding = (value: number, low: number, high: number): Interval => ({ low: Math.min(value, low), high: Math.max(value, high) });
+
 const judgeOfAnswers = ({ task, y, answers, threshold }: JudgedAnswers): Judge => createJudge(task, y, answers, threshold);
 
 /** Percentile intervals of what a judge computes, by resampling what it judges (of rankings: whole groups). */
 export function judgeIntervals(judge: Judge, values: Readonly<Record<string, number>>, options: IntervalOptions): Record<string, MetricInterval> {
   const intervals: Record<string, MetricInterval> = {};
   const draw = rowResampler([Uint32Array.from({ length: judge.rows }, (_, i) => i)], judge.rows, options.seed);
-  bootstrap(judge, draw, Object.keys(values), options, (name, low, high) => (intervals[name] = { low, high, method: 'bootstrap' }));
+  bootstrap(judge, draw, Object.keys(values), options, (name, low, high) => {
+    intervals[name] = { ...holding(values[name] ?? Number.NaN, low, high), method: 'bootstrap' };
+  });
   return intervals;
 }
 

@@ -83,6 +83,24 @@ describe('intervals', () => {
     expect(Object.keys(values).filter((name) => !(name in intervals))).toEqual(['ece', 'ks']);
   });
 
+  it('hold the average precision of few hits, which resampling moves to one side', () => {
+    for (let seed = 0; seed < 60; seed++) {
+      const random = createRandom(seed);
+      const y = Float64Array.from({ length: 60 }, (_, row) => (row < 3 ? 1 : 0));
+      const answers = new Float64Array(120);
+      y.forEach((_, row) => {
+        const p = random.next();
+        answers.set([1 - p, p], 2 * row);
+      });
+      const judged: JudgedAnswers = { task: { kind: 'binary' }, y, answers, threshold: 0.5 };
+      const values = createJudge(judged.task, y, answers).values(['averagePrecision']);
+      // few replicates: their ends are far from the tails, as those of a narrow interval are
+      const { averagePrecision } = metricIntervals(judged, values, { confidence: 0.2, replicates: 200, seed });
+      expect(averagePrecision?.low).toBeLessThanOrEqual(values['averagePrecision'] ?? Number.NaN);
+      expect(averagePrecision?.high).toBeGreaterThanOrEqual(values['averagePrecision'] ?? Number.NaN);
+    }
+  });
+
   it('of a handful of rows, and of one class, are what they can be', () => {
     const one: JudgedAnswers = {
       task: { kind: 'binary' },
