@@ -6,7 +6,7 @@ import { defineConfig } from 'vitest/config';
  * - `python`: Python 3.9 or later; its packages are fetched on the first run (PyTorch's are 3 GB) and kept in the cache folder.
  * - `store`, `http`, `workflows`, `regression`: one Postgres and one Temporal server, which the global setup starts once
  *   and the projects share; each test file takes a database and ids of its own.
- * - `e2e`: the whole stack as child processes; what it waits for is mostly a process that was killed, so two files go at once.
+ * - `e2e`: the whole stack as child processes; what it waits for is mostly a process that was killed, so three files go at once.
  *
  * Groups run in that order, so that a broken formula is known before a server is started.
  */
@@ -49,6 +49,7 @@ export default defineConfig({
           name: 'e2e',
           include: ['tests/e2e/**/*.test.ts'],
           globalSetup: ['tests/support/servers.ts'],
+          maxWorkers: 3,
           testTimeout: 300 * SECOND_MS,
           hookTimeout: 300 * SECOND_MS,
           sequence: { groupOrder: 2 },

@@ -43,5 +43,6 @@ if (process.argv[1] === fileURLToPath(import.meta.url)) {
     console.error(`${from} → ${[...via, ...(via.at(-1) === to ? [] : [to])].join(' → ')}\n    ${rule}: ${reason}`);
   }
   console.log(`${modules} modules, ${violations.length} violations`);
-  process.exitCode = violations.length === 0 ? 0 : 1;
+  // a tree in which nothing is found keeps every rule
+  process.exitCode = violations.length === 0 && modules > 100 ? 0 : 1;
 }
