@@ -1,3 +1,5 @@
+import type { MirrorStanding } from '../store/mlflow-mirror.ts';
+
 /** One figure with its labelled values, in Prometheus's text format 0.0.4. */
 export interface PrometheusMetric {
   readonly name: string;
@@ -35,5 +37,20 @@ export function processMetrics(): readonly PrometheusMetric[] {
     { name: 'process_resident_memory_bytes', help: 'Resident memory.', type: 'gauge', values: one(rss) },
     { name: 'process_start_time_seconds', help: 'Start of the process, seconds since 1970.', type: 'gauge', values: one(startedAtSeconds) },
     { name: 'nodejs_heap_size_used_bytes', help: 'Heap in use.', type: 'gauge', values: one(heapUsed) },
+  ];
+}
+
+/** How far the mirror to an outside MLflow server is behind. */
+export function mirrorMetrics({ waitingRuns, oldest, refusedRuns }: MirrorStanding): readonly PrometheusMetric[] {
+  const gauge = (name: string, help: string, value: number): PrometheusMetric => ({
+    name: `millrace_mlflow_mirror_${name}`,
+    help,
+    type: 'gauge',
+    values: [{ value }],
+  });
+  return [
+    gauge('waiting_runs', 'Runs of which something is not mirrored yet; counted up to 10,000.', waitingRuns),
+    gauge('behind_seconds', 'How long the oldest change waits to be mirrored.', oldest === null ? 0 : Math.max(0, (Date.now() - Date.parse(oldest)) / 1_000)),
+    gauge('refused_runs', 'Runs that the outside server refuses.', refusedRuns),
   ];
 }

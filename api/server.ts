@@ -9,7 +9,7 @@ import type { TokenBook } from '../store/token-book.ts';
 import { addAuthorization, identityOf, inCallersName, requireProjects, shownTo } from './authorize.ts';
 import { sendError, toMillraceError } from './http-errors.ts';
 import { openApiDocument } from './openapi.ts';
-import { type PrometheusMetric, processMetrics, prometheusText } from './prometheus.ts';
+import { mirrorMetrics, type PrometheusMetric, processMetrics, prometheusText } from './prometheus.ts';
 import { registerMlflow } from './mlflow/routes.ts';
 import type { SendUpdate } from './resource.ts';
 import { RESOURCES } from './resources.ts';
@@ -98,7 +98,7 @@ export function createApiServer({ store, artifacts, version, tokens, update = no
     return reply.code(ready ? 200 : 503).send({ status: ready ? 'ready' : 'not ready', ...health });
   });
   app.get('/metrics', async (_request, reply) => {
-    const runs = await store.runs.counts();
+    const [runs, mirror] = await Promise.all([store.runs.counts(), store.mlflowMirror.standing()]);
     const metrics: PrometheusMetric[] = [
       ...processMetrics(),
       {
@@ -113,6 +113,7 @@ export function createApiServer({ store, artifacts, version, tokens, update = no
         type: 'counter',
         values: [...answered].sort().map(([status, value]) => ({ labels: { status }, value })),
       },
+      ...(mirror === null ? [] : mirrorMetrics(mirror)),
     ];
     return reply.type('text/plain; version=0.0.4; charset=utf-8').send(prometheusText(metrics));
   });

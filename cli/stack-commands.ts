@@ -1,4 +1,6 @@
+import type { MillraceConfig } from '../config/config.ts';
 import { MillraceError } from '../contracts/errors.ts';
+import type { MirrorStanding } from '../store/mlflow-mirror.ts';
 import type { StackEvent } from '../stack/stack.ts';
 import type { StackState, StackUrls } from '../stack/stack-state.ts';
 import { loadCliConfig } from './clients.ts';
@@ -51,6 +53,25 @@ function describeState(state: StackState): string {
   ].join('');
 }
 
+/** How far the mirror is behind; null where there is none, or Postgres does not answer. */
+async function mirrorStanding(config: MillraceConfig): Promise<MirrorStanding | null> {
+  if (config.mlflowMirror === undefined) return null;
+  const [{ openStore }, { databaseUrl }] = await Promise.all([import('../store/store.ts'), import('../config/service-addresses.ts')]);
+  try {
+    const store = openStore({ databaseUrl: databaseUrl(config), poolSize: 1 });
+    return await store.mlflowMirror.standing().finally(() => store.close());
+  } catch {
+    return null;
+  }
+}
+
+function describeMirror({ target, waitingRuns, oldest, refusedRuns, lastError }: MirrorStanding): string {
+  const behind = oldest === null ? '' : `, for ${showDuration(Date.now() - Date.parse(oldest))}`;
+  const waits = waitingRuns === 0 ? 'all runs are there' : `${String(waitingRuns)} ${waitingRuns === 1 ? 'run waits' : 'runs wait'}${behind}`;
+  const refused = refusedRuns === 0 ? '' : `; ${String(refusedRuns)} refused`;
+  return renderFields([['Mirror', `${target}: ${waits}${refused}${lastError === '' ? '' : `. ${lastError}`}`]]);
+}
+
 export function addStackCommands(program: Program): void {
   const { root, terminal } = program;
 
@@ -92,7 +113,8 @@ export function addStackCommands(program: Program): void {
     const { stackStatus } = await import('../stack/stack.ts');
     const state = stackStatus(config.home);
     if (state === undefined) throw new MillraceError('NOT_RUNNING', `No stack is running in ${config.home}.`);
-    print(invocation, state, () => describeState(state));
+    const mirror = await mirrorStanding(config);
+    print(invocation, mirror === null ? state : { ...state, mirror }, () => `${describeState(state)}${mirror === null ? '' : describeMirror(mirror)}`);
     if (state.phase !== 'ready' || state.parts.some((p) => p.state !== 'ready' && p.state !== 'external')) program.exit(3);
   });
 

@@ -80,6 +80,10 @@ export const VARIABLES: Readonly<Record<string, string>> = {
   OPENLINEAGE_API_KEY: 'the key that is sent to it as a bearer token',
   OPENLINEAGE_NAMESPACE: 'the namespace of jobs, datasets and models in OpenLineage events; default millrace',
   OPENLINEAGE_DISABLED: 'true: no OpenLineage events are sent, whatever else says so',
+  MILLRACE_MLFLOW_MIRROR: 'an outside MLflow server to which every run is mirrored, like http://host:5000; default: none',
+  MLFLOW_TRACKING_USERNAME: 'the user at an outside MLflow server, for the mirror',
+  MLFLOW_TRACKING_PASSWORD: 'the password of that user',
+  MLFLOW_TRACKING_TOKEN: 'a bearer token for an outside MLflow server, where there is no user',
   TEMPORAL_ADDRESS: 'a Temporal to use instead of the embedded one',
   TEMPORAL_NAMESPACE: 'the namespace of this project; default: default',
   TEMPORAL_API_KEY: 'the API key for TEMPORAL_ADDRESS',
@@ -158,6 +162,8 @@ export interface MillraceConfig {
   readonly alerts: AlertsConfig;
   /** Where OpenLineage events of runs go; undefined: nowhere. */
   readonly openLineage: OpenLineageConfig | undefined;
+  /** The address of the outside MLflow server to which runs are mirrored; undefined: they are not. */
+  readonly mlflowMirror: string | undefined;
   /** What an hour costs; no currency: costs are not kept. */
   readonly rates: Rates;
   readonly retention: {
@@ -232,6 +238,7 @@ const EnvironmentSchema = z.object({
   OPENLINEAGE_ENDPOINT: text,
   OPENLINEAGE_NAMESPACE: text,
   OPENLINEAGE_DISABLED: text,
+  MILLRACE_MLFLOW_MIRROR: text,
   MILLRACE_LOG_LEVEL: z.enum(['trace', 'debug', 'info', 'warn', 'error'], { error: 'must be trace, debug, info, warn or error' }).optional(),
   MILLRACE_CPU_SLOTS: slots,
   MILLRACE_GPU_SLOTS: slots,
@@ -423,6 +430,25 @@ function openLineageFrom(
   return settings?.file === undefined ? undefined : Object.freeze({ kind: 'file', path: resolve(projectFolder, settings.file), namespace });
 }
 
+/** The outside MLflow server; not the API itself, where every mirrored run would be a run to mirror. */
+function mlflowMirrorFrom(value: string | undefined, apiUrl: string, problems: Problem[]): string | undefined {
+  if (value === undefined) return undefined;
+  const url = URL.canParse(value) ? new URL(value) : undefined;
+  const [message, fix] =
+    url === undefined || !/^https?:$/.test(url.protocol)
+      ? ['is not an address of http or https', 'Write it as http://host:5000.']
+      : url.username !== '' || url.password !== ''
+        ? ['holds a user or a password', 'Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN, instead.']
+        : url.origin === new URL(apiUrl).origin
+          ? ['is the API of this stack', 'Name an MLflow server outside of it.']
+          : [];
+  if (url === undefined || message !== undefined) {
+    problems.push({ path: 'MILLRACE_MLFLOW_MIRROR', message: message ?? '', fix: fix ?? '' });
+    return undefined;
+  }
+  return `${url.origin}${url.pathname}`.replace(/\/+$/, '');
+}
+
 /** An age as `age` takes it. */
 const ageMs = (text: string): number => Number.parseFloat(text) * (/d/.test(text) ? 24 : 1) * 3_600_000;
 
@@ -529,6 +555,11 @@ export function loadConfig(options: LoadConfigOptions = {}): MillraceConfig {
     problems,
   );
   const openLineage = openLineageFrom(values, settings.openLineage, projectFolder, problems);
+  const urls = Object.freeze({
+    api: values.MILLRACE_API_URL ?? listenUrl(host, ports.api, tls !== undefined),
+    serving: values.MILLRACE_SERVING_URL ?? listenUrl(host, ports.serving, tls !== undefined),
+  });
+  const mlflowMirror = mlflowMirrorFrom(values.MILLRACE_MLFLOW_MIRROR, listenUrl(host, ports.api, tls !== undefined), problems);
   const temporal = temporalFrom(env, ports.temporal, problems);
   const pools = poolsFrom(settings, values.MILLRACE_CPU_SLOTS, values.MILLRACE_GPU_SLOTS, problems);
   if (values.MILLRACE_POOL !== undefined && pools[values.MILLRACE_POOL] === undefined)
@@ -555,10 +586,7 @@ export function loadConfig(options: LoadConfigOptions = {}): MillraceConfig {
     tls,
     logLevel: values.MILLRACE_LOG_LEVEL ?? 'info',
     ports: Object.freeze(ports),
-    urls: Object.freeze({
-      api: values.MILLRACE_API_URL ?? listenUrl(host, ports.api, tls !== undefined),
-      serving: values.MILLRACE_SERVING_URL ?? listenUrl(host, ports.serving, tls !== undefined),
-    }),
+    urls,
     serving: servingFrom(values),
     database: Object.freeze<DatabaseConfig>(
       values.DATABASE_URL === undefined ? { kind: 'embedded', port: ports.postgres } : { kind: 'external', url: values.DATABASE_URL },
@@ -569,6 +597,7 @@ export function loadConfig(options: LoadConfigOptions = {}): MillraceConfig {
     schedules: Object.freeze({ catchupWindowSeconds: settings.schedules?.catchupWindowSeconds, timeZone: settings.schedules?.timeZone ?? 'UTC' }),
     alerts: Object.freeze(settings.alerts ?? AlertsSettingsSchema.parse({})),
     openLineage,
+    mlflowMirror,
     rates: ratesFrom(settings.rates),
     retention: Object.freeze({
       datasets: Object.freeze({ keepLast: settings.retention?.datasets?.keepLast ?? 3, olderThan: settings.retention?.datasets?.olderThan ?? '90 days' }),

@@ -14,6 +14,7 @@ import { copyOut } from './copy-out.ts';
 import { fromDriver } from './driver-errors.ts';
 import { ROUTES_CHANNEL } from './endpoints.ts';
 import { migrate, readMigrations } from './migrate.ts';
+import { MIRROR_OFF_SQL } from './mlflow-mirror.ts';
 
 /**
  * A backup: the store as of one moment, every artifact, and what else of the state folder cannot be made again.
@@ -54,7 +55,7 @@ const ManifestSchema = z.object({
 export type BackupManifest = z.infer<typeof ManifestSchema>;
 
 /** What a running stack writes by itself, and no backup needs. */
-const TRANSIENT = new Set(['servers', 'server_routes', 'millrace_migrations']);
+const TRANSIENT = new Set(['servers', 'server_routes', 'millrace_migrations', 'mlflow_mirror', 'mirror_feed']);
 /** A store that holds none of these is empty: what else is there a stack writes when it starts. */
 const LEARNED = ['runs', 'datasets', 'models', 'endpoints'] as const;
 const SETS = 'prediction_sets';
@@ -319,6 +320,8 @@ export async function restore({ databaseUrl, artifacts, home, folder, onProgress
   if (isOlder) await startOver(databaseUrl, manifest.migrations);
   const filled = await withClient(databaseUrl, 'restore', (client) => fill(client, manifest, folder, onProgress));
   if (isOlder) await migrate(databaseUrl);
+  // all triggers of the tables are on now: these are only for a stack that mirrors, which turns them on by itself
+  await withClient(databaseUrl, 'restore', (client) => client.query(MIRROR_OFF_SQL));
   const rows = manifest.tables.reduce((sum, table) => sum + table.rows, 0);
   return { createdAt: manifest.createdAt, tables: manifest.tables.length, rows, artifacts: stored, files: manifest.state.length, ...filled };
 }

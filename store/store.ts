@@ -14,10 +14,12 @@ import { createEndpointsStore, type EndpointsStore } from './endpoints.ts';
 import { createEndpointReportsStore, type EndpointReportsStore } from './endpoint-reports.ts';
 import { createFeatureViewsStore, type FeatureViewsStore } from './feature-views.ts';
 import { createFeedbackStore, type FeedbackStore } from './feedback.ts';
+import { createImportsStore, type ImportsStore } from './imports.ts';
 import { createLabelsStore, type LabelsStore } from './labels.ts';
 import { createLineageStore, type LineageStore } from './lineage.ts';
 import { createMetricsStore, type MetricsStore } from './metrics.ts';
 import { isSchemaCurrent, migrate } from './migrate.ts';
+import { createMlflowMirrorStore, type MlflowMirrorStore } from './mlflow-mirror.ts';
 import { createModelsStore, type ModelsStore } from './models.ts';
 import { createMonitoringStore, type MonitoringStore } from './monitoring.ts';
 import { createOpenLineageStore, type OpenLineageStore } from './open-lineage.ts';
@@ -42,6 +44,7 @@ export interface Store {
   readonly trackedRuns: TrackedRunsStore;
   readonly experiments: ExperimentsStore;
   readonly loggedModels: LoggedModelsStore;
+  readonly imports: ImportsStore;
   readonly stages: StagesStore;
   readonly datasets: DatasetsStore;
   readonly models: ModelsStore;
@@ -66,6 +69,7 @@ export interface Store {
   readonly alerts: AlertsStore;
   readonly lineage: LineageStore;
   readonly openLineage: OpenLineageStore;
+  readonly mlflowMirror: MlflowMirrorStore;
   readonly tokens: TokensStore;
   readonly audit: AuditStore;
   readonly comments: CommentsStore;
@@ -105,6 +109,7 @@ export function openStore({ databaseUrl, poolSize, log }: StoreOptions): Store {
     trackedRuns: guarded('trackedRuns', createTrackedRunsStore(database), log),
     experiments: guarded('experiments', createExperimentsStore(database), log),
     loggedModels: guarded('loggedModels', createLoggedModelsStore(database), log),
+    imports: guarded('imports', createImportsStore(database), log),
     stages: guarded('stages', createStagesStore(database), log),
     datasets: guarded('datasets', createDatasetsStore(database), log),
     models: guarded('models', createModelsStore(database), log),
@@ -129,6 +134,7 @@ export function openStore({ databaseUrl, poolSize, log }: StoreOptions): Store {
     alerts: guarded('alerts', createAlertsStore(database), log),
     lineage: guarded('lineage', createLineageStore(database), log),
     openLineage: guarded('openLineage', createOpenLineageStore(database), log),
+    mlflowMirror: guarded('mlflowMirror', createMlflowMirrorStore(database), log),
     tokens: guarded('tokens', createTokensStore(database), log),
     audit: guarded('audit', createAuditStore(database), log),
     comments: guarded('comments', createCommentsStore(database), log),

@@ -4,6 +4,7 @@ import type { Worker } from '@temporalio/worker';
 import { announceReady } from '../config/ready.ts';
 import { describeError, MillraceError } from '../contracts/errors.ts';
 import { auditAnchorFile, keepAuditAnchor } from '../store/audit-anchors.ts';
+import { createMlflowClient } from '../store/mlflow-client.ts';
 import { prepareNamespace } from '../stack/temporal-namespace.ts';
 import { closeAbandonedAlerts } from './abandoned-alerts.ts';
 import { deliverDue, spreadAlerts } from './alert-delivery.ts';
@@ -11,6 +12,7 @@ import { proveStart, setCurrentBuild } from './deployment.ts';
 import { createBuildWorker, ensureControllers } from './hosting.ts';
 import { feedBack, tellAnswered } from './label-answers.ts';
 import { every } from './every.ts';
+import { mirrorRuns } from './mlflow-mirror.ts';
 import { tellOpenLineage } from './open-lineage-delivery.ts';
 import { buildProject } from './project-build.ts';
 import { reconcile } from './reconciler.ts';
@@ -32,6 +34,8 @@ const SYSTEM_LOOK_EVERY_MS = 10_000;
 /** The end of the audit log can be taken away unseen for so long. */
 const AUDIT_ANCHOR_EVERY_MS = 10_000;
 const LINEAGE_EVERY_MS = 2_000;
+const MIRROR_EVERY_MS = 2_000;
+const MIRROR_TIMEOUT_MS = 30_000;
 const ABANDONED_LOOK_EVERY_MS = 60_000;
 const FORGET_EVERY_MS = 3_600_000;
 const BUILD_IDLE_LOOK_MS = 60_000;
@@ -120,6 +124,20 @@ await runWorkerProcess('orchestrator', async (context) => {
     background.push(
       every(LINEAGE_EVERY_MS, stopped, log, async () => {
         await tellOpenLineage(lineage);
+      }),
+    );
+  }
+  if (config.mlflowMirror !== undefined) {
+    const client = createMlflowClient({ address: config.mlflowMirror, env: process.env, timeoutMs: MIRROR_TIMEOUT_MS });
+    background.push(
+      every(MIRROR_EVERY_MS, stopped, log, async () => {
+        await mirrorRuns({ store: deps.store, client, log, stopped });
+      }),
+    );
+  } else {
+    background.push(
+      every(ABANDONED_LOOK_EVERY_MS, stopped, log, async () => {
+        if (await deps.store.mlflowMirror.turnOff()) log('warn', 'runs are mirrored no more: MILLRACE_MLFLOW_MIRROR is not set');
       }),
     );
   }

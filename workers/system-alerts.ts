@@ -1,9 +1,13 @@
 import type { AlertToRaise } from '../contracts/alerts.ts';
+import type { MirrorStanding } from '../store/mlflow-mirror.ts';
 import type { Store } from '../store/store.ts';
 
 /** A restart takes no longer. */
 const DEFAULT_GRACE_MS = 60_000;
 const MOST_ENDPOINTS = 1_000;
+/** An outside server may be restarted. */
+const MIRROR_AWAY_MS = 15 * 60_000;
+const MIRROR_BEHIND_MS = 60 * 60_000;
 
 export interface SystemWatch {
   /** Looks once: raises what has been so for longer than the grace, and resolves what is not so any more. */
@@ -11,7 +15,7 @@ export interface SystemWatch {
 }
 
 export interface SystemWatchDeps {
-  readonly store: Pick<Store, 'alerts' | 'endpoints' | 'servers'>;
+  readonly store: Pick<Store, 'alerts' | 'endpoints' | 'servers' | 'mlflowMirror'>;
   /** Names of the channels that the project has. */
   readonly channels: readonly string[];
   /** How long a trouble is left alone: servers restart, receivers too. Default one minute. */
@@ -20,7 +24,7 @@ export interface SystemWatchDeps {
 
 /**
  * Watches what a monitor of one endpoint cannot see: endpoints that no prediction server serves, or whose route a server
- * cannot take up, and alert channels that take nothing (of which the others are told). After a restart of the watcher
+ * cannot take up, alert channels that take nothing (of which the others are told), and a mirror that is behind. After a restart of the watcher
  * the grace begins anew.
  */
 export function watchSystem({ store, channels, graceMs = DEFAULT_GRACE_MS }: SystemWatchDeps): SystemWatch {
@@ -84,7 +88,24 @@ export function watchSystem({ store, channels, graceMs = DEFAULT_GRACE_MS }: Sys
         ),
       );
     }
+    const mirror = await store.mlflowMirror.standing();
+    if (mirror !== null) found.push(...mirrorTroubles(mirror));
     return found;
+  }
+
+  function mirrorTroubles({ target, waitingRuns, oldest, failingSince, refusedRuns, lastError }: MirrorStanding): readonly AlertToRaise[] {
+    const lastsMs = (from: string | null): number => (from === null ? 0 : Date.now() - Date.parse(from));
+    const trouble = (subject: string, what: string, from?: string | null): AlertToRaise =>
+      alert(subject, `${what} ${lastError}`.trim(), { look: '/metrics', command: 'millrace status', ...(from == null ? {} : { since: from }) });
+    const runs = (count: number): string => `${String(count)} ${count === 1 ? 'run' : 'runs'}`;
+    return [
+      ...(lastsMs(failingSince) > MIRROR_AWAY_MS
+        ? [trouble('mirror', `The MLflow server ${target} takes nothing: something of ${runs(waitingRuns)} is not mirrored yet.`, failingSince)]
+        : lastsMs(oldest) > MIRROR_BEHIND_MS
+          ? [trouble('mirror', `The mirror to ${target} is behind: something of ${runs(waitingRuns)} is not there yet.`, oldest)]
+          : []),
+      ...(refusedRuns > 0 ? [trouble('mirrored runs', `The MLflow server ${target} refuses ${runs(refusedRuns)}.`)] : []),
+    ];
   }
 
   return {
