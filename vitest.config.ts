@@ -23,8 +23,8 @@ export default defineConfig({
         test: {
           name: 'unit',
           include: ['tests/unit/**/*.test.ts', 'tests/architecture/**/*.test.ts'],
-          testTimeout: 30 * SECOND_MS,
-          hookTimeout: 60 * SECOND_MS,
+          testTimeout: 90 * SECOND_MS,
+          hookTimeout: 90 * SECOND_MS,
         },
       },
       { extends: true, test: { name: 'replay', include: ['tests/replay/**/*.test.ts'], testTimeout: 60 * SECOND_MS, hookTimeout: 120 * SECOND_MS } },
