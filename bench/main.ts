@@ -22,6 +22,7 @@ const BENCHMARKS: Readonly<Record<string, () => Promise<{ readonly benchmark: Be
   elec2: () => import('./elec2.ts'),
   'flights-drift': () => import('./flights-drift.ts'),
   tracking: () => import('./tracking.ts'),
+  'simulate-days': () => import('./simulate-days.ts'),
   quickstart: () => import('./quickstart.ts'),
 };
 
