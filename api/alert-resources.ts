@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { ALERT_KINDS, ALERT_STATUSES } from '../contracts/alerts.ts';
+import { projectsOf } from '../contracts/identity.ts';
 import { NameSchema } from '../contracts/ids.ts';
 import { PersonSchema } from '../contracts/labels.ts';
 import { action, afterNumber, limit, page, type Resource, resource } from './resource.ts';
@@ -33,10 +34,11 @@ export const ALERT_RESOURCES: readonly Resource[] = [
       limit,
       after: afterNumber,
     },
-    read: async (store, { status, kind, endpoint, pipeline, limit: size, after }) =>
+    read: async (store, { status, kind, endpoint, pipeline, limit: size, after }, _artifacts, { identity }) =>
       page(
         await store.alerts.list({
           limit: size + 1,
+          projects: projectsOf(identity),
           ...(status === undefined ? {} : { status }),
           ...(kind === undefined ? {} : { kind }),
           ...(endpoint === undefined ? {} : { endpoint }),

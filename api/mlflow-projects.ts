@@ -19,15 +19,18 @@ async function runName(store: Store, runId: string): Promise<string> {
   return run.experimentId === null || run.pipeline !== '' ? run.pipeline : experimentNames(store, String(run.experimentId));
 }
 
+/** These find what is of the token's projects, and nothing else: whatever they name. */
+const SEARCHES = /\/mlflow\/(?:experiments|runs|registered-models|model-versions|logged-models)\/search$/;
+
 /**
  * Refuses a request of MLflow's protocol that is of another project than the token's. What a request is of is told by the
- * experiments, runs and models that it names; one that names none (a search over all models, the list of all experiments) is
- * only for tokens of all projects.
+ * experiments, runs and models that it names; one that names none is only for tokens of all projects. Searches are not refused:
+ * they look at the token's projects only.
  *
  * @throws NOT_ALLOWED, and NOT_FOUND for what is named and is not there
  */
 export async function requireMlflowProjects(store: Store, identity: Identity, path: string, values: Values): Promise<void> {
-  if (coversAll(identity)) return;
+  if (coversAll(identity) || SEARCHES.test(path)) return;
   const isRegistry = /\/mlflow\/(?:registered-models|model-versions)(?:\/|$)/.test(path);
   const names: string[] = [];
   for (const id of [...texts(values['run_id']), ...texts(values['run_uuid'])]) names.push(await runName(store, id));

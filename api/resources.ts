@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { MillraceError } from '../contracts/errors.ts';
+import { projectsOf } from '../contracts/identity.ts';
 import { NameSchema, RunIdSchema } from '../contracts/ids.ts';
 import { type Profile, ProfileSchema } from '../contracts/profile.ts';
 import { DatasetManifestSchema } from '../contracts/references.ts';
@@ -30,10 +31,11 @@ export const RESOURCES: readonly Resource[] = [
     answers: 'page',
     params: {},
     query: { pipeline: NameSchema.optional(), status: z.enum(RUN_STATUSES).optional(), limit, after: afterNumber },
-    read: async (store, { pipeline, status, limit: size, after }) =>
+    read: async (store, { pipeline, status, limit: size, after }, _artifacts, { identity }) =>
       page(
         await store.runs.list({
           limit: size + 1,
+          projects: projectsOf(identity),
           ...(pipeline === undefined ? {} : { pipeline }),
           ...(status === undefined ? {} : { status }),
           ...(after === undefined ? {} : { before: after }),
@@ -72,10 +74,11 @@ export const RESOURCES: readonly Resource[] = [
       limit,
       after: afterNumber,
     },
-    read: async (store, { name, kind, owner, limit: size, after }) =>
+    read: async (store, { name, kind, owner, limit: size, after }, _artifacts, { identity }) =>
       page(
         await store.datasets.list({
           limit: size + 1,
+          projects: projectsOf(identity),
           ...(name === undefined ? {} : { name }),
           ...(kind === undefined ? {} : { kind }),
           ...(owner === undefined ? {} : { owner }),
@@ -142,8 +145,9 @@ export const RESOURCES: readonly Resource[] = [
     answers: 'page',
     params: {},
     query: { limit, after: afterName },
-    read: async (store, { limit: size, after }) => {
-      const models = page(await store.models.list({ limit: size + 1, ...(after === undefined ? {} : { after }) }), size, (model) => model.name);
+    read: async (store, { limit: size, after }, _artifacts, { identity }) => {
+      const of = { limit: size + 1, projects: projectsOf(identity) };
+      const models = page(await store.models.list({ ...of, ...(after === undefined ? {} : { after }) }), size, (model) => model.name);
       const items = await Promise.all(models.items.map(async (model) => ({ ...model, aliases: await store.models.aliases(model.name) })));
       return { ...models, items };
     },
@@ -178,8 +182,9 @@ export const RESOURCES: readonly Resource[] = [
     answers: 'page',
     params: {},
     query: { limit, after: afterName },
-    read: async (store, { limit: size, after }) => {
-      const found = page(await store.endpoints.list({ limit: size + 1, ...(after === undefined ? {} : { after }) }), size, (endpoint) => endpoint.name);
+    read: async (store, { limit: size, after }, _artifacts, { identity }) => {
+      const of = { limit: size + 1, projects: projectsOf(identity) };
+      const found = page(await store.endpoints.list({ ...of, ...(after === undefined ? {} : { after }) }), size, (endpoint) => endpoint.name);
       const routes = new Map((await store.endpoints.listRoutes()).map((route) => [route.endpoint, route]));
       return { ...found, items: found.items.map((endpoint) => ({ ...endpoint, route: routes.get(endpoint.name) ?? null })) };
     },
@@ -248,10 +253,11 @@ export const RESOURCES: readonly Resource[] = [
       limit,
       after: z.iso.datetime().optional().describe('`next` of the page before.'),
     },
-    read: async (store, { run, status, limit: size, after }) =>
+    read: async (store, { run, status, limit: size, after }, _artifacts, { identity }) =>
       page(
         await store.approvals.list({
           limit: size + 1,
+          projects: projectsOf(identity),
           ...(run === undefined ? {} : { runId: run }),
           ...(status === undefined ? {} : { status }),
           ...(after === undefined ? {} : { before: after }),

@@ -33,8 +33,9 @@ for k in range(repetitions):
     for label, client in clients.items():
         run = logged[label]
         note(label, "log_metric", calls, lambda: [client.log_metric(run, f"a{k}", i, now + i, i) for i in range(calls)])
-        note(label, "log_batch_steps", 1, lambda: client.log_batch(run, metrics=[Metric(f"b{k}", i, now + i, i) for i in range(1000)]))
-        note(label, "log_batch_keys", 1, lambda: client.log_batch(run, metrics=[Metric(f"c{k}_{i}", i, now, 0) for i in range(1000)]))
+        for j in range(5):
+            note(label, "log_batch_steps", 1, lambda: client.log_batch(run, metrics=[Metric(f"b{k}_{j}", i, now + i, i) for i in range(1000)]))
+            note(label, "log_batch_keys", 1, lambda: client.log_batch(run, metrics=[Metric(f"c{k}_{j}_{i}", i, now, 0) for i in range(1000)]))
         experiment = client.create_experiment("runs-" + uuid.uuid4().hex)
         note(label, "create_runs", runs, lambda: make(client, experiment))
         for i in range(15):

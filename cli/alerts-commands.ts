@@ -84,7 +84,7 @@ export function addAlertsCommands(program: Program): void {
       };
       const invocation = invocationOf(program, options);
       await withClients(async (clients) => {
-        const found = await (await clients.store()).alerts.list(input);
+        const found = await (await clients.store()).alerts.list({ ...input, projects: await clients.projects() });
         print(invocation, found, () =>
           found.length === 0
             ? 'Nothing is the matter.\n'

@@ -66,7 +66,12 @@ export function addApprovalsCommands(program: Program): void {
       const limit = parseCount('--limit', options.limit);
       const invocation = invocationOf(program, options);
       await withClients(async (clients) => {
-        const found = await (await clients.store()).approvals.list({ limit, ...(options.all === true ? {} : { status: 'pending' as const }) });
+        const store = await clients.store();
+        const found = await store.approvals.list({
+          limit,
+          projects: await clients.projects(),
+          ...(options.all === true ? {} : { status: 'pending' as const }),
+        });
         print(invocation, found, () =>
           found.length === 0
             ? 'Nothing waits for an approval.\n'

@@ -1,4 +1,5 @@
 import { MillraceError } from '../contracts/errors.ts';
+import { coversName } from '../contracts/identity.ts';
 import type { VersionDescription } from '../store/version-description.ts';
 import { withClients } from './clients.ts';
 import { addCommand, addGroup, invocationOf, print, type Program } from './command.ts';
@@ -36,7 +37,8 @@ export function addPipelinesCommands(program: Program): void {
     const invocation = invocationOf(program, options);
     await withClients(async (clients) => {
       const build = await newestBuild(await clients.store());
-      const found = build?.pipelines ?? [];
+      const projects = (await clients.projects()) ?? ['*'];
+      const found = (build?.pipelines ?? []).filter(({ name }) => coversName({ projects }, name));
       print(invocation, found, () =>
         found.length === 0
           ? 'There are no pipelines yet: write one in the pipelines folder, and start the stack with `millrace up`.\n'
@@ -135,7 +137,10 @@ export function addModelsCommands(program: Program): void {
       await withClients(async (clients) => {
         const store = await clients.store();
         const found = await Promise.all(
-          (await store.models.list({ limit })).map(async (model) => ({ ...model, aliases: await store.models.aliases(model.name) })),
+          (await store.models.list({ limit, projects: await clients.projects() })).map(async (model) => ({
+            ...model,
+            aliases: await store.models.aliases(model.name),
+          })),
         );
         const at = (model: (typeof found)[number], alias: string): string => String(model.aliases.find((a) => a.alias === alias)?.version ?? '');
         print(invocation, found, () =>

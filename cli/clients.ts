@@ -2,7 +2,7 @@ import { userInfo } from 'node:os';
 import type { Client } from '@temporalio/client';
 import type { MillraceConfig } from '../config/config.ts';
 import { MillraceError } from '../contracts/errors.ts';
-import type { Identity, Role, VoucherAction } from '../contracts/identity.ts';
+import { type Identity, projectsOf, type Role, type VoucherAction } from '../contracts/identity.ts';
 import type { Store } from '../store/store.ts';
 import { roleNeeded } from './command-roles.ts';
 
@@ -19,6 +19,8 @@ export interface Clients {
    * @throws NOT_ALLOWED for another project's name, INVALID_REQUEST for a `by` that is not the token's
    */
   actor(name: string | undefined, by?: string): Promise<Actor>;
+  /** The projects whose things lists show: the token's; undefined for all, and where no token is configured. */
+  projects(): Promise<readonly string[] | undefined>;
 }
 
 export interface Actor {
@@ -122,6 +124,10 @@ export async function withClients<T>(work: (clients: Clients) => Promise<T>, con
       const client = await temporal;
       await allowed();
       return client;
+    },
+    async projects() {
+      await allowed();
+      return identity === null ? undefined : projectsOf(identity);
     },
     async actor(name, by) {
       const open = await allowed();

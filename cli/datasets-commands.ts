@@ -215,7 +215,8 @@ export function addDatasetsCommands(program: Program): void {
       const limit = parseCount('--limit', options.limit);
       const invocation = invocationOf(program, options);
       await withClients(async (clients) => {
-        const found = await (await clients.store()).datasets.list({ limit, ...(options.name === undefined ? {} : { name: options.name }) });
+        const store = await clients.store();
+        const found = await store.datasets.list({ limit, projects: await clients.projects(), ...(options.name === undefined ? {} : { name: options.name }) });
         print(invocation, found, () =>
           found.length === 0
             ? 'There are no datasets yet.\n'

@@ -144,7 +144,10 @@ export function addEndpointsCommands(program: Program): void {
     await withClients(async (clients) => {
       const store = await clients.store();
       const found = await Promise.all(
-        (await store.endpoints.list({ limit: 1_000 })).map(async ({ name }) => ({ endpoint: name, route: await store.endpoints.route(name) })),
+        (await store.endpoints.list({ limit: 1_000, projects: await clients.projects() })).map(async ({ name }) => ({
+          endpoint: name,
+          route: await store.endpoints.route(name),
+        })),
       );
       print(invocation, found, () =>
         found.length === 0

@@ -121,7 +121,7 @@ export function addListRunsCommand(program: Program, runs: Command): void {
       const { search, columns } = parseListing(options);
       const invocation = invocationOf(program, options);
       await withClients(async (clients) => {
-        const found = await (await clients.store()).runSearch.search(search);
+        const found = await (await clients.store()).runSearch.search({ ...search, projects: await clients.projects() });
         const nowMs = Date.now();
         print(
           invocation,

@@ -46,6 +46,11 @@ export function coversAll({ projects }: Pick<Identity, 'projects'>): boolean {
   return projects.some((pattern) => /^\*+$/.test(pattern));
 }
 
+/** The patterns of the projects whose things the identity may see; undefined where it may see all. */
+export function projectsOf(identity: Pick<Identity, 'projects'>): readonly string[] | undefined {
+  return coversAll(identity) ? undefined : identity.projects;
+}
+
 /** Without a regular expression: a pattern of many stars must not take long. */
 function matches(pattern: string, name: string): boolean {
   const [first = '', ...rest] = pattern.split('*');

@@ -14,6 +14,7 @@ import { writeAudit } from './audit.ts';
 import { changeEvidence } from './gate-evidence.ts';
 import type { Database, Executor } from './database.ts';
 import { onlyRow, storable } from './database.ts';
+import { isOfProjects, type OfProjects } from './project-names.ts';
 import { alertDeliveries, alertMessages, alertSilences, raisedAlerts, routes, runs } from './schema.ts';
 
 /**
@@ -43,7 +44,7 @@ export interface DueDelivery {
   readonly attempt: number;
 }
 
-export interface ListAlertsInput {
+export interface ListAlertsInput extends OfProjects {
   /** Default: those that are not resolved. */
   readonly status?: AlertStatus | 'all';
   readonly kind?: AlertKind;
@@ -323,6 +324,7 @@ export function createAlertsStore({ orm }: Database) {
         .where(
           and(
             status === undefined ? ne(raisedAlerts.status, 'resolved') : status === 'all' ? undefined : eq(raisedAlerts.status, status),
+            isOfProjects(sql`coalesce(${raisedAlerts.pipeline}, ${raisedAlerts.endpoint})`, input),
             input.kind === undefined ? undefined : eq(raisedAlerts.kind, input.kind),
             input.endpoint === undefined ? undefined : eq(raisedAlerts.endpoint, input.endpoint),
             input.pipeline === undefined ? undefined : eq(raisedAlerts.pipeline, input.pipeline),

@@ -5,6 +5,7 @@ import { mayAct, type Role } from '../contracts/identity.ts';
 import { pipelineOf, raiseAlert, resolveAlert } from './alerts.ts';
 import { writeAudit } from './audit.ts';
 import { type Database, type Executor, onlyRow, storable } from './database.ts';
+import { isOfProjects, type OfProjects } from './project-names.ts';
 import { accessTokens, approvals, type ApprovalStatus, decisions, delegations, rollouts, runs } from './schema.ts';
 
 /**
@@ -279,7 +280,7 @@ export function createApprovalsStore({ orm }: Database) {
 
     /** The last asked for first. `before` is the `requestedAt` of the last one of the page before; default limit 50, at most 1,000. */
     async list(
-      input: { readonly runId?: string; readonly status?: ApprovalStatus; readonly limit?: number; readonly before?: string } = {},
+      input: OfProjects & { readonly runId?: string; readonly status?: ApprovalStatus; readonly limit?: number; readonly before?: string } = {},
     ): Promise<readonly ApprovalRecord[]> {
       const rows = await orm
         .select()
@@ -288,6 +289,7 @@ export function createApprovalsStore({ orm }: Database) {
           and(
             input.runId === undefined ? undefined : eq(approvals.runId, input.runId),
             input.status === undefined ? undefined : eq(approvals.status, input.status),
+            isOfProjects(sql`(select r.pipeline from runs r where r.id = ${approvals.runId})`, input),
             input.before === undefined ? undefined : lt(approvals.requestedAt, input.before),
           ),
         )

@@ -2,6 +2,7 @@ import { and, asc, desc, eq, gte, inArray, isNotNull, isNull, lt, sql } from 'dr
 import { MillraceError } from '../contracts/errors.ts';
 import { type Database, onlyRow } from './database.ts';
 import { listLiveRoots, type LiveRoots } from './live-roots.ts';
+import { isOfProjects, type OfProjects } from './project-names.ts';
 import { datasets, type VersionStatus } from './schema.ts';
 import type { DatasetDraft } from './stages.ts';
 
@@ -99,13 +100,14 @@ export function createDatasetsStore({ orm }: Database) {
 
     /** Newest first. `before` is the `seq` of the last one of the page before; default limit 50, at most 1,000. */
     async list(
-      input: { readonly name?: string; readonly kind?: string; readonly owner?: string; readonly limit?: number; readonly before?: number } = {},
+      input: OfProjects & { readonly name?: string; readonly kind?: string; readonly owner?: string; readonly limit?: number; readonly before?: number } = {},
     ): Promise<readonly DatasetRecord[]> {
       return orm
         .select()
         .from(datasets)
         .where(
           and(
+            isOfProjects(sql`(select r.pipeline from runs r where r.id = ${datasets.runId})`, input),
             input.name === undefined ? undefined : eq(datasets.name, input.name),
             input.kind === undefined ? undefined : eq(datasets.kind, input.kind),
             input.owner === undefined ? undefined : eq(datasets.owner, input.owner),

@@ -4,6 +4,7 @@ import { MillraceError } from '../contracts/errors.ts';
 import type { Route, ServedVersion } from '../contracts/routes.ts';
 import { writeAudit } from './audit.ts';
 import { type Database, storable } from './database.ts';
+import { isOfProjects, type OfProjects } from './project-names.ts';
 import { endpoints, rollouts, routeHistory, routes } from './schema.ts';
 
 /**
@@ -203,11 +204,11 @@ export function createEndpointsStore({ orm }: Database) {
     },
 
     /** By name. Default limit 50, at most 1,000; `after` is the last name of the page before. */
-    async list(input: { readonly limit?: number; readonly after?: string } = {}): Promise<readonly EndpointRecord[]> {
+    async list(input: OfProjects & { readonly limit?: number; readonly after?: string } = {}): Promise<readonly EndpointRecord[]> {
       return orm
         .select()
         .from(endpoints)
-        .where(input.after === undefined ? undefined : gt(endpoints.name, input.after))
+        .where(and(isOfProjects(sql`${endpoints.name}`, input), input.after === undefined ? undefined : gt(endpoints.name, input.after)))
         .orderBy(asc(endpoints.name))
         .limit(Math.min(input.limit ?? 50, 1_000));
     },

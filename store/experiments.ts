@@ -4,6 +4,7 @@ import { EXPERIMENT_FILTERS, parseFilter, parseOrder } from '../contracts/mlflow
 import { writeAudit } from './audit.ts';
 import type { Database } from './database.ts';
 import { comparison, sqlParameters } from './mlflow-filter-sql.ts';
+import { likePatterns, type OfProjects } from './project-names.ts';
 
 /**
  * Experiments: what MLflow's clients group runs by. A pipeline is one too, with all its runs.
@@ -53,6 +54,21 @@ const UNIQUE_VIOLATION = '23505';
 /** The number of an experiment; null for a text that is none, of which there is surely no experiment. */
 export function experimentNumber(id: string): number | null {
   return /^\d{1,9}$/.test(id) ? Number(id) : null;
+}
+
+/** What an experiment is called where projects are told apart: after its pipeline, if it has one. */
+const PROJECT_NAME_SQL = 'coalesce(e.pipeline, e.name)';
+
+/** The numbers of those experiments that are there and are of the projects; without projects of all that could be there. */
+export async function experimentsOf({ pool }: Pick<Database, 'pool'>, ids: readonly string[], { projects }: OfProjects): Promise<readonly number[]> {
+  const numbers = ids.flatMap((id) => experimentNumber(id) ?? []);
+  if (projects === undefined || numbers.length === 0) return numbers;
+  const { rows } = await pool.query<{ id: number }>({
+    name: 'experiments_of_projects',
+    text: `select e.id from experiments e where e.id = any($1::integer[]) and ${PROJECT_NAME_SQL} like any($2::text[])`,
+    values: [numbers, likePatterns(projects)],
+  });
+  return rows.map(({ id }) => id);
 }
 
 const missing = (id: string): MillraceError => new MillraceError('NOT_FOUND', `No Experiment with id=${id} exists`);
@@ -174,15 +190,18 @@ export function createExperimentsStore({ pool, orm }: Database) {
     },
 
     /** Those that fit a filter of MLflow's language; the newest first when no order is given. @throws INVALID_REQUEST */
-    async search(input: {
-      readonly filter: string;
-      readonly orderBy: readonly string[];
-      readonly view: ViewType;
-      readonly limit: number;
-      readonly offset: number;
-    }): Promise<Paged<ExperimentRecord>> {
+    async search(
+      input: OfProjects & {
+        readonly filter: string;
+        readonly orderBy: readonly string[];
+        readonly view: ViewType;
+        readonly limit: number;
+        readonly offset: number;
+      },
+    ): Promise<Paged<ExperimentRecord>> {
       const parameters = sqlParameters();
       const where = [
+        ...(input.projects === undefined ? [] : [`${PROJECT_NAME_SQL} like any(${parameters.add(likePatterns(input.projects))}::text[])`]),
         ...(input.view === 'all' ? [] : [`e.lifecycle_stage = ${parameters.add(input.view)}`]),
         ...parseFilter(input.filter, EXPERIMENT_FILTERS).map(({ entity, key, operator, value }) => {
           const column = entity === 'tag' ? `(e.tags ->> ${parameters.add(key)}::text)` : (ATTRIBUTES[key] ?? 'null');

@@ -2,8 +2,9 @@ import { randomUUID } from 'node:crypto';
 import { MillraceError } from '../contracts/errors.ts';
 import { LOGGED_MODEL_FILTERS, parseFilter, parseOrder } from '../contracts/mlflow-filter.ts';
 import type { Database } from './database.ts';
-import { EXPERIMENT_ROOT_SQL, experimentNumber, millisecondsSql, type Paged } from './experiments.ts';
+import { EXPERIMENT_ROOT_SQL, experimentNumber, experimentsOf, millisecondsSql, type Paged } from './experiments.ts';
 import { comparison, sqlParameters } from './mlflow-filter-sql.ts';
+import type { OfProjects } from './project-names.ts';
 import type { LoggedModelStatus } from './schema.ts';
 
 /**
@@ -145,17 +146,19 @@ export function createLoggedModelsStore({ pool }: Database) {
     },
 
     /** Those that fit a filter of MLflow's language, each as MLflow's JSON, the newest first when no order is given. @throws INVALID_REQUEST */
-    async search(input: {
-      readonly experimentIds: readonly string[];
-      readonly filter: string;
-      /** Metric filters look at points on these alone; without a metric filter a model must have a point on one of them. */
-      readonly datasets: readonly LoggedModelDataset[];
-      readonly orderBy: readonly LoggedModelOrder[];
-      readonly limit: number;
-      readonly offset: number;
-    }): Promise<Paged<string>> {
+    async search(
+      input: OfProjects & {
+        readonly experimentIds: readonly string[];
+        readonly filter: string;
+        /** Metric filters look at points on these alone; without a metric filter a model must have a point on one of them. */
+        readonly datasets: readonly LoggedModelDataset[];
+        readonly orderBy: readonly LoggedModelOrder[];
+        readonly limit: number;
+        readonly offset: number;
+      },
+    ): Promise<Paged<string>> {
       const parameters = sqlParameters();
-      const experiments = input.experimentIds.flatMap((id) => experimentNumber(id) ?? []);
+      const experiments = await experimentsOf({ pool }, input.experimentIds, input);
       const filters = parseFilter(input.filter, LOGGED_MODEL_FILTERS);
       const onDatasets = (): string =>
         input.datasets.length === 0

@@ -3,6 +3,7 @@ import { MillraceError } from '../contracts/errors.ts';
 import { writeAudit } from './audit.ts';
 import { type Database, type Executor, onlyRow } from './database.ts';
 import { changeEvidence } from './gate-evidence.ts';
+import { isOfProjects, type OfProjects } from './project-names.ts';
 import { aliases, aliasHistory, models, undos, versionFeatures, versions, type VersionStatus } from './schema.ts';
 import { requireAttempt, requireOpenRun } from './stages.ts';
 
@@ -348,11 +349,13 @@ export function createModelsStore({ orm }: Database) {
     },
 
     /** By name. Default limit 50, at most 1,000; `after` is the last name of the page before. */
-    async list(input: { readonly limit?: number; readonly after?: string } = {}): Promise<readonly ModelRecord[]> {
+    async list(input: OfProjects & { readonly limit?: number; readonly after?: string } = {}): Promise<readonly ModelRecord[]> {
       return orm
         .select()
         .from(models)
-        .where(and(isNull(models.deletedAt), input.after === undefined ? undefined : sql`${models.name} > ${input.after}`))
+        .where(
+          and(isNull(models.deletedAt), isOfProjects(sql`${models.name}`, input), input.after === undefined ? undefined : sql`${models.name} > ${input.after}`),
+        )
         .orderBy(asc(models.name))
         .limit(Math.min(input.limit ?? 50, 1_000));
     },

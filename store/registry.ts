@@ -2,6 +2,7 @@ import { and, asc, desc, eq, inArray, isNull, ne, type SQL, sql } from 'drizzle-
 import { MillraceError } from '../contracts/errors.ts';
 import { writeAudit } from './audit.ts';
 import { type Database, type Executor, onlyRow } from './database.ts';
+import { isOfProjects, type OfProjects } from './project-names.ts';
 import { lockAlias, type ModelRecord, moveAlias, requireVersion, REVIVED, type VersionRecord, writeAlias } from './models.ts';
 import { aliases, aliasHistory, experiments, loggedModels, models, type ModelStage, rollouts, routes, runs, versions } from './schema.ts';
 
@@ -36,7 +37,7 @@ export interface RegistryOrder {
   readonly by: RegistryAttribute;
   readonly descending: boolean;
 }
-export interface RegistrySearch {
+export interface RegistrySearch extends OfProjects {
   readonly conditions: readonly RegistryCondition[];
   readonly order: readonly RegistryOrder[];
   readonly limit: number;
@@ -302,11 +303,11 @@ export function createRegistryStore({ orm }: Database) {
     },
 
     /** A page: one more than `limit` are given when there are more. */
-    async searchModels({ conditions, order, limit, offset }: RegistrySearch): Promise<readonly RegisteredModel[]> {
+    async searchModels({ conditions, order, limit, offset, projects }: RegistrySearch): Promise<readonly RegisteredModel[]> {
       const rows = await orm
         .select()
         .from(models)
-        .where(and(isNull(models.deletedAt), ...whereOf(conditions, MODEL_COLUMNS, sql`${models.tags}`)))
+        .where(and(isNull(models.deletedAt), isOfProjects(sql`${models.name}`, { projects }), ...whereOf(conditions, MODEL_COLUMNS, sql`${models.tags}`)))
         .orderBy(...orderOf(order, MODEL_COLUMNS))
         .limit(limit + 1)
         .offset(offset);
@@ -425,11 +426,13 @@ export function createRegistryStore({ orm }: Database) {
     },
 
     /** A page: one more than `limit` are given when there are more. */
-    async searchVersions({ conditions, order, limit, offset }: RegistrySearch): Promise<readonly RegisteredVersion[]> {
+    async searchVersions({ conditions, order, limit, offset, projects }: RegistrySearch): Promise<readonly RegisteredVersion[]> {
       const rows = await orm
         .select()
         .from(versions)
-        .where(and(isNull(versions.deletedAt), ...whereOf(conditions, VERSION_COLUMNS, sql`${versions.tags}`)))
+        .where(
+          and(isNull(versions.deletedAt), isOfProjects(sql`${versions.model}`, { projects }), ...whereOf(conditions, VERSION_COLUMNS, sql`${versions.tags}`)),
+        )
         .orderBy(...orderOf(order, VERSION_COLUMNS))
         .limit(limit + 1)
         .offset(offset);

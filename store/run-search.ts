@@ -3,10 +3,11 @@ import { MillraceError } from '../contracts/errors.ts';
 import { type FilterClause, parseFilter, RUN_FILTERS } from '../contracts/mlflow-filter.ts';
 import { columnName, type RunColumn, type RunCondition, type RunField } from '../contracts/run-search.ts';
 import type { Database } from './database.ts';
+import { isOfProjects, type OfProjects } from './project-names.ts';
 import type { RunRecord } from './runs.ts';
 import { runs, type RunStatus } from './schema.ts';
 
-export interface SearchRunsInput {
+export interface SearchRunsInput extends OfProjects {
   readonly pipeline?: string;
   readonly status?: readonly RunStatus[];
   /** UTC ISO: runs that were made then or later. */
@@ -60,6 +61,9 @@ const FIELDS: Readonly<Record<RunField, SQL>> = {
   cost: sql`(select sum(s.cost) from stages s where s.run_id = ${runs.id})`,
   versions: sql`(select string_agg(v.model || ' ' || v.version, ', ' order by v.created_at) from versions v where v.run_id = ${runs.id})`,
 };
+
+/** A run of a client's is of its experiment. */
+const PROJECT_NAME = sql`coalesce(nullif(${runs.pipeline}, ''), (select coalesce(e.pipeline, e.name) from experiments e where e.id = ${runs.experimentId}))`;
 
 const valueOf = ({ of, key }: RunColumn): SQL => (of === 'run' ? FIELDS[key] : of === 'param' ? param(key) : of === 'tag' ? tag(key) : metric(key));
 
@@ -129,6 +133,7 @@ export function createRunSearch({ orm }: Database) {
         .where(
           and(
             eq(runs.lifecycleStage, 'active'),
+            isOfProjects(PROJECT_NAME, input),
             input.pipeline === undefined ? undefined : eq(runs.pipeline, input.pipeline),
             input.status === undefined ? undefined : inArray(runs.status, [...input.status]),
             input.since === undefined ? undefined : gte(runs.createdAt, input.since),

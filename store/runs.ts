@@ -2,6 +2,7 @@ import { and, asc, count, desc, eq, gte, inArray, isNull, lt, ne, sql } from 'dr
 import { type ErrorReport, MillraceError } from '../contracts/errors.ts';
 import type { Trigger } from '../contracts/run.ts';
 import { callFunction, type Database, storable } from './database.ts';
+import { isOfProjects, type OfProjects } from './project-names.ts';
 import { type GitState, runParams, runs, runTags, type RunStatus } from './schema.ts';
 
 /**
@@ -44,7 +45,7 @@ export interface EndRunInput {
   readonly ifOpen?: boolean;
 }
 
-export interface ListRunsInput {
+export interface ListRunsInput extends OfProjects {
   readonly pipeline?: string;
   readonly status?: RunStatus | readonly RunStatus[];
   /** Default 50, at most 1,000. */
@@ -123,6 +124,7 @@ export function createRunsStore({ orm, pool }: Database) {
         .where(
           and(
             eq(runs.lifecycleStage, 'active'),
+            isOfProjects(sql`${runs.pipeline}`, input),
             input.pipeline === undefined ? undefined : eq(runs.pipeline, input.pipeline),
             status === undefined ? undefined : typeof status === 'string' ? eq(runs.status, status) : inArray(runs.status, [...status]),
             input.before === undefined ? undefined : lt(runs.seq, input.before),

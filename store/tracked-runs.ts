@@ -3,8 +3,9 @@ import { type FilterClause, type OrderClause, parseFilter, parseOrder, RUN_FILTE
 import { MillraceError } from '../contracts/errors.ts';
 import { writeAudit } from './audit.ts';
 import type { Database } from './database.ts';
-import { EXPERIMENT_ROOT_SQL, experimentNumber, millisecondsSql, type Paged, type ViewType } from './experiments.ts';
+import { EXPERIMENT_ROOT_SQL, experimentNumber, experimentsOf, millisecondsSql, type Paged, type ViewType } from './experiments.ts';
 import { comparison, type SqlParameters, sqlParameters } from './mlflow-filter-sql.ts';
+import type { OfProjects } from './project-names.ts';
 import type { RunStatus } from './schema.ts';
 
 /**
@@ -448,17 +449,19 @@ export function createTrackedRunsStore({ pool, orm }: Database) {
     },
 
     /** Ids of the runs that fit a filter of MLflow's language; the newest first when no order is given. @throws INVALID_REQUEST */
-    async search(input: {
-      readonly experimentIds: readonly string[];
-      readonly filter: string;
-      readonly orderBy: readonly string[];
-      readonly view: ViewType;
-      readonly limit: number;
-      readonly offset: number;
-    }): Promise<Paged<string>> {
+    async search(
+      input: OfProjects & {
+        readonly experimentIds: readonly string[];
+        readonly filter: string;
+        readonly orderBy: readonly string[];
+        readonly view: ViewType;
+        readonly limit: number;
+        readonly offset: number;
+      },
+    ): Promise<Paged<string>> {
       const filters = parseFilter(input.filter, RUN_FILTERS);
       const clauses = parseOrder(input.orderBy, RUN_FILTERS);
-      const experiments = input.experimentIds.flatMap((id) => experimentNumber(id) ?? []);
+      const experiments = await experimentsOf({ pool }, input.experimentIds, input);
       if (experiments.length === 0) return { items: [], nextOffset: null };
       const wanted = input.limit + 1;
       const usesRoot = [...filters, ...clauses].some(({ entity, key }) => entity === 'attribute' && key === 'artifact_uri');

@@ -48,13 +48,20 @@ const search = (method: 'get' | 'post'): Operation =>
     path: '/mlflow/experiments/search',
     access: 'read',
     schema: searchSchema,
-    handle: async ({ store }, { max_results: limit = USUAL_EXPERIMENTS, page_token, filter = '', order_by, view_type }) => {
+    handle: async ({ store, projects }, { max_results: limit = USUAL_EXPERIMENTS, page_token, filter = '', order_by, view_type }) => {
       if (limit < 1 || limit > MOST_EXPERIMENTS)
         throw new MlflowError(
           'INVALID_PARAMETER_VALUE',
           `Invalid value ${limit} for parameter 'max_results' supplied: It must be from 1 to ${MOST_EXPERIMENTS}.`,
         );
-      const { items, nextOffset } = await store.experiments.search({ filter, orderBy: order_by, view: view_type, limit, offset: offsetOf(page_token) });
+      const { items, nextOffset } = await store.experiments.search({
+        projects,
+        filter,
+        orderBy: order_by,
+        view: view_type,
+        limit,
+        offset: offsetOf(page_token),
+      });
       return { experiments: items.map(shown), ...(nextOffset === null ? {} : { next_page_token: pageToken(nextOffset) }) };
     },
   });

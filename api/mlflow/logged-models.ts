@@ -63,10 +63,11 @@ export const LOGGED_MODEL_OPERATIONS: readonly Operation[] = [
       order_by: list(z.object({ field_name: name, ascending: flag, dataset_name: optional(text), dataset_digest: optional(text) })),
       page_token: optional(text),
     }),
-    handle: async ({ store, reply }, request) => {
+    handle: async ({ store, reply, projects }, request) => {
       const limit = request.max_results ?? USUAL_MODELS;
       if (limit < 1) throw new MlflowError('INVALID_PARAMETER_VALUE', `Invalid value ${limit} for parameter 'max_results' supplied: It must be at least 1.`);
       const { items, nextOffset } = await store.loggedModels.search({
+        projects,
         experimentIds: request.experiment_ids,
         filter: request.filter ?? '',
         datasets: request.datasets.map(({ dataset_name, dataset_digest }) => ({

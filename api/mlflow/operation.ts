@@ -15,6 +15,8 @@ export interface MlflowContext extends MlflowDeps {
   readonly request: FastifyRequest;
   /** For headers and streams; an operation that has answered by itself returns it. */
   readonly reply: FastifyReply;
+  /** The projects whose things a search finds; undefined: all. */
+  readonly projects: readonly string[] | undefined;
 }
 
 /** One operation of MLflow's REST protocol. */

@@ -185,9 +185,10 @@ export const REGISTRY_OPERATIONS: readonly Operation[] = [
     path: '/mlflow/registered-models/search',
     access: 'read',
     schema: z.object({ ...search, max_results: most(USUAL_MODELS, MOST_MODELS) }),
-    handle: async ({ store }, of) => {
+    handle: async ({ store, projects }, of) => {
       const offset = offsetOf(of.page_token);
       const found = await store.registry.searchModels({
+        projects,
         conditions: conditionsOf(parseFilter(of.filter ?? '', MODEL_LANGUAGE.filter), MODEL_LANGUAGE),
         order: orderOf(parseOrder(of.order_by, MODEL_LANGUAGE.order), MODEL_LANGUAGE, [{ by: 'name', descending: false }]),
         limit: of.max_results,
@@ -319,7 +320,7 @@ export const REGISTRY_OPERATIONS: readonly Operation[] = [
     path: '/mlflow/model-versions/search',
     access: 'read',
     schema: z.object({ ...search, max_results: most(USUAL_VERSIONS, MOST_VERSIONS) }),
-    handle: async ({ store }, of) => {
+    handle: async ({ store, projects }, of) => {
       const offset = offsetOf(of.page_token);
       const limit = Math.min(of.max_results, PAGE_VERSIONS);
       const ties = [
@@ -328,6 +329,7 @@ export const REGISTRY_OPERATIONS: readonly Operation[] = [
         { by: 'version', descending: true } as const,
       ];
       const found = await store.registry.searchVersions({
+        projects,
         conditions: conditionsOf(parseFilter(of.filter ?? '', VERSION_LANGUAGE.filter), VERSION_LANGUAGE),
         order: orderOf(parseOrder(of.order_by, VERSION_LANGUAGE.order), VERSION_LANGUAGE, ties),
         limit,

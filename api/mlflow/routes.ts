@@ -1,5 +1,7 @@
 import type { FastifyInstance, FastifyReply } from 'fastify';
 import type { MillraceError } from '../../contracts/errors.ts';
+import { projectsOf } from '../../contracts/identity.ts';
+import { identityOf } from '../authorize.ts';
 import { toMillraceError } from '../http-errors.ts';
 import { ARTIFACT_OPERATIONS, registerArtifactFiles } from './artifacts.ts';
 import { MLFLOW_ERRORS, MlflowError, toMlflowError } from './errors.ts';
@@ -112,7 +114,13 @@ export function registerMlflow(app: FastifyInstance, { store, artifacts, onFailu
             const value = parse(operation, { ...sent, ...(request.params as object) });
             // `parse` has just made it what this operation takes.
             return operation.handle(
-              { store: storeOf(store, request.params), ...(artifacts === undefined ? {} : { artifacts }), request, reply },
+              {
+                store: storeOf(store, request.params),
+                ...(artifacts === undefined ? {} : { artifacts }),
+                request,
+                reply,
+                projects: projectsOf(identityOf(request)),
+              },
               value as never,
             );
           },

@@ -222,9 +222,10 @@ export const RUN_OPERATIONS: readonly Operation[] = [
       order_by: list(text),
       page_token: optional(text),
     }),
-    handle: async ({ store, reply }, { experiment_ids, filter = '', run_view_type, max_results: limit = USUAL_RUNS, order_by, page_token }) => {
+    handle: async ({ store, reply, projects }, { experiment_ids, filter = '', run_view_type, max_results: limit = USUAL_RUNS, order_by, page_token }) => {
       if (limit < 1 || limit > MOST_RUNS) throw refuse(`Invalid value ${limit} for parameter 'max_results' supplied: It must be from 1 to ${MOST_RUNS}.`);
       const { items, nextOffset } = await store.trackedRuns.search({
+        projects,
         experimentIds: experiment_ids,
         filter,
         orderBy: order_by,

@@ -143,6 +143,52 @@ describe('a token of some projects', () => {
       expect([url, (await ask('fly', url)).status]).toEqual([url, 403]);
   });
 
+  it("finds what is of them by MLflow's searches, page by page, and is refused what it names of others", async () => {
+    const mlflow = async (who: string, path: string, body?: object) => {
+      const answer = await app.inject({
+        url: `/api/2.0/mlflow${path}`,
+        method: body === undefined ? 'GET' : 'POST',
+        headers: { authorization: `Bearer ${tokens.get(who) ?? who}` },
+        ...(body === undefined ? {} : { payload: body }),
+      });
+      return { status: answer.statusCode, body: answer.json<Record<string, unknown>>() };
+    };
+    const list = (body: Record<string, unknown>, key: string) => body[key] as readonly Record<string, unknown>[];
+    const ids: string[] = [];
+    for (const name of ['flights_by_hand', 'flightsXby_hand', 'fraud by hand']) {
+      ids.push(String((await mlflow('root', '/experiments/create', { name })).body['experiment_id']));
+      await mlflow('root', '/runs/create', { experiment_id: ids.at(-1), run_name: name });
+    }
+    const experiments = await mlflow('fly', '/experiments/search', { max_results: 100, order_by: ['name ASC'] });
+    expect(list(experiments.body, 'experiments').map(({ name }) => name)).toEqual(['flights', 'flightsXby_hand', 'flights_by_hand']);
+    // a page holds as many as are asked for: what is hidden takes no place in it
+    const page = await mlflow('fly', '/experiments/search', { max_results: 2, order_by: ['name DESC'] });
+    expect(list(page.body, 'experiments').map(({ name }) => name)).toEqual(['flights_by_hand', 'flightsXby_hand']);
+    const rest = await mlflow('fly', '/experiments/search', { max_results: 2, order_by: ['name DESC'], page_token: page.body['next_page_token'] });
+    expect([list(rest.body, 'experiments').map(({ name }) => name), rest.body['next_page_token']]).toEqual([['flights'], undefined]);
+    // an underscore of a pattern stands for itself
+    const { token } = await store.tokens.create({ who: 'exact', roles: ['viewer'], projects: ['flights_by*'], expiresAt: null, by: 'root' });
+    const exact = await mlflow(token, '/experiments/search', { max_results: 9 });
+    expect(list(exact.body, 'experiments').map(({ name }) => name)).toEqual(['flights_by_hand']);
+
+    const found = await mlflow('fly', '/runs/search', { experiment_ids: ids });
+    expect(
+      list(found.body, 'runs')
+        .map((run) => (run['info'] as { run_name: string }).run_name)
+        .toSorted(),
+    ).toEqual(['flightsXby_hand', 'flights_by_hand']);
+    expect(list((await mlflow('fly', '/registered-models/search?max_results=1')).body, 'registered_models').map(({ name }) => name)).toEqual(['flights-model']);
+    expect(list((await mlflow('fly', '/model-versions/search')).body, 'model_versions').map(({ name }) => name)).toEqual(['flights-model']);
+    expect(list((await mlflow('root', '/model-versions/search')).body, 'model_versions')).toHaveLength(2);
+    for (const [path, body] of [
+      [`/experiments/get?experiment_id=${ids[2] ?? ''}`, undefined],
+      ['/registered-models/get?name=fraud-model', undefined],
+      ['/runs/create', { experiment_id: ids[2] }],
+      [`/runs/get?run_id=${runs['fraud'] ?? ''}`, undefined],
+    ] as const)
+      expect([path, (await mlflow('fly', path, body)).status]).toEqual([path, 403]);
+  });
+
   it('changes nothing of the others', async () => {
     const decision = { decision: 'approve', by: 'x', reason: 'fine' };
     expect((await ask('fly', `/runs/${runs['fraud'] ?? ''}/gates/production/decisions`, decision)).status).toBe(403);
