@@ -9,7 +9,7 @@
  * 4. Who is asked and alerted is asked and alerted again by an attempt that comes after one that died: each carries a key or a subject.
  */
 import { Context } from '@temporalio/activity';
-import { type WindowFigures, WindowFiguresSchema } from '../contracts/monitoring.ts';
+import type { WindowFigures } from '../contracts/monitoring.ts';
 import { ProfileSchema } from '../contracts/profile.ts';
 import { PredictorSchema } from '../contracts/signature.ts';
 import { MonitorInputSchema, type Review } from '../contracts/stages.ts';
@@ -24,6 +24,7 @@ import { lookAgain } from './monitor-late.ts';
 import { hooks, type Look, putWindow } from './monitor-look.ts';
 import { askForRetraining, settleAlerts, standing } from './monitor-tell.ts';
 import { lookAt } from './monitor-window.ts';
+import { createWindowMemory, type WindowMemory } from './window-memory.ts';
 import { shownInputs } from './shown-inputs.ts';
 import type { MonitorActivities, MonitorWindowInput, MonitorWindowResult } from './types.ts';
 
@@ -35,10 +36,11 @@ const MOST_WINDOWS = 24;
 const REMEMBERED = 400;
 
 export function createMonitorActivities(deps: ActivityDependencies): MonitorActivities {
+  const memory = createWindowMemory(deps.store.monitoring);
   return {
     checkWindow: async (input) => {
       try {
-        return await checkWindow(deps, input);
+        return await checkWindow(deps, memory, input);
       } catch (error) {
         throw toActivityFailure(error, Context.current().info.attempt, (original) => {
           deps.log('error', `monitor of ${input.endpoint}`, { error: original instanceof Error ? (original.stack ?? original.message) : String(original) });
@@ -48,7 +50,7 @@ export function createMonitorActivities(deps: ActivityDependencies): MonitorActi
   };
 }
 
-async function checkWindow(deps: ActivityDependencies, input: MonitorWindowInput): Promise<MonitorWindowResult> {
+async function checkWindow(deps: ActivityDependencies, memory: WindowMemory, input: MonitorWindowInput): Promise<MonitorWindowResult> {
   const options = MonitorInputSchema.parse(input);
   const { endpoint } = options;
   const nothing = { rows: 0, worst: null, retrainingAsked: false } as const;
@@ -60,11 +62,12 @@ async function checkWindow(deps: ActivityDependencies, input: MonitorWindowInput
   // what the server answered last is on disk a moment later; an attempt that comes again looks at the same window
   const untilMs = Context.current().info.scheduledTimestampMs - LOG_LAG_MS;
   const until = new Date(untilMs).toISOString();
-  const look: Look = { deps, options, champion, predictor, profile, until };
+  const look: Look = { deps, memory, options, champion, predictor, profile, until };
 
   const forgotten = await deps.store.monitoring.dropWindowsAfter({ endpoint, after: until });
   const notes = forgotten === 0 ? [] : [`the clock went back: ${String(forgotten)} windows that end later are looked at again`];
-  const known = await rememberedWindows(look);
+  // those of this look's time left out: an attempt before this one may have stored it
+  const known = await memory.windows({ endpoint, before: until, most: REMEMBERED });
   const standingBefore = standing(known);
   const touched: FoundWindow[] = [];
   let result: MonitorWindowResult = { verdict: 'too few rows', ...nothing };
@@ -90,15 +93,6 @@ async function checkWindow(deps: ActivityDependencies, input: MonitorWindowInput
 function resultOf({ rows, verdict = 'steady', drift }: WindowFigures): MonitorWindowResult {
   const worst = drift?.columns[0];
   return { verdict, rows, worst: worst === undefined ? null : { column: worst.column, psi: worst.psi }, retrainingAsked: false };
-}
-
-/** Newest first, those of this look's time left out: an attempt before this one may have stored it. */
-async function rememberedWindows({ deps, options, until }: Look): Promise<FoundWindow[]> {
-  const windows = await deps.store.monitoring.listWindows({ endpoint: options.endpoint, before: until, limit: REMEMBERED });
-  return windows.flatMap(({ from, to, figures }) => {
-    const read = WindowFiguresSchema.safeParse(figures);
-    return read.success ? [{ from, to, figures: read.data }] : [];
-  });
 }
 
 /** Null: there is none yet. */

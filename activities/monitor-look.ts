@@ -11,12 +11,14 @@ import { compute } from './compute-job.ts';
 import type { ActivityDependencies } from './dependencies.ts';
 import type { FoundWindow } from './monitor-findings.ts';
 import type { MeasuredWindow, MonitorJob } from './monitor-job.ts';
+import type { WindowMemory } from './window-memory.ts';
 
 /** While a window is measured. */
 const HEARTBEAT_MS = 5_000;
 
 export interface Look {
   readonly deps: ActivityDependencies;
+  readonly memory: WindowMemory;
   readonly options: MonitorOptions;
   readonly champion: ServedVersion;
   readonly predictor: Predictor;

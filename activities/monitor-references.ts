@@ -99,14 +99,18 @@ export async function evaluated(
   return report.success ? { calibration: calibrationOf(report.data), answers: answersOf(report.data) } : null;
 }
 
-/**
- * The training rows that a window is like by time, for thresholds of the first windows. Null: they are not needed, or their times are not known.
- * `known`: the version's windows that were decided before.
- */
-export async function trainedWindows(look: Look, known: number): Promise<NonNullable<MonitorJob['whole']>['trained']> {
+/** What the windows of the training rows depend on. Null: they are not needed. `known`: the version's windows that were decided before. */
+export function trainedKey({ options, champion }: Look, known: number): string | null {
+  const { against, everyMs, lengthMs, leastRows, rows, drift } = options;
+  if (against !== 'training' || drift.trainingTime === false || known >= ENOUGH_WINDOWS) return null;
+  return JSON.stringify([champion.model, champion.version, champion.predictor, everyMs, lengthMs, leastRows, rows, drift.trainingTime, drift.except]);
+}
+
+/** The training rows that a window is like by time, for thresholds of the first windows. Null: their times are not known. */
+export async function trainedWindows(look: Look): Promise<NonNullable<MonitorJob['whole']>['trained']> {
   const { deps, options, champion } = look;
   const { trainingTime } = options.drift;
-  if (options.against !== 'training' || trainingTime === false || known >= ENOUGH_WINDOWS) return null;
+  if (trainingTime === false) return null;
   try {
     const trained = await trainedDataset(deps, champion);
     if (trained === null) return null;

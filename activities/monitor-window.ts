@@ -2,18 +2,16 @@
 import { isDeepStrictEqual } from 'node:util';
 import { projectHashKey } from '../config/hash-key.ts';
 import type { DetectorOptions } from '../contracts/detectors.ts';
-import { DriftReportSchema } from '../contracts/drift.ts';
 import { METRICS } from '../contracts/evaluation.ts';
 import type { Metric } from '../contracts/metrics.ts';
 import type { MonitorOptions, WindowFigures } from '../contracts/monitoring.ts';
 import type { Predictor } from '../contracts/signature.ts';
 import { predictionSegments } from '../data/prediction-segments.ts';
-import { decideDrift, withReport } from '../ml/drift/decide.ts';
-import { MOST_SEASON, seasonOf } from '../ml/drift/season.ts';
+import { decideDrift } from '../ml/drift/decide.ts';
 import { createDetector, restoreDetector } from '../ml/streaming/create-detector.ts';
 import { findingsOf, type FoundWindow } from './monitor-findings.ts';
 import { earliestLabelled, type Look, measure, notesOf, sameVersion } from './monitor-look.ts';
-import { domainRows, evaluated, liveExpectations, referenceOf, trainedWindows, watchedColumns } from './monitor-references.ts';
+import { domainRows, evaluated, liveExpectations, referenceOf, trainedKey, trainedWindows, watchedColumns } from './monitor-references.ts';
 
 /** Measures a window and says what is the matter in it. */
 export async function lookAt(
@@ -32,11 +30,10 @@ export async function lookAt(
   const nameOf = ({ name, of, detector }: (typeof options.detectors)[number]): string => name ?? `${of}, ${detector.kind}`;
   const kept = past[0]?.figures.detectors;
   const evaluation = await evaluated(deps, champion);
-  const season = { ...seasonOf(window.from, options.drift), most: MOST_SEASON };
-  const decided = (await deps.store.monitoring.pastDecisions({ endpoint, model, version, until: window.from, season })).map(({ decision, drift }) => {
-    const report = DriftReportSchema.safeParse(drift);
-    return report.success ? withReport(decision, report.data) : decision;
-  });
+  const decided = await look.memory.decisions({ endpoint, model, version, until: window.from, season: options.drift.season });
+  const quietOnes = trainedKey(look, decided.length);
+  const remembered = quietOnes === null ? [] : look.memory.trained(endpoint, quietOnes);
+  const trainedRows = remembered === undefined ? await trainedWindows(look) : null;
   const arrivedFrom = past[0]?.figures.labelsUntil ?? window.from;
   const measured = await measure(
     look,
@@ -49,7 +46,7 @@ export async function lookAt(
         watched: watchedColumns(predictor).filter((column) => !options.drift.except.includes(column)),
         domain: options.drift.domain ? await domainRows(look, reference.rows) : null,
         answers: evaluation?.answers ?? null,
-        trained: await trainedWindows(look, decided.length),
+        trained: trainedRows,
         calibration: options.estimate ? (evaluation?.calibration ?? null) : null,
         estimated: estimatedMetrics(options),
         skew: options.skew === false ? null : { ...options.skew, onnx: await deps.artifacts.pathOf(predictor.onnx), hashKey: projectHashKey(home) },
@@ -67,7 +64,9 @@ export async function lookAt(
     champion,
   );
   const system = await deps.store.stats.read({ endpoint, model, version, ...window });
-  const { latencyMs, drift, trained = [], ...rest } = measured;
+  const { latencyMs, drift, trained = remembered ?? [], ...rest } = measured;
+  // of a window without rows nothing was measured
+  if (quietOnes !== null && (trainedRows === null || measured.trained !== undefined)) look.memory.keepTrained(endpoint, quietOnes, trained);
   const leastRows = options.rows === undefined ? options.leastRows : 1;
   const figures: WindowFigures = {
     ...rest,

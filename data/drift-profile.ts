@@ -23,6 +23,8 @@ interface Binning {
   readonly column: ColumnProfile;
   /** SQL: index of the row's bin; the last one is missing values. */
   readonly sql: string;
+  /** The same of a value that was read: a number, or the first characters of a text. */
+  readonly binOf: (value: number | string | null) => number;
   readonly bins: number;
   /** Column of the relation. */
   readonly from: string;
@@ -53,10 +55,12 @@ function planCategories(
   const whens = top.map(({ value }, index) => `WHEN ${textLiteral(value)} THEN ${index}`).join(' ');
   const reference = [...top.map(({ count }) => count), Math.max(0, rest), column.nulls];
   const labels = [...top.map(({ value }) => value), 'others', 'missing'];
+  const indices = new Map<unknown, number>(top.map(({ value }, index) => [value, index]));
   return {
     column,
     from,
     bins: reference.length,
+    binOf: (value) => (value === null ? top.length + 1 : (indices.get(value) ?? top.length)),
     sql: `CASE WHEN ${from} IS NULL THEN ${top.length + 1} ELSE CASE left(${from}, ${TOP_VALUE_CHARACTERS}) ${whens} ELSE ${top.length} END END`,
     measure: (counts) => ({ column: column.name, kind: 'category', of: 'input', labels, here: counts, there: reference, exact: false }),
   };
@@ -77,6 +81,7 @@ function planNumber(column: ColumnProfile, values: ColumnProfile['values'] & { k
     from,
     bins: points.length + 2,
     sql: `CASE WHEN ${from} IS NULL THEN ${points.length + 1} ELSE ${searchSql(points, from, 0, points.length)} END`,
+    binOf: (value) => (value === null ? points.length + 1 : search(points, Number(value))),
     measure: (counts, { min, max }, recentRows) => {
       const missing = counts.at(-1) ?? 0;
       const recent = recentRows - missing;
@@ -139,6 +144,19 @@ function searchSql(points: readonly Point[], value: string, low: number, high: n
   return `CASE WHEN ${value} ${point.inclusive ? '<=' : '<'} ${numberLiteral(point.value)} THEN ${searchSql(points, value, low, middle)} ELSE ${searchSql(points, value, middle + 1, high)} END`;
 }
 
+/** As `searchSql`. */
+function search(points: readonly Point[], value: number): number {
+  let [low, high] = [0, points.length];
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    const point = points[middle];
+    if (point === undefined) return low;
+    if (point.inclusive ? value <= point.value : value < point.value) high = middle;
+    else low = middle + 1;
+  }
+  return low;
+}
+
 /** ∫ |gap|, the gap being straight between points. */
 function areaBetween(points: readonly { readonly value: number; readonly gap: number }[]): number {
   let area = 0;
@@ -191,6 +209,27 @@ export async function countColumns(
       const rows = counted[0]?.counts.reduce((sum, count) => sum + count, 0) ?? 0;
       return { group, rows, columns: binnings.map(({ measure }, index) => measure(counted[index]?.counts ?? [], counted[index] ?? NO_VALUES, rows)) };
     });
+}
+
+/** As `countColumns` of all rows, where they are few: to read them takes less than to plan the queries. */
+export async function countFewRows(db: DuckDb, relation: string, binnings: readonly Binning[]): Promise<readonly MeasuredColumn[]> {
+  const list = binnings.map(({ column, from }, index) =>
+    column.values.kind === 'number' ? `CAST(${from} AS DOUBLE) AS c${index}` : `left(${from}, ${TOP_VALUE_CHARACTERS}) AS c${index}`,
+  );
+  const rows = await db.rows(`SELECT ${list.join(', ')} FROM ${relation}`);
+  return binnings.map(({ column, binOf, bins, measure }, index) => {
+    const counts = new Array<number>(bins).fill(0);
+    let [min, max]: [number | null, number | null] = [null, null];
+    for (const row of rows) {
+      const value = column.values.kind === 'number' ? toNumber(row[`c${index}`]) : toText(row[`c${index}`] ?? null);
+      const bin = binOf(value);
+      counts[bin] = (counts[bin] ?? 0) + 1;
+      if (typeof value !== 'number') continue;
+      min = Math.min(min ?? value, value);
+      max = Math.max(max ?? value, value);
+    }
+    return measure(counts, { min, max }, rows.length);
+  });
 }
 
 interface Counted {

@@ -10,7 +10,7 @@ import type { Column } from '../contracts/columns.ts';
 import type { ColumnDrift, DriftReport, EvaluatedAnswers } from '../contracts/drift.ts';
 import type { ColumnProfile, Profile } from '../contracts/profile.ts';
 import { figuresOf, type MeasuredColumn } from './drift-figures.ts';
-import { comparedCategories, countColumns, planColumn } from './drift-profile.ts';
+import { comparedCategories, countColumns, countFewRows, planColumn } from './drift-profile.ts';
 import { compareCategories, compareNumbers, type Pair } from './drift-rows.ts';
 import { isEmptySource, isNumeric, openRows, type OpenedRows, type RecentRows } from './drift-source.ts';
 import { compareTexts, TEXT_DEFAULTS, type TextOptions } from './drift-texts.ts';
@@ -44,6 +44,8 @@ const MOST_OUTPUTS = 20;
 /** A column of more different values may be a free text; its first values say so. */
 const LEAST_TEXTS = 50;
 const SEEN_TEXTS = 10_000;
+/** So many rows are counted here, more of them in DuckDB. */
+const FEW_ROWS = 5_000;
 
 /** The figures of every column that both sides have; none where one side has no rows. */
 export async function measureDrift(recent: RecentRows, reference: Profile | ReferenceRows, options: DriftOptions = {}): Promise<DriftReport> {
@@ -105,15 +107,21 @@ async function againstProfile(
     return plan ?? [];
   });
   if (plans.length === 0) return [];
-  const [counted] = await countColumns(db, relation, plans);
+  const counted = await countAll(db, relation, rows, plans);
   const columns: ColumnDrift[] = [];
   for (const [index, { column, from }] of plans.entries()) {
-    const measured = counted?.columns[index];
+    const measured = counted[index];
     if (measured === undefined) continue;
     const categories = await comparedCategories(db, relation, column, from);
     columns.push(figuresOf({ ...measured, ...(categories === undefined ? {} : { categories }) }, rows, profile.rows));
   }
   return columns;
+}
+
+async function countAll(db: DuckDb, relation: string, rows: number, plans: Parameters<typeof countColumns>[2]): Promise<readonly MeasuredColumn[]> {
+  if (rows <= FEW_ROWS) return countFewRows(db, relation, plans);
+  const [counted] = await countColumns(db, relation, plans);
+  return counted?.columns ?? [];
 }
 
 async function againstRows(
@@ -191,8 +199,8 @@ async function againstAnswers(
   // planned on a column: a search asks for its value many times
   const plan = planColumn(column, { format: 'millrace-profile/1', rows: referenceRows, columns: [column] }, 'v');
   if (plan === undefined) return [];
-  const [counted] = await countColumns(db, `(SELECT CASE WHEN isfinite(${answer}) THEN ${answer} END AS v FROM ${relation})`, [plan]);
-  return (counted?.columns ?? []).map((measured) => figuresOf({ ...measured, of: 'output' }, rows, referenceRows));
+  const counted = await countAll(db, `(SELECT CASE WHEN isfinite(${answer}) THEN ${answer} END AS v FROM ${relation})`, rows, [plan]);
+  return counted.map((measured) => figuresOf({ ...measured, of: 'output' }, rows, referenceRows));
 }
 
 export type { RecentRows, TimeRange } from './drift-source.ts';

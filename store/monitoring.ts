@@ -6,6 +6,12 @@ import { monitors, monitorWindows, runs } from './schema.ts';
 export type MonitorRecord = typeof monitors.$inferSelect;
 export type MonitorWindow = typeof monitorWindows.$inferSelect;
 
+interface WindowsThatEnd {
+  readonly endpoint: string;
+  /** UTC ISO. */
+  readonly ends: readonly string[];
+}
+
 export function createMonitoringStore({ orm }: Database) {
   return {
     /** Says how an endpoint is watched; replaces what was said before. */
@@ -45,12 +51,13 @@ export function createMonitoringStore({ orm }: Database) {
         .onConflictDoUpdate({ target: [monitorWindows.endpoint, monitorWindows.from, monitorWindows.to], set: { ...row, at: sql`now()` } });
     },
 
-    /** Newest first; `before`: only windows that ended before then, `until`: or then (UTC ISO). Default limit 50, at most 1,000. */
+    /** Newest first; `before`: only windows that ended before then, `until`: or then, `ends`: at one of these (UTC ISO). Default limit 50, at most 1,000. */
     async listWindows(input: {
       readonly endpoint: string;
       readonly limit?: number;
       readonly before?: string;
       readonly until?: string;
+      readonly ends?: readonly string[];
     }): Promise<readonly MonitorWindow[]> {
       return orm
         .select()
@@ -60,43 +67,60 @@ export function createMonitoringStore({ orm }: Database) {
             eq(monitorWindows.endpoint, input.endpoint),
             input.before === undefined ? undefined : lt(monitorWindows.to, input.before),
             input.until === undefined ? undefined : lte(monitorWindows.to, input.until),
+            input.ends === undefined ? undefined : inArray(monitorWindows.to, [...input.ends]),
           ),
         )
         .orderBy(desc(monitorWindows.to), desc(monitorWindows.from))
         .limit(Math.min(input.limit ?? 50, 1_000));
     },
 
-    /**
-     * What was decided of drift in the windows of one version that ended at `until` or before, newest first. At most 3,000. `season`: what is usual then is
-     * asked for: of its newest windows (starts rounded to the hour, counted modulo `of` hours) also the drift report.
-     */
-    async pastDecisions(input: {
+    /** Which windows there are, as `listWindows` orders them, and a text that is another one whenever a window is written anew. */
+    async windowStamps(input: {
       readonly endpoint: string;
-      readonly model: string;
-      readonly version: number;
-      readonly until: string;
-      readonly season?: { readonly season: number; readonly of: number; readonly most: number };
-    }): Promise<readonly { readonly decision: PastWindow; readonly drift: unknown }[]> {
-      const figures = monitorWindows.figures;
-      const { season = 0, of = 1, most = 0 } = input.season ?? {};
-      const seasonOf = sql`(round(extract(epoch from ${monitorWindows.from}) / 3600)::bigint % ${of}::bigint)`;
-      const order = sql`row_number() over (partition by ${seasonOf} order by ${monitorWindows.to} desc, ${monitorWindows.from} desc)`;
-      const rows = await orm
-        .select({
-          decision: sql<PastWindow | null>`${figures} -> 'decision'`,
-          drift: sql<unknown>`case when ${seasonOf} = ${season}::bigint and ${order} <= ${most}::bigint then ${figures} -> 'drift' end`,
-        })
+      readonly limit: number;
+      readonly before?: string;
+      readonly until?: string;
+    }): Promise<readonly { readonly from: string; readonly to: string; readonly stamp: string }[]> {
+      return orm
+        .select({ from: monitorWindows.from, to: monitorWindows.to, stamp: sql<string>`xmin::text` })
         .from(monitorWindows)
         .where(
           and(
             eq(monitorWindows.endpoint, input.endpoint),
-            lte(monitorWindows.to, input.until),
-            sql`${figures} -> 'version' ->> 'model' = ${input.model} and (${figures} -> 'version' ->> 'version')::int = ${input.version} and ${figures} ? 'decision'`,
+            input.before === undefined ? undefined : lt(monitorWindows.to, input.before),
+            input.until === undefined ? undefined : lte(monitorWindows.to, input.until),
           ),
         )
         .orderBy(desc(monitorWindows.to), desc(monitorWindows.from))
-        .limit(3_000);
-      return rows.flatMap(({ decision, drift }) => (decision === null ? [] : [{ decision, drift }]));
+        .limit(input.limit);
+    },
+
+    /** What was decided of drift in the windows that end then, and of which version; null where nothing was. */
+    async windowDecisions({
+      endpoint,
+      ends,
+    }: WindowsThatEnd): Promise<
+      readonly { readonly from: string; readonly to: string; readonly model: string; readonly version: number; readonly decision: PastWindow | null }[]
+    > {
+      const { figures } = monitorWindows;
+      return orm
+        .select({
+          from: monitorWindows.from,
+          to: monitorWindows.to,
+          model: sql<string>`coalesce(${figures} -> 'version' ->> 'model', '')`,
+          version: sql<number>`coalesce((${figures} -> 'version' ->> 'version')::int, 0)`,
+          decision: sql<PastWindow | null>`${figures} -> 'decision'`,
+        })
+        .from(monitorWindows)
+        .where(and(eq(monitorWindows.endpoint, endpoint), inArray(monitorWindows.to, [...ends])));
+    },
+
+    /** The drift reports of the windows that end then. */
+    async windowDrift({ endpoint, ends }: WindowsThatEnd): Promise<readonly { readonly from: string; readonly to: string; readonly drift: unknown }[]> {
+      return orm
+        .select({ from: monitorWindows.from, to: monitorWindows.to, drift: sql<unknown>`${monitorWindows.figures} -> 'drift'` })
+        .from(monitorWindows)
+        .where(and(eq(monitorWindows.endpoint, endpoint), inArray(monitorWindows.to, [...ends])));
     },
 
     /** Forgets windows that end after an instant (UTC ISO): a clock was ahead when they were looked at. @returns how many */

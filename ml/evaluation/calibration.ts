@@ -46,29 +46,67 @@ export function scoreBinsOf(scores: Float64Array, hits: Float64Array): ScoreBin[
  * IsotonicRegression of the bins' shares, weighted by their rows. `hits` default: those that were seen.
  */
 export function isotonicShares(bins: readonly Pick<ScoreBin, 'rows' | 'hits'>[], hits: ArrayLike<number> = bins.map((bin) => bin.hits)): Float64Array {
-  const pools: { rows: number; hits: number; bins: number }[] = [];
-  bins.forEach(({ rows }, i) => {
-    let pool = { rows, hits: hits[i] as number, bins: 1 };
-    for (let last = pools.at(-1); last !== undefined && last.hits * pool.rows >= pool.hits * last.rows; last = pools.at(-1)) {
-      pools.pop();
-      pool = { rows: last.rows + pool.rows, hits: last.hits + pool.hits, bins: last.bins + pool.bins };
+  // numbers in arrays and no objects: an interval learns it some hundred times
+  const [pooledRows, pooledHits] = [new Float64Array(bins.length), new Float64Array(bins.length)];
+  const ends = new Int32Array(bins.length);
+  let pools = 0;
+  for (let bin = 0; bin < bins.length; bin++) {
+    let [rows, hit] = [bins[bin]?.rows ?? 0, hits[bin] as number];
+    while (pools > 0 && (pooledHits[pools - 1] as number) * rows >= hit * (pooledRows[pools - 1] as number)) {
+      pools--;
+      rows += pooledRows[pools] as number;
+      hit += pooledHits[pools] as number;
     }
-    pools.push(pool);
-  });
-  return Float64Array.from(pools.flatMap((pool) => new Array<number>(pool.bins).fill(pool.hits / pool.rows)));
+    pooledRows[pools] = rows;
+    pooledHits[pools] = hit;
+    ends[pools++] = bin + 1;
+  }
+  const shares = new Float64Array(bins.length);
+  for (let pool = 0, from = 0; pool < pools; pool++) {
+    const to = ends[pool] as number;
+    shares.fill((pooledHits[pool] as number) / (pooledRows[pool] as number), from, to);
+    from = to;
+  }
+  return shares;
 }
 
-/** The share at a score: on the line between the two bins' means around it, and beyond the outermost ones theirs. */
-export function shareAt(score: number, bins: readonly Pick<ScoreBin, 'meanScore'>[], shares: Float64Array): number {
-  let [low, high] = [0, bins.length - 1];
-  const scoreOf = (i: number): number => bins[i]?.meanScore ?? Number.NaN;
-  if (score <= scoreOf(low)) return shares[low] ?? Number.NaN;
-  if (score >= scoreOf(high)) return shares[high] ?? Number.NaN;
-  while (high - low > 1) {
-    const middle = (low + high) >> 1;
-    if (scoreOf(middle) <= score) low = middle;
-    else high = middle;
+/** Where scores lie among the bins' means: on the line between two of them, and beyond the outermost ones on one. */
+export interface ScorePlaces {
+  readonly low: Int32Array;
+  readonly high: Int32Array;
+  /** Of the way from the low bin's mean to the high one's. */
+  readonly way: Float64Array;
+}
+
+export function placesOf(scores: Float64Array, bins: readonly Pick<ScoreBin, 'meanScore'>[]): ScorePlaces {
+  const means = Float64Array.from(bins, ({ meanScore }) => meanScore);
+  const last = bins.length - 1;
+  const places = { low: new Int32Array(scores.length), high: new Int32Array(scores.length), way: new Float64Array(scores.length) };
+  for (let at = 0; at < scores.length; at++) {
+    const score = scores[at] as number;
+    let [low, high] = [0, last];
+    if (score <= (means[0] as number)) high = 0;
+    else if (score >= (means[last] as number)) low = last;
+    else {
+      while (high - low > 1) {
+        const middle = (low + high) >> 1;
+        if ((means[middle] as number) <= score) low = middle;
+        else high = middle;
+      }
+      places.way[at] = (score - (means[low] as number)) / ((means[high] as number) - (means[low] as number));
+    }
+    places.low[at] = low;
+    places.high[at] = high;
   }
-  const [from, to] = [shares[low] as number, shares[high] as number];
-  return from + ((score - scoreOf(low)) / (scoreOf(high) - scoreOf(low))) * (to - from);
+  return places;
+}
+
+/** The share at each of the places. */
+export function sharesAt({ low, high, way }: ScorePlaces, shares: Float64Array): Float64Array {
+  const found = new Float64Array(low.length);
+  for (let at = 0; at < found.length; at++) {
+    const from = shares[low[at] as number] as number;
+    found[at] = from + (way[at] as number) * ((shares[high[at] as number] as number) - from);
+  }
+  return found;
 }

@@ -2,7 +2,7 @@ import type { EvaluationReport } from '../../contracts/evaluation.ts';
 import type { EstimatedPerformance, ScoreBin } from '../../contracts/window-quality.ts';
 import { createRandom, type Random } from '../random.ts';
 import { binaryJudge, confusionAt } from './binary.ts';
-import { isotonicShares, shareAt } from './calibration.ts';
+import { isotonicShares, placesOf, type ScorePlaces, sharesAt } from './calibration.ts';
 import type { IntervalOptions } from './intervals.ts';
 import type { Judge } from './judge.ts';
 import { quantileOf } from './normal.ts';
@@ -85,9 +85,10 @@ export function estimatePerformance(input: EstimateInput): EstimatedPerformance 
   const possible: readonly string[] = ESTIMATED_METRICS[task];
   const names = input.metrics?.filter((name) => possible.includes(name)) ?? possible;
   const learnt = calibration === 'exact' ? null : { bins: calibration, shares: isotonicShares(calibration) };
-  const probabilityOf = (score: number): number => (learnt === null ? Math.min(1, Math.max(0, score)) : shareAt(score, learnt.bins, learnt.shares));
   const groups = groupsOf(sortedRows(scores), threshold, MOST_GROUPS);
-  const rows = { ...groups, probabilities: groups.scores.map(probabilityOf) };
+  const probabilities =
+    learnt === null ? groups.scores.map((score) => Math.min(1, Math.max(0, score))) : sharesAt(placesOf(groups.scores, learnt.bins), learnt.shares);
+  const rows = { ...groups, probabilities };
   const values = bothOutcomes(rows.scores, threshold).values(names, bothWeights(rows.probabilities, rows.counts));
   const confusion = confusionAt(bothLabels(rows.scores.length), bothScores(rows.scores), threshold, bothWeights(rows.probabilities, rows.counts));
   const someAnswered = confusion.truePositives + confusion.falsePositives > 0;
@@ -96,12 +97,14 @@ export function estimatePerformance(input: EstimateInput): EstimatedPerformance 
   const bins = groupsOf(rows, threshold, MOST_DRAWN);
   const judge = bothOutcomes(bins.scores, threshold);
   const centre = judge.values(valued, bothWeights(bins.probabilities, bins.counts));
+  const places = learnt === null ? null : placesOf(bins.scores, learnt.bins);
   const random = createRandom(intervals.seed);
   const errors = new Map(valued.map((name) => [name, { labels: new Float64Array(intervals.replicates), calibration: new Float64Array(intervals.replicates) }]));
   for (let replicate = 0; replicate < intervals.replicates; replicate++) {
     const hits = bins.probabilities.map((p, i) => binomial(bins.counts[i] as number, p, random) / (bins.counts[i] as number));
     const drawn = judge.values(valued, bothWeights(hits, bins.counts));
-    const taught = learnt === null ? centre : judge.values(valued, bothWeights(relearnt(learnt.bins, learnt.shares, bins.scores, random), bins.counts));
+    const taught =
+      learnt === null || places === null ? centre : judge.values(valued, bothWeights(relearnt(learnt.bins, learnt.shares, places, random), bins.counts));
     for (const [name, error] of errors) {
       error.labels[replicate] = (drawn[name] as number) - (centre[name] as number);
       error.calibration[replicate] = (centre[name] as number) - (taught[name] as number);
@@ -225,10 +228,9 @@ function groupsOf({ scores, probabilities, counts }: ScoreGroups, threshold: num
 }
 
 /** The probabilities that a calibration gives which other rows of the evaluation have taught. */
-function relearnt(calibration: readonly ScoreBin[], shares: Float64Array, scores: Float64Array, random: Random): Float64Array {
+function relearnt(calibration: readonly ScoreBin[], shares: Float64Array, places: ScorePlaces, random: Random): Float64Array {
   const hits = calibration.map(({ rows }, i) => binomial(rows, shares[i] as number, random));
-  const others = isotonicShares(calibration, hits);
-  return scores.map((score) => shareAt(score, calibration, others));
+  return sharesAt(places, isotonicShares(calibration, hits));
 }
 
 function shareBeyond(scores: Float64Array, calibration: readonly ScoreBin[]): number {

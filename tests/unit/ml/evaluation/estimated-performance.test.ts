@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { EvaluationReportSchema } from '../../../../contracts/evaluation.ts';
 import { EstimatedPerformanceSchema, type ScoreBin } from '../../../../contracts/window-quality.ts';
-import { isotonicShares, scoreBinsOf, shareAt } from '../../../../ml/evaluation/calibration.ts';
+import { isotonicShares, placesOf, scoreBinsOf, sharesAt } from '../../../../ml/evaluation/calibration.ts';
 import { curvesOf } from '../../../../ml/evaluation/curves.ts';
 import { calibrationOf, ESTIMATED_METRICS, estimatePerformance } from '../../../../ml/evaluation/estimated-performance.ts';
 import { binomial } from '../../../../ml/evaluation/resample.ts';
@@ -196,8 +196,9 @@ describe('the calibration', () => {
   it("of bins is scikit-learn's isotonic regression", () => {
     const bins = adult.isotonic.bins.map(([meanScore, rows, hits]) => ({ meanScore, rows, hits }));
     const shares = isotonicShares(bins);
-    adult.isotonic.at.forEach((score, i) => {
-      expect(shareAt(score, bins, shares)).toBeCloseTo(adult.isotonic.shares[i] ?? Number.NaN, 12);
+    const found = sharesAt(placesOf(Float64Array.from(adult.isotonic.at), bins), shares);
+    found.forEach((share, i) => {
+      expect(share).toBeCloseTo(adult.isotonic.shares[i] ?? Number.NaN, 12);
     });
   });
 
