@@ -18,6 +18,7 @@ import { tellFailure } from './failure.ts';
 import { addInitCommand } from './init-command.ts';
 import { addLabelCommands } from './label-commands.ts';
 import { addLineageCommand } from './lineage-command.ts';
+import { addMovingCommands } from './moving-commands.ts';
 import { addPredictCommand } from './predict-command.ts';
 import { addQuickstartCommand } from './quickstart-command.ts';
 import { addReportCommand } from './report-command.ts';
@@ -72,6 +73,7 @@ export function createProgram(terminal: Terminal, exit: (code: number) => void):
   addSimulateCommand(program);
   addLineageCommand(program);
   addBackupCommands(program);
+  addMovingCommands(program);
   addScheduleCommands(program);
   addTokensCommands(program);
   addAuditCommands(program);
