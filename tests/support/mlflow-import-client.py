@@ -42,6 +42,8 @@ def fill():
     first = client.create_experiment("flights", tags={"team": "data", "größe": "grün"})
     second = client.create_experiment("spam")
     gone = client.create_experiment("gone")
+    # its files are no server's: clients write them, and the server reads them for its pages
+    local = client.create_experiment("local", artifact_location="file://" + os.path.join(os.environ["HOME"], "local"))
     runs = []
     with tempfile.TemporaryDirectory() as folder:
         for index in range(6):
@@ -61,6 +63,9 @@ def fill():
             if index != 3:
                 client.set_terminated(run, ["FINISHED", "FAILED", "KILLED"][index % 3], end_time=1_700_000_100_000 + index)
         client.delete_run(runs[2])
+        aside = client.create_run(local, run_name="aside").info.run_id
+        client.log_artifact(aside, text_file(folder, "notes.txt", b"aside"), "deep")
+        client.set_terminated(aside)
         old = client.create_run(gone, run_name="old").info.run_id
         client.log_metric(old, "m", 1)
         client.set_terminated(old)
