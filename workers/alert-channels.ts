@@ -1,6 +1,7 @@
 import { createHmac } from 'node:crypto';
 import { createTransport } from 'nodemailer';
 import { type AlertChannel, type AlertLine, type AlertMessage, WAITING_KINDS } from '../contracts/alerts.ts';
+import { postJson } from './post-json.ts';
 
 /** Slack refuses what is longer than 40,000. */
 const SLACK_CHARACTERS = 39_000;
@@ -52,24 +53,8 @@ export const signature = (secret: string, timestamp: string, body: string): stri
   `v1=${createHmac('sha256', secret).update(`${timestamp}.${body}`).digest('hex')}`;
 
 async function post(url: string, body: string, headers: Readonly<Record<string, string>>, timeoutMs: number): Promise<void> {
-  let status: number;
-  try {
-    const answer = await fetch(url, {
-      method: 'POST',
-      body,
-      headers: { 'content-type': 'application/json', ...headers },
-      redirect: 'error',
-      signal: AbortSignal.timeout(timeoutMs),
-    });
-    status = answer.status;
-    // the answer's text is of no use, and may be endless
-    await answer.body?.cancel();
-  } catch (error) {
-    throw new ChannelFailure(
-      error instanceof Error && error.name === 'TimeoutError' ? `No answer within ${String(timeoutMs)} ms.` : 'The receiver could not be reached.',
-    );
-  }
-  if (status < 200 || status >= 300) throw new ChannelFailure(`The receiver answered ${String(status)}.`);
+  const why = await postJson(url, body, headers, timeoutMs);
+  if (why !== null) throw new ChannelFailure(why);
 }
 
 function lineText(line: AlertLine, apiUrl: string): readonly string[] {

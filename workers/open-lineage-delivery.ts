@@ -10,6 +10,7 @@ import type { Artifacts } from '../store/artifacts.ts';
 import type { DatasetRecord } from '../store/datasets.ts';
 import type { Store } from '../store/store.ts';
 import { type DatasetFacts, eventsOf, hashesIn, type OpenLineageEvent, type RunFacts } from './open-lineage-events.ts';
+import { postJson } from './post-json.ts';
 
 const AT_ONCE = 20;
 /** A process that was killed while it sent holds its line no longer than this and what an attempt takes. */
@@ -101,7 +102,9 @@ async function send({ openLineage, env }: OpenLineageDeps, events: readonly Open
   const until = Date.now() + KEPT_OPEN_MS;
   for (const event of events) {
     if (Date.now() > until) throw new ReceiverFailure(`The receiver took too long for the ${String(events.length)} events of a run.`);
-    await post(openLineage.url, JSON.stringify(event), key === undefined || key === '' ? {} : { authorization: `Bearer ${key}` }, openLineage.timeoutMs);
+    const headers = key === undefined || key === '' ? {} : { authorization: `Bearer ${key}` };
+    const why = await postJson(openLineage.url, JSON.stringify(event), headers, openLineage.timeoutMs);
+    if (why !== null) throw new ReceiverFailure(why);
   }
 }
 
@@ -119,24 +122,4 @@ async function append(path: string, lines: string): Promise<void> {
   } catch {
     throw new ReceiverFailure('The file of OpenLineage events could not be written.');
   }
-}
-
-async function post(url: string, body: string, headers: Readonly<Record<string, string>>, timeoutMs: number): Promise<void> {
-  let status: number;
-  try {
-    const answer = await fetch(url, {
-      method: 'POST',
-      body,
-      headers: { 'content-type': 'application/json', ...headers },
-      redirect: 'error',
-      signal: AbortSignal.timeout(timeoutMs),
-    });
-    status = answer.status;
-    await answer.body?.cancel();
-  } catch (error) {
-    throw new ReceiverFailure(
-      error instanceof Error && error.name === 'TimeoutError' ? `No answer within ${String(timeoutMs)} ms.` : 'The receiver could not be reached.',
-    );
-  }
-  if (status < 200 || status >= 300) throw new ReceiverFailure(`The receiver answered ${String(status)}.`);
 }
