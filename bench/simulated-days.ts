@@ -18,7 +18,7 @@ import { fileURLToPath } from 'node:url';
 import { Client, type Connection, type WorkflowService } from '@temporalio/client';
 import { tsToMs } from '@temporalio/common/lib/time.js';
 import { NativeConnection, Worker } from '@temporalio/worker';
-import type { MonitorWindowInput } from '../activities/types.ts';
+import type { MonitorWindowInput, MonitorWindowResult } from '../activities/types.ts';
 import { loadConfig } from '../config/config.ts';
 import { packageRoot } from '../config/package-root.ts';
 import type { EndpointState } from '../contracts/endpoint.ts';
@@ -157,7 +157,19 @@ async function simulate(
     twiceEvery: 10,
   });
   const beganMs = tsToMs((await time.getCurrentTime({})).time);
-  const hourly = createHours({ world, hours, beganMs, project, home: config.home, url, store, client, time });
+  const monitor: MonitorWindowInput = {
+    ...MonitorInputSchema.parse({
+      endpoint: NAME,
+      everyMs: HOUR_MS,
+      leastRows: 30,
+      quality: false,
+      estimate: false,
+      drift: { leastRows: 30 },
+      retrainOn: { drift: 'calibrated', windows: 2 },
+    }),
+    pipeline: NAME,
+  };
+  const hourly = createHours({ world, hours, beganMs, project, home: config.home, url, store, client, time, monitor });
   const testServer: TestServer = { connection, time, namespace: NAMESPACE };
   const crew = createCrew({
     program: [...nodeProgram('simulated-days-process', import.meta.url)],
@@ -178,28 +190,17 @@ async function simulate(
   await hostHours(server.address, hourly.activities, closing);
 
   const started = performance.now();
-  const monitor: MonitorWindowInput = {
-    ...MonitorInputSchema.parse({
-      endpoint: NAME,
-      everyMs: HOUR_MS,
-      leastRows: 30,
-      quality: false,
-      estimate: false,
-      drift: { leastRows: 30 },
-      retrainOn: { drift: 'calibrated', windows: 2 },
-    }),
-    pipeline: NAME,
-  };
-  const input: SimulatedHours = { monitor, beganMs, hour: 0, windows: { measured: 0, drifted: 0, asked: 0 } };
+  const input: SimulatedHours = { beganMs, hour: 0 };
   const driver = await client.workflow.start('simulatedHours', { workflowId: DRIVER, taskQueue: HOURS_QUEUE, args: [input] });
   await time.unlockTimeSkipping({});
   const ended = new AbortController();
   const killer = kill({ crew, server: testServer, hourly, hours, deaths, seed, over: ended.signal });
-  const { hour: restHour, windows } = await (driver.result() as Promise<Pick<SimulatedHours, 'hour' | 'windows'>>).finally(() => {
+  const restHour = await (driver.result() as Promise<number>).finally(() => {
     ended.abort();
   });
   await killer;
   const seconds = (performance.now() - started) / 1_000;
+  const windows = hourly.windows();
   const found = await lookAtTheEnd({ store, client, connection, url, world, hours, asked: windows.asked });
   return {
     seconds,
@@ -241,7 +242,7 @@ async function servePredictions(given: {
     stats: store.stats,
     artifacts,
     log: () => undefined,
-    pollEveryMs: 100,
+    pollEveryMs: 200,
     drainMs: 10,
   });
   const { url } = await server.start();
@@ -254,9 +255,10 @@ interface Hours {
   /** The hour that is over last. */
   readonly hour: () => number;
   readonly requests: () => { readonly asked: number; readonly failed: number };
+  readonly windows: () => SimulatedDaysResult['windows'];
 }
 
-/** What happens in an hour: the endpoint is asked, its log is written, training data move on, a program asks. */
+/** What happens in an hour: the endpoint is asked, its log is written, training data move on, a program asks, a monitor looks. */
 function createHours(given: {
   readonly world: World;
   readonly hours: number;
@@ -267,9 +269,13 @@ function createHours(given: {
   readonly store: Store;
   readonly client: Client;
   readonly time: TestService;
+  readonly monitor: MonitorWindowInput;
 }): Hours {
   const { world, hours, store } = given;
-  const controller = given.client.workflow.getHandle(retrainingWorkflowId(NAME));
+  const { workflow } = given.client;
+  const controller = workflow.getHandle(retrainingWorkflowId(NAME));
+  const monitorId = (hour: number): string => `monitor/${NAME}-${String(hour)}`;
+  const seen = new Map<number, MonitorWindowResult>();
   const moves = new Set([0, ...world.moves]);
   const counts = { asked: 0, failed: 0 };
   let passed = -1;
@@ -322,8 +328,17 @@ function createHours(given: {
   return {
     hour: () => passed,
     requests: () => ({ ...counts }),
+    windows: () => {
+      const results = [...seen.values()];
+      return {
+        measured: results.filter(({ verdict }) => verdict === 'steady' || verdict === 'drifted').length,
+        drifted: results.filter(({ verdict }) => verdict === 'drifted').length,
+        asked: results.filter(({ retrainingAsked }) => retrainingAsked).length,
+      };
+    },
     activities: {
       async hourPasses({ hour, endsMs }) {
+        if (hour > 0) seen.set(hour - 1, (await workflow.getHandle(monitorId(hour - 1)).result()) as MonitorWindowResult);
         if (hour >= hours && (await isAtRest())) {
           await given.time.lockTimeSkipping({});
           return { isOver: true };
@@ -340,6 +355,7 @@ function createHours(given: {
           const asks = world.asks(hour);
           for (let time = 0; time < (asks?.times ?? 0); time++)
             await controller.signal('retrain', { reason: 'a program asks', source: 'program', key: asks?.key });
+          await workflow.start('monitor', { workflowId: monitorId(hour), taskQueue: WORKFLOW_QUEUE, args: [given.monitor] });
         }
         return { isOver: false };
       },
