@@ -1,35 +1,26 @@
-import { execFile } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { promisify } from 'node:util';
-import { beforeAll, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { barePredictor } from '../../activities/stages/import-model.ts';
 import { openMlflowModel } from '../../activities/mlflow-model.ts';
-import { createApiServer } from '../../api/server.ts';
-import { ensureMlflowPython } from '../../bench/mlflow-python.ts';
 import { PredictorSchema } from '../../contracts/signature.ts';
 import { floatTensor, encodeModel, ONNX_TYPE, valueInfo } from '../../ml/onnx/graph-builder.ts';
 import { wrapBareOnnx } from '../../ml/predictor.ts';
 import { createScorer } from '../../ml/score.ts';
-import { type Artifacts, createArtifacts } from '../../store/artifacts.ts';
+import type { Artifacts } from '../../store/artifacts.ts';
 import type { Store } from '../../store/store.ts';
-import { freshStore } from '../support/database.ts';
+import { mlflowChecks } from '../support/mlflow-client.ts';
 
-/** What the real client of MLflow saw, by check: one Python process does all of them. */
-type Seen = Readonly<Record<string, Readonly<Record<string, unknown>>>>;
-
-const INSTALL_AND_RUN_MS = 15 * 60_000;
-const script = join(import.meta.dirname, '../support/mlflow-registry-client.py');
 const ROWS = [[1], [2.5]];
 const PIPELINE_RUN = randomBytes(16).toString('hex');
 
 let store: Store;
 let artifacts: Artifacts;
-let app: ReturnType<typeof createApiServer>;
-let python: string | undefined;
-let seen: Seen = {};
+const { api, of } = mlflowChecks('mlflow-registry-client.py', async (made) => {
+  ({ store, artifacts } = made);
+  await doubler();
+  await store.runs.begin({ runId: PIPELINE_RUN, workflowId: 'w', temporalRunId: 't', pipeline: 'nightly', params: {}, trigger: { kind: 'cli' } });
+  return ['doubler', JSON.stringify(ROWS), PIPELINE_RUN];
+});
 
 /** A version that no MLflow client made: it doubles its one number. */
 async function doubler(): Promise<void> {
@@ -45,40 +36,6 @@ async function doubler(): Promise<void> {
   const { onnx, signature } = wrapBareOnnx(bytes);
   const { sha256 } = await barePredictor({ onnx, signature, sampleRows: [], parameters: {} }, { artifacts });
   await store.models.register({ model: 'doubler', predictor: sha256, metrics: {}, evaluation: null });
-}
-
-beforeAll(async () => {
-  store = await freshStore();
-  const folder = await mkdtemp(join(tmpdir(), 'millrace-mlflow-registry-'));
-  artifacts = createArtifacts({ root: folder });
-  app = createApiServer({ store, artifacts, version: '1.2.3' });
-  const url = await app.listen({ host: '127.0.0.1', port: 0 });
-  await doubler();
-  await store.runs.begin({ runId: PIPELINE_RUN, workflowId: 'w', temporalRunId: 't', pipeline: 'nightly', params: {}, trigger: { kind: 'cli' } });
-  python = await ensureMlflowPython().catch((error: unknown) => {
-    if (process.env['CI'] === 'true') throw error;
-    return undefined;
-  });
-  if (python !== undefined) {
-    const { stdout } = await promisify(execFile)(python, [script, 'doubler', JSON.stringify(ROWS), PIPELINE_RUN], {
-      env: { ...process.env, MLFLOW_TRACKING_URI: url, MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR: 'false' },
-      cwd: folder,
-      maxBuffer: 64 * 2 ** 20,
-    });
-    seen = JSON.parse(stdout.trim().split('\n').at(-1) ?? '{}') as Seen;
-  }
-  return async () => {
-    await app.close();
-    await rm(folder, { recursive: true, force: true });
-  };
-}, INSTALL_AND_RUN_MS);
-
-/** The figures of one check; skipped where no Python environment could be made. */
-function of(name: string, context: { readonly skip: (reason: string) => void }): Readonly<Record<string, unknown>> {
-  if (python === undefined) context.skip('MLflow could not be installed here');
-  const found = seen[name] ?? {};
-  expect(found).not.toHaveProperty('raised');
-  return found;
 }
 
 describe("the registry and MLflow's client", () => {
@@ -147,7 +104,7 @@ describe("the registry and MLflow's client", () => {
 
   it('describes a version whole: environment and source of a client, signature and sample of a run', async (context) => {
     of('sklearn_champion', context);
-    const describe = async (path: string): Promise<unknown> => (await app.inject({ url: `/api/v1/models/${path}` })).json();
+    const describe = async (path: string): Promise<unknown> => (await api().app.inject({ url: `/api/v1/models/${path}` })).json();
     expect(await describe('iris/versions/champion')).toMatchObject({
       version: 1,
       aliases: ['champion'],

@@ -1,27 +1,21 @@
-import { execFile } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { promisify } from 'node:util';
-import { beforeAll, describe, expect, it } from 'vitest';
-import { createApiServer } from '../../api/server.ts';
-import { ensureMlflowPython } from '../../bench/mlflow-python.ts';
-import { createArtifacts } from '../../store/artifacts.ts';
+import { describe, expect, it } from 'vitest';
 import type { Store } from '../../store/store.ts';
-import { freshStore } from '../support/database.ts';
+import { mlflowChecks } from '../support/mlflow-client.ts';
 
-/** What the real client of MLflow saw, by check: one Python process does all of them. */
-type Seen = Readonly<Record<string, Readonly<Record<string, unknown>>>>;
-
-const INSTALL_AND_RUN_MS = 15 * 60_000;
-const script = join(import.meta.dirname, '../support/mlflow-tracking-client.py');
 const PIPELINE_RUN = randomBytes(16).toString('hex');
+const page = readFileSync(join(import.meta.dirname, '../../docs/tracking.md'), 'utf8');
+const example = /## Tracking[\s\S]*?```python\n([\s\S]*?)```/.exec(page)?.[1] ?? '';
 
 let store: Store;
 let url: string;
-let python: string | undefined;
-let seen: Seen = {};
+const { of } = mlflowChecks('mlflow-tracking-client.py', async (api) => {
+  ({ store, url } = api);
+  await pipelineRun();
+  return [PIPELINE_RUN, example];
+});
 
 /** A run of a pipeline that is under way, with two stages. */
 async function pipelineRun(): Promise<void> {
@@ -48,37 +42,6 @@ async function pipelineRun(): Promise<void> {
   });
   const evaluate = await begin('evaluate', { metric: 'auc' });
   await store.stages.complete({ runId: PIPELINE_RUN, name: 'evaluate', token: evaluate.token, output: {}, metrics: [{ key: 'auc', value: 0.71 }] });
-}
-
-beforeAll(async () => {
-  store = await freshStore();
-  const files = mkdtempSync(join(tmpdir(), 'millrace-mlflow-'));
-  const app = createApiServer({ store, artifacts: createArtifacts({ root: files }), version: '1.2.3' });
-  url = await app.listen({ host: '127.0.0.1', port: 0 });
-  await pipelineRun();
-  python = await ensureMlflowPython().catch((error: unknown) => {
-    if (process.env['CI'] === 'true') throw error;
-    return undefined;
-  });
-  if (python !== undefined) {
-    const { stdout } = await promisify(execFile)(python, [script, PIPELINE_RUN], {
-      env: { ...process.env, MLFLOW_TRACKING_URI: url },
-      maxBuffer: 64 * 2 ** 20,
-    });
-    seen = JSON.parse(stdout.trim().split('\n').at(-1) ?? '{}') as Seen;
-  }
-  return async () => {
-    await app.close();
-    rmSync(files, { recursive: true, force: true });
-  };
-}, INSTALL_AND_RUN_MS);
-
-/** The figures of one check; skipped where no Python environment could be made. */
-function of(name: string, context: { readonly skip: (reason: string) => void }): Readonly<Record<string, unknown>> {
-  if (python === undefined) context.skip('MLflow could not be installed here');
-  const found = seen[name] ?? {};
-  expect(found).not.toHaveProperty('raised');
-  return found;
 }
 
 describe("MLflow's client", () => {
@@ -263,15 +226,8 @@ describe("MLflow's client", () => {
     expect(found['prompts']).toEqual(['ENDPOINT_NOT_FOUND', expect.stringContaining('This server does not do scorers')]);
   });
 
-  it('does what docs/tracking.md shows', async (context) => {
-    if (python === undefined) {
-      context.skip('MLflow could not be installed here');
-      return;
-    }
-    const page = readFileSync(join(import.meta.dirname, '../../docs/tracking.md'), 'utf8');
-    const example = /## Tracking[\s\S]*?```python\n([\s\S]*?)```/.exec(page)?.[1] ?? '';
-    const { stdout } = await promisify(execFile)(python, ['-c', example], { env: { ...process.env, MLFLOW_TRACKING_URI: url } });
-    expect(stdout).toMatch(/^0 +[0-9a-f]{32} +0\.01 +0\.1$/m);
+  it('does what docs/tracking.md shows', (context) => {
+    expect(of('example_of_the_page', context)['printed']).toMatch(/^0 +[0-9a-f]{32} +0\.01 +0\.1$/m);
   });
 
   it('draws a long history from points that lie evenly', (context) => {

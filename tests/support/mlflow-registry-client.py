@@ -5,43 +5,19 @@ import os
 import sys
 import tempfile
 import threading
-import warnings
 
-warnings.filterwarnings("ignore")
-os.environ["GIT_PYTHON_REFRESH"] = "quiet"
-os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "1"
+# first: it says what MLflow's import looks at
+from mlflow_checks import check, client, refused, report  # isort: skip
 
 import mlflow
 import numpy
-import requests
-from mlflow.exceptions import MlflowException
 from mlflow.models import infer_signature
 from mlflow.tracking import MlflowClient
 from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
 
 MILLRACE_MODEL, MILLRACE_ROWS, PIPELINE_RUN = sys.argv[1], json.loads(sys.argv[2]), sys.argv[3]
-client = MlflowClient()
-results = {}
 rows, classes = load_iris(return_X_y=True, as_frame=True)
-
-
-def check(function):
-    try:
-        results[function.__name__] = function()
-    except Exception as error:
-        results[function.__name__] = {"raised": f"{type(error).__name__}: {error}"}
-
-
-def refused(work):
-    """Code and message of what the server refuses."""
-    try:
-        work()
-    except MlflowException as error:
-        return [error.error_code, error.message]
-    except requests.HTTPError as error:
-        return [error.response.json()["error_code"], str(error)]
-    return ["nothing", ""]
 
 
 def run_id():
@@ -327,4 +303,4 @@ def files():
     }
 
 
-print(json.dumps(results))
+report()
