@@ -21,7 +21,7 @@ import type { ActivityDependencies } from './dependencies.ts';
 import { toActivityFailure } from './failure.ts';
 import type { FoundWindow } from './monitor-findings.ts';
 import { lookAgain } from './monitor-late.ts';
-import { hooks, type Look, putWindow } from './monitor-look.ts';
+import { hooks, type Look, openLook, putWindow } from './monitor-look.ts';
 import { askForRetraining, settleAlerts, standing } from './monitor-tell.ts';
 import { lookAt } from './monitor-window.ts';
 import { createWindowMemory, type WindowMemory } from './window-memory.ts';
@@ -57,12 +57,14 @@ async function checkWindow(deps: ActivityDependencies, memory: WindowMemory, inp
   const route = await deps.store.endpoints.route(endpoint);
   if (!route) return { verdict: 'no endpoint', ...nothing };
   const { champion } = route;
-  const predictor = PredictorSchema.parse(await deps.artifacts.getJson(champion.predictor));
-  const profile = predictor.trainingProfile === null ? null : ProfileSchema.parse(await deps.artifacts.getJson(predictor.trainingProfile));
+  const predictor = await memory.artifact(champion.predictor, async () => PredictorSchema.parse(await deps.artifacts.getJson(champion.predictor)));
+  const { trainingProfile } = predictor;
+  const profile =
+    trainingProfile === null ? null : await memory.artifact(trainingProfile, async () => ProfileSchema.parse(await deps.artifacts.getJson(trainingProfile)));
   // what the server answered last is on disk a moment later; an attempt that comes again looks at the same window
   const untilMs = Context.current().info.scheduledTimestampMs - LOG_LAG_MS;
   const until = new Date(untilMs).toISOString();
-  const look: Look = { deps, memory, options, champion, predictor, profile, until };
+  const look = openLook({ deps, memory, options, champion, predictor, profile, until });
 
   const forgotten = await deps.store.monitoring.dropWindowsAfter({ endpoint, after: until });
   const notes = forgotten === 0 ? [] : [`the clock went back: ${String(forgotten)} windows that end later are looked at again`];

@@ -7,6 +7,7 @@ import type { Profile } from '../contracts/profile.ts';
 import type { ServedVersion } from '../contracts/routes.ts';
 import type { Predictor } from '../contracts/signature.ts';
 import { feedbackSegments, predictionSegments } from '../data/prediction-segments.ts';
+import type { Store } from '../store/store.ts';
 import { compute } from './compute-job.ts';
 import type { ActivityDependencies } from './dependencies.ts';
 import type { FoundWindow } from './monitor-findings.ts';
@@ -25,6 +26,25 @@ export interface Look {
   readonly profile: Profile | null;
   /** Requests and labels later than this belong to the next look. UTC ISO. */
   readonly until: string;
+  /** Of the champion: its record, and the stages of the run that made it. Asked for once, when they are needed. */
+  readonly record: () => ReturnType<Store['models']['version']>;
+  readonly stages: () => ReturnType<Store['stages']['list']>;
+}
+
+export function openLook(given: Omit<Look, 'record' | 'stages'>): Look {
+  const { store } = given.deps;
+  const { model, version } = given.champion;
+  const record = once(() => store.models.version(model, version));
+  const stages = once(async () => {
+    const { runId } = await record();
+    return runId === null ? [] : store.stages.list(runId);
+  });
+  return { ...given, record, stages };
+}
+
+function once<Answer>(ask: () => Promise<Answer>): () => Promise<Answer> {
+  let asked: Promise<Answer> | undefined;
+  return () => (asked ??= ask());
 }
 
 export const putWindow = (deps: ActivityDependencies, endpoint: string, { from, to, figures }: FoundWindow): Promise<void> =>

@@ -6,7 +6,6 @@ import type { WindowFigures } from '../contracts/monitoring.ts';
 import { MillraceError } from '../contracts/errors.ts';
 import type { Profile } from '../contracts/profile.ts';
 import { DatasetRefSchema } from '../contracts/references.ts';
-import type { ServedVersion } from '../contracts/routes.ts';
 import type { Predictor } from '../contracts/signature.ts';
 import { datasetFiles, loadManifest } from '../data/dataset.ts';
 import { SplitInputSchema } from '../contracts/stages.ts';
@@ -15,7 +14,6 @@ import type { ReferenceRows } from '../data/drift.ts';
 import { predictionSegments } from '../data/prediction-segments.ts';
 import { answersOf } from '../ml/drift/answers.ts';
 import { calibrationOf } from '../ml/evaluation/estimated-performance.ts';
-import type { ActivityDependencies } from './dependencies.ts';
 import type { FoundWindow } from './monitor-findings.ts';
 import type { MonitorJob } from './monitor-job.ts';
 import type { Look } from './monitor-look.ts';
@@ -75,28 +73,29 @@ export function watchedColumns({ signature: { graph, columns, transforms } }: Pr
 }
 
 /** What a classifier tells the window from: the reference's rows, or those that the model was trained on. */
-export async function domainRows(
-  { deps, champion, predictor }: Look,
-  reference: Compared['rows'],
-): Promise<NonNullable<NonNullable<MonitorJob['whole']>['domain']> | null> {
+export async function domainRows(look: Look, reference: Compared['rows']): Promise<NonNullable<NonNullable<MonitorJob['whole']>['domain']> | null> {
+  const { deps, predictor } = look;
   const watched = new Set(watchedColumns(predictor));
   const columns = predictor.signature.columns.filter(({ name }) => watched.has(name));
   if (reference !== null && 'kind' in reference) return { rows: reference.rows, columns };
-  const trained = await trainedDataset(deps, champion);
+  const trained = await trainedDataset(look);
   if (trained === null) return null;
   const files = await datasetFiles(deps.artifacts, trained.manifest);
   return { rows: { kind: 'parquet', paths: files.map(({ path }) => path) }, columns };
 }
 
 /** What the version's evaluation knows of its answers; null where there is none. */
-export async function evaluated(
-  deps: ActivityDependencies,
-  { model, version }: ServedVersion,
-): Promise<{ readonly calibration: readonly ScoreBin[]; readonly answers: EvaluatedAnswers | null } | null> {
-  const { evaluation } = await deps.store.models.version(model, version);
+export async function evaluated({
+  deps,
+  memory,
+  record,
+}: Look): Promise<{ readonly calibration: readonly ScoreBin[]; readonly answers: EvaluatedAnswers | null } | null> {
+  const { evaluation } = await record();
   if (evaluation === null) return null;
-  const report = EvaluationReportSchema.safeParse(await deps.artifacts.getJson(evaluation));
-  return report.success ? { calibration: calibrationOf(report.data), answers: answersOf(report.data) } : null;
+  return memory.artifact(evaluation, async () => {
+    const report = EvaluationReportSchema.safeParse(await deps.artifacts.getJson(evaluation));
+    return report.success ? { calibration: calibrationOf(report.data), answers: answersOf(report.data) } : null;
+  });
 }
 
 /** What the windows of the training rows depend on. Null: they are not needed. `known`: the version's windows that were decided before. */
@@ -108,11 +107,11 @@ export function trainedKey({ options, champion }: Look, known: number): string |
 
 /** The training rows that a window is like by time, for thresholds of the first windows. Null: their times are not known. */
 export async function trainedWindows(look: Look): Promise<NonNullable<MonitorJob['whole']>['trained']> {
-  const { deps, options, champion } = look;
+  const { deps, options } = look;
   const { trainingTime } = options.drift;
   if (trainingTime === false) return null;
   try {
-    const trained = await trainedDataset(deps, champion);
+    const trained = await trainedDataset(look);
     if (trained === null) return null;
     const { manifest, stages } = trained;
     const times = manifest.columns.filter(({ type }) => type === 'timestamp' || type === 'date').map(({ name }) => name);
@@ -134,9 +133,8 @@ export async function trainedWindows(look: Look): Promise<NonNullable<MonitorJob
 }
 
 /** What the version was trained on, and the stages of the run that made it. */
-async function trainedDataset(deps: ActivityDependencies, { model, version }: ServedVersion) {
-  const { runId } = await deps.store.models.version(model, version);
-  const stages = runId === null ? [] : (await deps.store.stages.list(runId)).filter(({ status }) => status === 'completed');
+async function trainedDataset({ deps, stages: ask }: Look) {
+  const stages = (await ask()).filter(({ status }) => status === 'completed');
   const [training] = stages.flatMap(({ kind, input }) => {
     const read = kind === 'train' ? DatasetRefSchema.safeParse((input as { readonly train?: unknown } | null)?.train) : undefined;
     return read?.success === true ? [read.data] : [];
@@ -167,15 +165,13 @@ const LIVE: ReadonlySet<Expectation['kind']> = new Set([
 ]);
 
 /** Given, or those of the run that made the version, of columns that requests carry as the training data had them. */
-export async function liveExpectations({ deps, options, champion, predictor }: Look): Promise<Expectations | null> {
+export async function liveExpectations({ options, predictor, stages: ask }: Look): Promise<Expectations | null> {
   if (options.expectations === false) return null;
   if (options.expectations !== undefined) return options.expectations;
-  const { runId } = await deps.store.models.version(champion.model, champion.version);
-  if (runId === null) return null;
   const { columns, transforms } = predictor.signature;
   const changed = new Set(transforms.flatMap((transform) => (transform.kind === 'set' ? [transform.column] : [])));
   const carried = new Set(columns.map(({ name }) => name).filter((name) => !changed.has(name)));
-  const stages = (await deps.store.stages.list(runId)).filter(({ kind, status }) => kind === 'validate' && status === 'completed');
+  const stages = (await ask()).filter(({ kind, status }) => kind === 'validate' && status === 'completed');
   const found = stages.flatMap(({ input }) => {
     const read = ExpectationsSchema.safeParse((input as { readonly expectations?: unknown } | null)?.expectations);
     return read.success ? read.data.expectations : [];

@@ -29,7 +29,7 @@ export async function lookAt(
   const perRow = options.detectors.filter(({ of }) => of === 'error' || of === 'score');
   const nameOf = ({ name, of, detector }: (typeof options.detectors)[number]): string => name ?? `${of}, ${detector.kind}`;
   const kept = past[0]?.figures.detectors;
-  const evaluation = await evaluated(deps, champion);
+  const evaluation = await evaluated(look);
   const decided = await look.memory.decisions({ endpoint, model, version, until: window.from, season: options.drift.season });
   const quietOnes = trainedKey(look, decided.length);
   const remembered = quietOnes === null ? [] : look.memory.trained(endpoint, quietOnes);

@@ -30,6 +30,8 @@ export interface WindowMemory {
   /** Windows of the training rows that were kept under this key; undefined: none were. */
   trained(endpoint: string, key: string): readonly PastWindow[] | undefined;
   keepTrained(endpoint: string, key: string, windows: readonly PastWindow[]): void;
+  /** What `read` made of an artifact: one of an id never changes. */
+  artifact<Made>(id: string, read: () => Promise<Made>): Promise<Made>;
 }
 
 /** Of one stored window. */
@@ -49,6 +51,7 @@ interface Remembered {
 
 const MOST_DECISIONS = 3_000;
 const REMEMBERED_MS = 300_000;
+const MOST_ARTIFACTS = 24;
 /** Columns of windows and of decisions, of all endpoints: some 100 MiB. */
 const MOST_COLUMNS = 50_000;
 
@@ -72,6 +75,7 @@ const slim = ({ from, columns }: PastWindow): PastWindow => ({
 /** `mostColumns`: the bound. */
 export function createWindowMemory(store: MonitoringStore, { mostColumns = MOST_COLUMNS }: { readonly mostColumns?: number } = {}): WindowMemory {
   const endpoints = new Map<string, Remembered>();
+  const artifacts = new Map<string, { readonly made: unknown; readonly timer: NodeJS.Timeout }>();
 
   /** What is known of an endpoint, which is now the one that was asked for last. */
   function recall(endpoint: string): Remembered {
@@ -157,6 +161,20 @@ export function createWindowMemory(store: MonitoringStore, { mostColumns = MOST_
     trained: (endpoint, key) => {
       const { trained } = recall(endpoint);
       return trained?.key === key ? trained.windows : undefined;
+    },
+
+    async artifact<Made>(id: string, read: () => Promise<Made>): Promise<Made> {
+      const before = artifacts.get(id);
+      const made = before === undefined ? await read() : (before.made as Made);
+      clearTimeout(artifacts.get(id)?.timer);
+      artifacts.delete(id);
+      artifacts.set(id, { made, timer: setTimeout(() => artifacts.delete(id), REMEMBERED_MS).unref() });
+      const [oldest = id] = artifacts.keys();
+      if (artifacts.size > MOST_ARTIFACTS) {
+        clearTimeout(artifacts.get(oldest)?.timer);
+        artifacts.delete(oldest);
+      }
+      return made;
     },
 
     keepTrained(endpoint, key, windows) {

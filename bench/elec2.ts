@@ -29,6 +29,8 @@ const PERIODS = [1, 2, 3, 4, 5, 6, 8];
 const MARGINS = [0, 0.01, 0.03, 0.05];
 const ADWIN_DELTAS = [1e-12, 1e-9, 1e-6, 1e-4, 0.002, 0.01, 0.05, 0.2, 0.5];
 const DDM_THRESHOLDS = [2, 3, 4, 5, 6, 8, 10, 15, 20];
+/** Of the index of a feature. */
+const PSI_LIMITS = [0.2, 0.5, 1, 2];
 /** Other cuts of the same rows, windows as long in rows: whether what is found depends on where blocks begin. */
 const OTHER_CUTS = [
   { count: 15, window: 2 },
@@ -125,6 +127,8 @@ async function run({ quick, emit }: BenchmarkOptions): Promise<void> {
       ...MARGINS.map((belowFresh) => ours(`on quality, margin ${String(belowFresh)}`, belowFresh)),
       policy('on quality, newest version serves', { retrain: { quality: { belowFresh: margin(table.rows / 20) } } }),
       policy('on quality, 0.05 below its first block', { retrain: { quality: { drop: 0.05 } } }),
+      policy('on drift of features, calibrated', { retrain: { drift: 'calibrated' } }),
+      ...PSI_LIMITS.map((psi) => policy(`on drift of features, PSI ${String(psi)}`, { retrain: { drift: { psi } } })),
       ...(quick ? [] : ADWIN_DELTAS).map((delta) => policy(`on drift, adwin ${String(delta)}`, { retrain: { drift: { kind: 'adwin', delta } } })),
       ...(quick ? [] : DDM_THRESHOLDS).map((driftThreshold) =>
         policy(`on drift, ddm ${String(driftThreshold)}`, { retrain: { drift: { kind: 'ddm', driftThreshold } } }),

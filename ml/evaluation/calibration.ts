@@ -51,7 +51,8 @@ export function isotonicShares(bins: readonly Pick<ScoreBin, 'rows' | 'hits'>[],
   const ends = new Int32Array(bins.length);
   let pools = 0;
   for (let bin = 0; bin < bins.length; bin++) {
-    let [rows, hit] = [bins[bin]?.rows ?? 0, hits[bin] as number];
+    let rows = bins[bin]?.rows ?? 0;
+    let hit = hits[bin] as number;
     while (pools > 0 && (pooledHits[pools - 1] as number) * rows >= hit * (pooledRows[pools - 1] as number)) {
       pools--;
       rows += pooledRows[pools] as number;

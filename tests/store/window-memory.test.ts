@@ -155,6 +155,25 @@ describe('the decisions before a look', () => {
     expect(read.decisions).toBe(HOURS + 1);
   });
 
+  it('go by artifacts, each read once, of which the ones asked for last are at hand', async () => {
+    let reads = 0;
+    const ask = (id: string) =>
+      memory.artifact(id, () => {
+        reads++;
+        return Promise.resolve({ id });
+      });
+    const first = await ask('a');
+    expect(await ask('a')).toBe(first);
+    expect(reads).toBe(1);
+    for (let i = 0; i < 24; i++) await ask(String(i));
+    expect(await ask('23')).toEqual({ id: '23' });
+    expect(reads).toBe(25);
+    await ask('a');
+    expect(reads).toBe(26);
+    await expect(memory.artifact('bad', () => Promise.reject(new Error('is gone')))).rejects.toThrow('is gone');
+    expect(await ask('bad')).toEqual({ id: 'bad' });
+  });
+
   it('of the training rows are kept under what they depend on', () => {
     const quiet = [{ from: at(0), columns: [] }];
     expect(memory.trained(endpoint, 'a')).toBeUndefined();
