@@ -43,6 +43,14 @@ function selection({ experiments, models }: Options): { readonly experiments?: r
   return { ...(some === undefined ? {} : { experiments: some }), ...(others === undefined ? {} : { models: others }) };
 }
 
+/** A token of some projects moves what is of them: an experiment goes by its pipeline's name, where it is one's. */
+function mayMove(clients: Clients): (kind: 'experiment' | 'model', name: string) => Promise<void> {
+  return async (kind, name) => {
+    const pipeline = kind === 'model' ? null : ((await (await clients.store()).experiments.findByName(name))?.pipeline ?? null);
+    await clients.actor(pipeline ?? name);
+  };
+}
+
 /** A line that is written over; nothing where no person looks on. */
 function line({ terminal, json }: Invocation): { readonly show: (text: string) => void; readonly end: () => void } {
   if (json || !terminal.isInteractive) return { show: () => undefined, end: () => undefined };
@@ -92,8 +100,6 @@ async function runImport(program: Program, options: Options, open: (clients: Cli
   await withClients(async (clients) => {
     const [{ importMlflow }, { openArtifacts }] = await Promise.all([import('../store/import-mlflow.ts'), import('../store/artifacts.ts')]);
     const store = await clients.store();
-    // of all projects: what comes has names of its own
-    await clients.actor(undefined);
     const source = await open(clients, invocation);
     const drawn = line(invocation);
     const wanted: ImportOptions = {
@@ -101,6 +107,7 @@ async function runImport(program: Program, options: Options, open: (clients: Cli
       artifacts: await openArtifacts(clients.config.artifacts.folder),
       source,
       ...selection(options),
+      requireMay: mayMove(clients),
       onProgress: (progress) => {
         drawn.show(describeProgress(progress));
       },
@@ -173,6 +180,7 @@ export function addMovingCommands(program: Program): void {
         folder: resolve(folder),
         version: packageVersion,
         ...selection(options),
+        requireMay: mayMove(clients),
         onProgress: ({ runs, metrics, files, bytes }) => {
           drawn.show(`${runs.toLocaleString('en')} runs  ${metrics.toLocaleString('en')} points  ${files.toLocaleString('en')} files, ${showBytes(bytes)}`);
         },

@@ -224,9 +224,16 @@ async function writeFolder({ source, folder, version, onProgress, ...selection }
     for (const one of selected.experiments) {
       const id = one.experiment.experiment_id;
       let holds = selection.models === undefined || selection.experiments?.includes(one.experiment.name) === true;
+      let asked = false;
+      const may = async (): Promise<void> => {
+        if (!asked) await selection.requireMay?.('experiment', one.experiment.name);
+        asked = true;
+      };
+      if (holds) await may();
       for await (const raw of source.runs(id)) {
         const run = SourceRunSchema.parse(raw);
         if (!one.takes(run)) continue;
+        await may();
         holds = true;
         for (const { key } of run.data.metrics)
           for await (const page of source.history(run.info.run_id, key))
@@ -241,6 +248,7 @@ async function writeFolder({ source, folder, version, onProgress, ...selection }
       for await (const raw of source.loggedModels(id)) {
         const model = SourceLoggedModelSchema.parse(raw);
         if (!one.takesModel(model)) continue;
+        await may();
         holds = true;
         counts.loggedModels++;
         const files = await filesOf({ kind: 'loggedModel', id: model.info.model_id, root: model.info.artifact_uri });
@@ -285,6 +293,14 @@ interface Line {
   readonly length: number;
 }
 
+function parsed(text: string): unknown {
+  try {
+    return JSON.parse(text) as unknown;
+  } catch {
+    throw new MillraceError('SOURCE_MALFORMED', 'A line of the export is not JSON.');
+  }
+}
+
 async function* linesOf(path: string): AsyncGenerator<Line> {
   let rest: Buffer[] = [];
   let start = 0;
@@ -294,7 +310,7 @@ async function* linesOf(path: string): AsyncGenerator<Line> {
     for (let end = piece.indexOf(10); end !== -1; end = piece.indexOf(10, from)) {
       rest.push(piece.subarray(from, end));
       length += end - from;
-      yield { value: JSON.parse(Buffer.concat(rest).toString('utf8')) as unknown, start, length };
+      yield { value: parsed(Buffer.concat(rest).toString('utf8')), start, length };
       start += length + 1;
       [rest, length, from] = [[], 0, end + 1];
     }

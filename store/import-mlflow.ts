@@ -220,6 +220,7 @@ export async function importMlflow(options: ImportOptions): Promise<ImportReport
       else problems.add(`models.${id}`, 'is there with another content', { found: fields.join(', ') });
     }
     if (!holds && options.experiments?.includes(experiment.name) !== true && options.models !== undefined) continue;
+    await options.requireMay?.('experiment', experiment.name);
     seen.chosen.add(experiment.experiment_id);
     await lookAtExperiment(store, one.experiment, problems);
   }
@@ -266,7 +267,7 @@ export async function importMlflow(options: ImportOptions): Promise<ImportReport
   const filesOf = async (owner: FileOwner, folder: string, isThere: boolean): Promise<readonly ImportedFile[]> => {
     const files: ImportedFile[] = [];
     for await (const file of source.files(owner)) {
-      const path = `${folder}/${safePath(file.path)}`;
+      const path = `${folder}/${pathOf(file, 'id' in owner ? owner.id : '')}`;
       if (isThere) {
         const sizeBytes = file.sizeBytes ?? (await store.artifactFiles.find(path))?.sizeBytes ?? 0;
         count.files++;
@@ -468,6 +469,23 @@ function idOf(raw: unknown, field: string): string {
   return typeof id === 'string' ? id.slice(0, 64) : '?';
 }
 
+/** Where a file lies below its run or model. @throws INVALID_REQUEST for a path that leads out of it */
+function pathOf({ path }: SourceFile, id: string): string {
+  const refuse = (): MillraceError =>
+    new MillraceError('INVALID_REQUEST', 'The source names a file by a path that is none. What was imported before is whole.', {
+      problems: [{ path: id, message: 'has a file that cannot be stored under its path', found: path.slice(0, 200) }],
+      fix: 'Rename the file there, or leave the experiment out by --experiments.',
+    });
+  let kept = '';
+  try {
+    kept = safePath(path);
+  } catch {
+    throw refuse();
+  }
+  if (kept === '') throw refuse();
+  return kept;
+}
+
 /** Stores a file. @throws ARTIFACT_CORRUPT where what was read is not what is stored, or not what the source says */
 async function storeFile(artifacts: Artifacts, file: SourceFile): Promise<StoredArtifact> {
   const hash = createHash('sha256');
@@ -494,6 +512,7 @@ async function storeFile(artifacts: Artifacts, file: SourceFile): Promise<Stored
 
 async function pointsOf(source: MlflowSource, runId: string, key: string): Promise<ImportedPoints> {
   const [values, steps, atMs]: [number[], number[], number[]] = [[], [], []];
+  const known = new Set<string>();
   for await (const page of source.history(runId, key))
     for (const raw of page) {
       const point = SourcePointSchema.safeParse(raw);
@@ -501,9 +520,12 @@ async function pointsOf(source: MlflowSource, runId: string, key: string): Promi
         throw new MillraceError('INVALID_REQUEST', `A point of the metric ${key} of run ${runId} cannot be stored. What was imported before is whole.`, {
           problems: point.error.issues.map((issue) => ({ path: issue.path.join('.'), message: issue.message })),
         });
-      values.push(point.data.value);
-      steps.push(point.data.step);
-      atMs.push(point.data.timestamp);
+      const { value, step, timestamp } = point.data;
+      // a point that stands twice is one point
+      if (known.size === known.add(`${String(timestamp)} ${String(step)} ${String(value)}`).size) continue;
+      values.push(value);
+      steps.push(step);
+      atMs.push(timestamp);
     }
   return { key, values, steps, atMs };
 }
@@ -517,9 +539,12 @@ interface RunThere {
 /** Runs of the store with the ids of these. */
 async function runsThere(store: Store, runs: readonly SourceRun[]): Promise<ReadonlyMap<string, RunThere>> {
   const found = new Map<string, RunThere>();
+  const names = new Map<string, string>();
   for (const text of await store.trackedRuns.jsons(runs.map(({ info }) => info.run_id))) {
     const run = SourceRunSchema.parse(JSON.parse(text));
-    const { name } = await store.experiments.get(run.info.experiment_id);
+    const id = run.info.experiment_id;
+    const name = names.get(id) ?? (await store.experiments.get(id)).name;
+    names.set(id, name);
     found.set(run.info.run_id, { run, experiment: name, isOfWorkflow: run.data.tags['millrace.workflowId'] !== undefined });
   }
   return found;

@@ -204,6 +204,8 @@ export interface SelectionOptions {
   readonly experiments?: readonly string[];
   /** Names. Default: all, or with `experiments` none. */
   readonly models?: readonly string[];
+  /** Refuses what whoever asks may not touch. Called for each experiment and model of which something is taken, before it is. Default: everything may be. */
+  readonly requireMay?: (kind: 'experiment' | 'model', name: string) => Promise<void>;
 }
 
 export interface SelectedModel {
@@ -222,7 +224,7 @@ export interface SelectedExperiment {
 /** What is taken of a source; names that it does not have become problems. Prompts, which MLflow keeps among the models, are left out. */
 export async function selectFrom(
   source: MlflowSource,
-  { experiments, models }: SelectionOptions,
+  { experiments, models, requireMay }: SelectionOptions,
   problems: ProblemList,
 ): Promise<{ readonly experiments: readonly SelectedExperiment[]; readonly models: readonly SelectedModel[] }> {
   const chosen: SelectedModel[] = [];
@@ -232,6 +234,7 @@ export async function selectFrom(
       const model = readRecord(SourceModelSchema, raw, 'models', problems);
       if (model === null || model.tags['mlflow.prompt.is_prompt'] !== undefined) continue;
       if (models !== undefined && !modelsMissing.delete(model.name)) continue;
+      await requireMay?.('model', model.name);
       const versions: SelectedModel['versions'][number][] = [];
       for await (const one of source.versions(model.name)) {
         const version = readRecord(SourceVersionSchema, one, `models/${model.name}`, problems);
