@@ -28,6 +28,9 @@ import { MIRROR_OFF_SQL } from './mlflow-mirror.ts';
  * 4. What was under way counts as terminated: its workflow is not in the backup.
  */
 const FORMAT = 'millrace-backup/1';
+const object = z.record(z.string(), z.unknown());
+/** A schedule of Temporal's, as its client describes it and makes it. */
+const ScheduleSchema = z.object({ id: z.string(), spec: object, action: object, policies: object, memo: object, paused: z.boolean() });
 const ManifestSchema = z.object({
   format: z.literal(FORMAT),
   /** UTC ISO: the moment of the tables. */
@@ -51,8 +54,11 @@ const ManifestSchema = z.object({
   artifacts: z.object({ count: z.number(), sizeBytes: z.number() }),
   /** Files of the state folder, relative to it. */
   state: z.array(z.object({ path: z.string(), sizeBytes: z.number(), sha256: z.string() })),
+  /** Null: Temporal did not answer, or the backup is of a Millrace that did not keep them. */
+  schedules: z.array(ScheduleSchema).nullable().default(null),
 });
 export type BackupManifest = z.infer<typeof ManifestSchema>;
+export type KeptSchedule = z.infer<typeof ScheduleSchema>;
 
 /** What a running stack writes by itself, and no backup needs. */
 const TRANSIENT = new Set(['servers', 'server_routes', 'millrace_migrations', 'mlflow_mirror', 'mirror_feed']);
@@ -74,6 +80,8 @@ export interface BackupOptions {
   readonly folder: string;
   /** Of the package. */
   readonly version: string;
+  /** Default: none are known. */
+  readonly schedules?: readonly KeptSchedule[] | null;
   readonly onProgress?: (what: string) => void;
 }
 
@@ -159,12 +167,22 @@ async function tablesOf(
  * @throws MillraceError INVALID_REQUEST for a folder that holds something, DATABASE_UNAVAILABLE, ARTIFACT_CORRUPT, DISK_FULL
  */
 export async function backUp(options: BackupOptions): Promise<BackupManifest> {
-  const { databaseUrl, artifacts, home, folder, version, onProgress } = options;
+  const { folder } = options;
   if ((await readdir(folder).catch(() => [])).length > 0)
     throw new MillraceError('INVALID_REQUEST', `${folder} is not empty.`, { fix: 'Give a folder that is empty, or is not there yet.' });
-  await mkdir(join(folder, 'tables'), { recursive: true });
-  const before = await copyState(home, join(folder, 'state'), STATE_BEFORE);
+  try {
+    return await writeBackup(options);
+  } catch (error) {
+    // half a backup would only take the room that the next one needs
+    for (const entry of await readdir(folder).catch(() => [])) await rm(join(folder, entry), { recursive: true, force: true });
+    throw error;
+  }
+}
+
+function writeBackup({ databaseUrl, artifacts, home, folder, version, schedules = null, onProgress }: BackupOptions): Promise<BackupManifest> {
   return withClient(databaseUrl, 'backup', async (client) => {
+    await mkdir(join(folder, 'tables'), { recursive: true });
+    const before = await copyState(home, join(folder, 'state'), STATE_BEFORE);
     await client.query('begin transaction isolation level repeatable read read only');
     await client.query('set local statement_timeout = 0');
     const { rows: moments } = await client.query<{ at: Date }>('select now() as at');
@@ -176,9 +194,9 @@ export async function backUp(options: BackupOptions): Promise<BackupManifest> {
       const { through, done } = hashing();
       const packed = createGzip({ level: 6 });
       const written = pipeline(packed, through, createWriteStream(join(folder, file), { mode: 0o600 }));
-      const rows = await copyOut(client, `copy ${named(schema, name)} (${columns.map((column) => quoted(column.name)).join(', ')}) to stdout`, packed);
-      packed.end();
-      await written;
+      const copied = copyOut(client, `copy ${named(schema, name)} (${columns.map((column) => quoted(column.name)).join(', ')}) to stdout`, packed);
+      // a file that cannot be written ends both, and says why itself
+      const [, rows] = await Promise.all([written, copied.finally(() => packed.end())]);
       tables.push({ schema, name, columns, rows, file, sha256: done().sha256 });
     }
     const sequences = await client.query<{ name: string; value: string | null }>(
@@ -198,6 +216,7 @@ export async function backUp(options: BackupOptions): Promise<BackupManifest> {
       views: views.rows,
       artifacts: copied,
       state: [...before, ...after],
+      schedules: schedules === null ? null : [...schedules],
     };
     await writeFile(join(folder, `${MANIFEST}.part`), JSON.stringify(manifest, null, 1), { mode: 0o600 });
     const handle = await open(join(folder, `${MANIFEST}.part`), 'r');
@@ -298,6 +317,8 @@ export interface Restored {
   /** Runs that were under way: they count as terminated now. */
   readonly terminated: number;
   readonly endpoints: readonly string[];
+  /** Of the backup; null: it knows of none. */
+  readonly schedules: readonly KeptSchedule[] | null;
 }
 
 /**
@@ -323,7 +344,8 @@ export async function restore({ databaseUrl, artifacts, home, folder, onProgress
   // all triggers of the tables are on now: these are only for a stack that mirrors, which turns them on by itself
   await withClient(databaseUrl, 'restore', (client) => client.query(MIRROR_OFF_SQL));
   const rows = manifest.tables.reduce((sum, table) => sum + table.rows, 0);
-  return { createdAt: manifest.createdAt, tables: manifest.tables.length, rows, artifacts: stored, files: manifest.state.length, ...filled };
+  const { createdAt, tables, state, schedules } = manifest;
+  return { createdAt, tables: tables.length, rows, artifacts: stored, files: state.length, schedules, ...filled };
 }
 
 async function checkFiles(manifest: BackupManifest, folder: string, onProgress: RestoreOptions['onProgress']): Promise<void> {

@@ -1,22 +1,39 @@
 /** `millrace backup` and `millrace restore`: a store goes into a folder and from there into a new stack, which predicts with it. */
+import { execFileSync } from 'node:child_process';
 import { appendFile, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { CreateBucketCommand, S3Client } from '@aws-sdk/client-s3';
 import { Client, Connection } from '@temporalio/client';
 import pg from 'pg';
-import { afterEach, beforeEach, describe, expect, inject, it, onTestFinished, vi } from 'vitest';
+import { afterEach, beforeAll, beforeEach, describe, expect, inject, it, onTestFinished, vi } from 'vitest';
 import { runCommandLine } from '../../cli/program.ts';
-import { endpointWorkflowId } from '../../contracts/queues.ts';
+import { endpointWorkflowId, WORKFLOW_QUEUE } from '../../contracts/queues.ts';
+import { prepareNamespace } from '../../stack/temporal-namespace.ts';
 import { type Artifacts, openArtifacts } from '../../store/artifacts.ts';
 import { migrate, readMigrations } from '../../store/migrate.ts';
+import { s3Address } from '../../store/s3-artifacts.ts';
 import { openStore, type Store } from '../../store/store.ts';
 import { emptyDatabase, freshDatabase, freshStore } from '../support/database.ts';
 import { draft, recordRun } from '../support/recorded-run.ts';
 import { FLIGHT, expectedProbability, publishVersion } from '../support/serving-fixture.ts';
+import { startS3Server } from '../support/s3-server.ts';
 import { startServingProcess } from '../support/serving-process.ts';
 import { recordedTerminal } from '../unit/cli/recorded-terminal.ts';
 
 const ENDPOINT = `late-${String(process.pid)}`;
+/** Of its own: a backup holds all schedules of its namespace. */
+const NAMESPACE = `backup-${String(process.pid)}`;
+beforeAll(async () => {
+  const connection = await Connection.connect({ address: inject('temporalAddress') });
+  await prepareNamespace(connection, NAMESPACE);
+  await connection.close();
+});
+async function temporal(): Promise<Client> {
+  const connection = await Connection.connect({ address: inject('temporalAddress') });
+  onTestFinished(() => connection.close());
+  return new Client({ connection, namespace: NAMESPACE });
+}
 let folder: string;
 let store: Store & { readonly databaseUrl: string };
 let artifacts: Artifacts;
@@ -30,16 +47,17 @@ afterEach(async () => {
   await rm(folder, { recursive: true, force: true });
 });
 
-/** A command as it is typed beside a stack. */
+/** A command as it is typed beside a stack; the third one has no Temporal. */
 async function millrace(
-  stack: 'old' | 'new',
+  stack: 'old' | 'new' | 'third',
   databaseUrl: string,
   ...args: string[]
 ): Promise<{ readonly code: number; readonly out: string; readonly err: string }> {
   vi.stubEnv('MILLRACE_PROJECT', folder);
   vi.stubEnv('MILLRACE_HOME', join(folder, stack));
   vi.stubEnv('DATABASE_URL', databaseUrl);
-  vi.stubEnv('TEMPORAL_ADDRESS', inject('temporalAddress'));
+  vi.stubEnv('TEMPORAL_ADDRESS', stack === 'third' ? '127.0.0.1:1' : inject('temporalAddress'));
+  vi.stubEnv('TEMPORAL_NAMESPACE', NAMESPACE);
   const terminal = recordedTerminal();
   const code = await runCommandLine(args, terminal);
   return { code, out: terminal.out(), err: terminal.err() };
@@ -105,12 +123,14 @@ describe('a backup', () => {
   it('fills a new stack, which predicts with it and has all records, with the endpoint kept by a workflow again', async () => {
     const from = await backedUp();
     const databaseUrl = await freshDatabase();
-    const client = new Client({ connection: await Connection.connect({ address: inject('temporalAddress') }) });
+    const client = await temporal();
     const handle = client.workflow.getHandle(endpointWorkflowId(ENDPOINT));
-    onTestFinished(async () => {
-      await handle.terminate().catch(() => undefined);
-      await client.connection.close();
-    });
+    onTestFinished(() =>
+      handle
+        .terminate()
+        .then(() => undefined)
+        .catch(() => undefined),
+    );
     const { code, out, err } = await millrace('new', databaseUrl, 'restore', from);
     expect(err).toBe('');
     expect(code).toBe(0);
@@ -150,6 +170,9 @@ describe('a backup', () => {
       await rowsOf(store.databaseUrl, 'select * from predictions.scores order by id'),
     );
     expect(await readFile(join(folder, 'new', 'hash.key'), 'utf8')).toBe('a-key\n');
+    // nothing is noted for a mirror that is not set
+    expect(await rowsOf(databaseUrl, `select tgname from pg_trigger where tgname like '%mirrored%' and tgenabled <> 'D'`)).toEqual([]);
+    expect(await rowsOf(databaseUrl, `select tgname from pg_trigger where tgname = 'metrics_latest' and tgenabled = 'D'`)).toEqual([]);
     expect((await millrace('new', databaseUrl, 'audit', 'verify')).code).toBe(0);
     expect((await rowsOf(databaseUrl, 'select action from audit_log order by seq desc limit 2')).map(({ action }) => action)).toEqual([
       'store.restore',
@@ -232,6 +255,109 @@ describe('a backup', () => {
     const manifest = JSON.parse(await readFile(join(folder, 'earlier', 'backup.json'), 'utf8')) as { migrations: string[] };
     await writeFile(join(folder, 'earlier', 'backup.json'), JSON.stringify({ ...manifest, migrations: [...manifest.migrations, '0900_from_the_future'] }));
     expect((await millrace('new', await freshDatabase(), 'restore', join(folder, 'earlier'))).err).toContain('made by a newer Millrace');
+  });
+
+  it('has the schedules, which are made again where they are missing: when, what with, paused or not', async () => {
+    const client = await temporal();
+    const make = (id: string, paused: boolean) =>
+      client.schedule.create({
+        scheduleId: id,
+        spec: { cronExpressions: ['0 6 * * MON'], timezone: 'Europe/Berlin', jitter: '1m', intervals: [{ every: '90m', offset: '5m' }] },
+        action: {
+          type: 'startWorkflow',
+          workflowType: 'flights',
+          taskQueue: WORKFLOW_QUEUE,
+          workflowId: 'flights',
+          args: [{ trees: 7 }],
+          memo: { why: 'nightly' },
+        },
+        policies: { overlap: 'SKIP', catchupWindow: '1h' },
+        memo: { pipeline: 'flights' },
+        state: { paused },
+      });
+    const ids = ['schedule/flights', 'schedule/paused', 'schedule/kept'];
+    const handles = [await make('schedule/flights', false), await make('schedule/paused', true), await make('schedule/kept', false)];
+    onTestFinished(() => Promise.all(handles.map((handle) => handle.delete().catch(() => undefined))).then(() => undefined));
+    const listed = async (): Promise<readonly string[]> => {
+      const found: string[] = [];
+      for await (const { scheduleId } of client.schedule.list()) found.push(scheduleId);
+      return found.sort();
+    };
+    await vi.waitFor(async () => expect(await listed()).toEqual([...ids].sort()), { timeout: 60_000, interval: 100 });
+    const shown = async () =>
+      Promise.all(
+        handles.map((handle) => handle.describe().then(({ spec, action, policies, memo, state }) => ({ spec, action, policies, memo, paused: state.paused }))),
+      );
+    const before = await shown();
+    const from = await backedUp();
+    for (const handle of handles.slice(0, 2)) await handle.delete();
+    const { code, out } = await millrace('new', await freshDatabase(), 'restore', from);
+    expect(code).toBe(0);
+    expect(out).toMatch(/^schedules +schedule\/flights, schedule\/paused$/m);
+    expect(await shown()).toEqual(before);
+    for (const handle of handles) await handle.delete();
+    // where no Temporal answers it is said which are missing
+    const alone = await millrace('third', await freshDatabase(), 'restore', from);
+    expect(alone.out).toContain('Schedules that are missing, because no Temporal answered: schedule/flights, schedule/kept, schedule/paused.');
+  });
+
+  it('leaves nothing behind where the disk is full, and says so', async (context) => {
+    await filled();
+    const to = await mkdtemp(join(tmpdir(), 'millrace-small-'));
+    onTestFinished(() => rm(to, { recursive: true }));
+    try {
+      execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=192k', 'tmpfs', to], { stdio: 'ignore' });
+    } catch {
+      context.skip('mounting a small disk needs root');
+    }
+    onTestFinished(() => void execFileSync('umount', [to]));
+    const { code, err } = await millrace('old', store.databaseUrl, 'backup', to);
+    expect(code).not.toBe(0);
+    expect(err).toContain('DISK_FULL');
+    expect(await readdir(to)).toEqual([]);
+    // and the stack that was backed up goes on
+    expect(await millrace('old', store.databaseUrl, 'backup', join(folder, 'large'))).toMatchObject({ code: 0, err: '' });
+  });
+
+  it('of artifacts in S3 is whole without S3, and restores into another bucket', async (context) => {
+    const server = await startS3Server().catch((error: unknown) => {
+      if (process.env['CI'] === 'true') throw error;
+      return context.skip('no S3 server can be built here');
+    });
+    onTestFinished(() => server.stop());
+    vi.stubEnv('AWS_ACCESS_KEY_ID', server.accessKeyId);
+    vi.stubEnv('AWS_SECRET_ACCESS_KEY', server.secretAccessKey);
+    vi.stubEnv('S3_ENDPOINT', server.endpoint);
+    const client = new S3Client({ endpoint: server.endpoint, region: 'us-east-1', forcePathStyle: true });
+    for (const Bucket of ['old', 'new']) await client.send(new CreateBucketCommand({ Bucket }));
+    client.destroy();
+    const bucket = (name: string): Promise<Artifacts> =>
+      openArtifacts(s3Address({ bucket: name, prefix: 'all', endpoint: server.endpoint, region: 'us-east-1', cache: join(folder, `cache-${name}`) }));
+    const contents = async (of: Artifacts): Promise<readonly string[]> => {
+      const found: string[] = [];
+      for await (const { sha256 } of of.list()) found.push(`${sha256} ${(await readFile(await of.pathOf(sha256))).toString('hex')}`);
+      return found.sort();
+    };
+    artifacts = await bucket('old');
+    await filled();
+    const large = await artifacts.putBytes(Buffer.alloc(20 << 20, 3));
+    const held = await contents(artifacts);
+    expect(held.length).toBeGreaterThanOrEqual(3);
+    const to = join(folder, 'backup');
+    vi.stubEnv('MILLRACE_ARTIFACTS', 's3://old/all');
+    expect(await millrace('old', store.databaseUrl, 'backup', to)).toMatchObject({ code: 0, err: '' });
+    vi.stubEnv('MILLRACE_ARTIFACTS', 's3://new/all');
+    const databaseUrl = await freshDatabase();
+    const { code, err } = await millrace('new', databaseUrl, 'restore', to);
+    expect(err).toBe('');
+    expect(code).toBe(0);
+    const restored = await bucket('new');
+    expect(await restored.has(large.sha256)).toBe(true);
+    expect(await contents(restored)).toEqual(held);
+    await (await temporal()).workflow
+      .getHandle(endpointWorkflowId(ENDPOINT))
+      .terminate()
+      .catch(() => undefined);
   });
 
   it('is written into an empty folder only', async () => {
