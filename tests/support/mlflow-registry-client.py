@@ -11,6 +11,7 @@ from mlflow_checks import check, client, refused, report  # isort: skip
 
 import mlflow
 import numpy
+import sklearn
 from mlflow.models import infer_signature
 from mlflow.tracking import MlflowClient
 from sklearn.datasets import load_iris
@@ -24,12 +25,17 @@ def run_id():
     return client.create_run("0").info.run_id
 
 
+# requirements are given: to find them out the client starts another Python, which takes seconds; autologging does it below
 @check
 def sklearn_champion():
     model = LogisticRegression(max_iter=500).fit(rows, classes)
     with mlflow.start_run() as run:
         logged = mlflow.sklearn.log_model(
-            model, name="model", registered_model_name="iris", signature=infer_signature(rows, model.predict(rows))
+            model,
+            name="model",
+            registered_model_name="iris",
+            signature=infer_signature(rows, model.predict(rows)),
+            pip_requirements=[f"scikit-learn=={sklearn.__version__}"],
         )
     client.set_registered_model_alias("iris", "champion", 1)
     loaded = mlflow.sklearn.load_model("models:/iris@champion")
@@ -73,7 +79,13 @@ def onnx_model():
     model = LogisticRegression(max_iter=500).fit(rows, classes)
     graph = to_onnx(model, rows.to_numpy()[:1].astype(numpy.float32))
     with mlflow.start_run():
-        mlflow.onnx.log_model(graph, name="graph", registered_model_name="iris-onnx", signature=infer_signature(rows, model.predict(rows)))
+        mlflow.onnx.log_model(
+            graph,
+            name="graph",
+            registered_model_name="iris-onnx",
+            signature=infer_signature(rows, model.predict(rows)),
+            pip_requirements=["onnx"],
+        )
     return {"zipmap": "ZipMap" in [node.op_type for node in graph.graph.node], "probabilities": model.predict_proba(rows[:3]).tolist()}
 
 
