@@ -1,4 +1,20 @@
-import { approval, canary, categorical, definePipeline, deploy, ingest, linear, MillraceError, numeric, register, replace, train } from 'millrace';
+import {
+  approval,
+  canary,
+  categorical,
+  definePipeline,
+  deploy,
+  expectations,
+  ingest,
+  linear,
+  MillraceError,
+  notNull,
+  numeric,
+  register,
+  replace,
+  train,
+  validate,
+} from 'millrace';
 import { z } from 'zod';
 
 /**
@@ -9,7 +25,9 @@ export const nightly = definePipeline(
   { params: z.object({ source: z.string().default('data/now.csv') }), retraining: { experimentAfter: null } },
   async ({ source }) => {
     const rows = await ingest({ source: { format: 'csv', path: source }, name: 'now' });
-    const candidate = await train(rows, { trainer: linear(), target: 'late', features: { x: numeric(), side: categorical() } });
+    // its profile is what drift is measured against
+    const checked = await validate(rows, { expectations: expectations({ x: [notNull()] }) });
+    const candidate = await train(checked, { trainer: linear(), target: 'late', features: { x: numeric(), side: categorical() } });
     const version = await register(candidate, { model: 'nightly' });
     const kind = version.version % 8;
     await approval('production', { version, when: kind === 3, expiresAfter: '1 minute' });
