@@ -1,6 +1,7 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { DefaultLogger, Runtime } from '@temporalio/worker';
 import { freePort } from '../stack/ports.ts';
 import { startPostgres } from '../stack/postgres.ts';
 import type { Benchmark, Figure } from './figure.ts';
@@ -16,6 +17,7 @@ export const benchmark: Benchmark = {
   name: BENCH,
   summary: '90 simulated days with a monitor every hour, retrainings, rollouts and workers that die, on the time-skipping server (needs Java)',
   async run({ quick, emit }) {
+    Runtime.install({ logger: new DefaultLogger('ERROR') });
     const folder = await mkdtemp(join(tmpdir(), 'millrace-bench-'));
     const postgres = await startPostgres({
       dataFolder: join(folder, 'postgres'),
