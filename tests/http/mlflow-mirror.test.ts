@@ -366,7 +366,7 @@ describe('an outside server that is away', () => {
 
 /** A process that mirrors; killed at the end if it was not before. */
 async function mirrorProcess(settleMs = 1_500): Promise<ChildProcess> {
-  const child = spawn(process.execPath, [...moduleCommand('../support/mirror-process', import.meta.url)], {
+  const child = spawn(process.execPath, [...moduleCommand('../support/mirror-worker', import.meta.url)], {
     env: { ...process.env, ...CREDENTIALS, DATABASE_URL: store.databaseUrl, MILLRACE_MLFLOW_MIRROR: gate.url, SETTLE_MS: String(settleMs) },
     stdio: ['ignore', 'pipe', 'inherit'],
   });
