@@ -202,7 +202,7 @@ export async function importMlflow(options: ImportOptions): Promise<ImportReport
         else if (!isBehind(other, run, experiment.name))
           problems.add(`runs.${id}`, 'is there with another content', {
             found: fields.join(', '),
-            fix: 'Delete nothing in haste: compare both. Leave its experiment out by --experiments, or import into an empty store.',
+            fix: 'Compare both; leave its experiment out by --experiments, or import into an empty store.',
           });
       }
       tell();
