@@ -111,15 +111,20 @@ beforeAll(async () => {
     if (process.env['CI'] === 'true') throw error;
     return undefined;
   });
-  if (mlflow !== undefined) {
-    filled = (await python(mlflow.url, 'fill')) as typeof filled;
-    there = await python(mlflow.url, 'look');
-  }
-  return async () => {
+  const clean = async (): Promise<void> => {
     await mlflow?.stop();
     for (const close of houses) await close();
     await rm(folder, { recursive: true, force: true });
   };
+  if (mlflow !== undefined)
+    try {
+      filled = (await python(mlflow.url, 'fill')) as typeof filled;
+      there = await python(mlflow.url, 'look');
+    } catch (error) {
+      await clean();
+      throw error;
+    }
+  return clean;
 }, INSTALL_MS);
 
 /** The server's address; the test is skipped where MLflow cannot be installed. */
