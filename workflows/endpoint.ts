@@ -164,17 +164,16 @@ export async function endpoint(name: string, carry: EndpointCarry = { queue: [],
   const isKnown = (rollout: string): boolean => done.includes(rollout) || active?.request.rollout === rollout || queue.some((q) => q.rollout === rollout);
   const wantsNewHistory = (): boolean => renewAsked || workflowInfo().continueAsNewSuggested;
 
+  /** The rollout under way. One of whose end its run is being told is over: whoever heard of it may ask at once. */
+  function shown(): EndpointState['rollout'] {
+    if (active === null || done.includes(active.request.rollout)) return null;
+    return { id: active.request.rollout, version: active.request.version, step: stepOf(active), waitingSince: active.waitingSince, until: active.until };
+  }
   setHandler(stateQuery, () => ({
     endpoint: name,
     route,
     stack,
-    rollout: active && {
-      id: active.request.rollout,
-      version: active.request.version,
-      step: stepOf(active),
-      waitingSince: active.waitingSince,
-      until: active.until,
-    },
+    rollout: shown(),
     queued: queue.map((q) => q.rollout),
     soak: soak && { rollout: soak.of.request.rollout, version: soak.of.request.version, before: soak.of.before, until: soak.of.until },
     kept,
