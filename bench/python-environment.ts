@@ -4,13 +4,19 @@ import { existsSync } from 'node:fs';
 import { mkdir, rm, writeFile } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { MillraceError } from '../contracts/errors.ts';
+import { acquireFileLock } from '../stack/file-lock.ts';
 
 const execute = promisify(execFile);
 
 /** Longest that the packages of one environment may take to install. */
 const INSTALL_TIMEOUT_MS = 15 * 60_000;
+const LOOK_EVERY_MS = 500;
+
+const pythonOf = (folder: string): string => join(folder, 'bin', 'python');
+const completeIn = (folder: string): string => join(folder, '.complete');
 
 /** The folder for what is slow to build: `MILLRACE_CACHE`, else `~/.cache/millrace`. */
 export function cacheFolder(): string {
@@ -28,9 +34,26 @@ export function cacheFolder(): string {
 export async function ensurePythonEnvironment(name: string, requirements: readonly string[]): Promise<string> {
   const hash = createHash('sha256').update(requirements.join('\n')).digest('hex').slice(0, 12);
   const folder = join(cacheFolder(), 'venvs', `${name}-${hash}`);
-  const python = join(folder, 'bin', 'python');
-  const complete = join(folder, '.complete');
-  if (existsSync(complete)) return python;
+  const python = pythonOf(folder);
+  const complete = completeIn(folder);
+  // files of tests that run at the same time may ask for the same one
+  for (;;) {
+    if (existsSync(complete)) return python;
+    const lock = acquireFileLock(`${folder}.lock`);
+    if (lock.acquired) {
+      try {
+        if (!existsSync(complete)) await makeEnvironment(folder, requirements);
+        return python;
+      } finally {
+        lock.release();
+      }
+    }
+    await sleep(LOOK_EVERY_MS);
+  }
+}
+
+async function makeEnvironment(folder: string, requirements: readonly string[]): Promise<void> {
+  const python = pythonOf(folder);
   await rm(folder, { recursive: true, force: true });
   await mkdir(join(folder, '..'), { recursive: true });
   try {
@@ -52,6 +75,6 @@ export async function ensurePythonEnvironment(name: string, requirements: readon
       cause,
     });
   }
-  await writeFile(complete, requirements.join('\n'));
-  return python;
+  // last, so that what was left half made is made anew
+  await writeFile(completeIn(folder), requirements.join('\n'));
 }
