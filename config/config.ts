@@ -431,7 +431,7 @@ function openLineageFrom(
 }
 
 /** The outside MLflow server; not the API itself, where every mirrored run would be a run to mirror. */
-function mlflowMirrorFrom(value: string | undefined, apiUrl: string, problems: Problem[]): string | undefined {
+function mlflowMirrorFrom(value: string | undefined, ownUrls: readonly string[], problems: Problem[]): string | undefined {
   if (value === undefined) return undefined;
   const url = URL.canParse(value) ? new URL(value) : undefined;
   const [message, fix] =
@@ -439,7 +439,7 @@ function mlflowMirrorFrom(value: string | undefined, apiUrl: string, problems: P
       ? ['is not an address of http or https', 'Write it as http://host:5000.']
       : url.username !== '' || url.password !== ''
         ? ['holds a user or a password', 'Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN, instead.']
-        : url.origin === new URL(apiUrl).origin
+        : ownUrls.some((own) => URL.canParse(own) && new URL(own).origin === url.origin)
           ? ['is the API of this stack', 'Name an MLflow server outside of it.']
           : [];
   if (url === undefined || message !== undefined) {
@@ -559,7 +559,7 @@ export function loadConfig(options: LoadConfigOptions = {}): MillraceConfig {
     api: values.MILLRACE_API_URL ?? listenUrl(host, ports.api, tls !== undefined),
     serving: values.MILLRACE_SERVING_URL ?? listenUrl(host, ports.serving, tls !== undefined),
   });
-  const mlflowMirror = mlflowMirrorFrom(values.MILLRACE_MLFLOW_MIRROR, listenUrl(host, ports.api, tls !== undefined), problems);
+  const mlflowMirror = mlflowMirrorFrom(values.MILLRACE_MLFLOW_MIRROR, [urls.api, listenUrl(host, ports.api, tls !== undefined)], problems);
   const temporal = temporalFrom(env, ports.temporal, problems);
   const pools = poolsFrom(settings, values.MILLRACE_CPU_SLOTS, values.MILLRACE_GPU_SLOTS, problems);
   if (values.MILLRACE_POOL !== undefined && pools[values.MILLRACE_POOL] === undefined)

@@ -153,3 +153,15 @@ it('alerts that are over stay for a year unless the configuration says how long'
   expect(keepMs({ retention: { alerts: { keep: '30 days' } } })).toBe(30 * 86_400_000);
   expect(() => keepMs({ retention: { alerts: { keep: 30 } } })).toThrow(expect.objectContaining({ code: 'INVALID_CONFIG' }) as Error);
 });
+
+it('mirrors to an MLflow server outside of this stack, whose address holds no password', () => {
+  expect(load().mlflowMirror).toBeUndefined();
+  expect(load({ MILLRACE_MLFLOW_MIRROR: 'http://mlflow:5000/' }).mlflowMirror).toBe('http://mlflow:5000');
+  const refused = (address: string, more: Environment = {}): readonly string[] =>
+    problemsOf({ MILLRACE_MLFLOW_MIRROR: address, ...more }).map(({ path, message }) => `${path} ${message}`);
+  expect(refused('mlflow:5000')).toEqual(['MILLRACE_MLFLOW_MIRROR is not an address of http or https']);
+  expect(refused('http://ada:s3cret@mlflow:5000')).toEqual(['MILLRACE_MLFLOW_MIRROR holds a user or a password']);
+  const isOwn = ['MILLRACE_MLFLOW_MIRROR is the API of this stack'];
+  expect(refused('http://127.0.0.1:7400')).toEqual(isOwn);
+  expect(refused('https://millrace.example.com/', { MILLRACE_API_URL: 'https://millrace.example.com' })).toEqual(isOwn);
+});

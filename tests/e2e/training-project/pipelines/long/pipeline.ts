@@ -3,10 +3,10 @@ import { z } from 'zod';
 
 /** Trainings that are long enough to be killed behind a checkpoint, which is committed every 3 s. */
 const TRAINERS = {
-  gbdt: { trainer: gbdt({ trees: 1_250, leaves: 31, minDataInLeaf: 1, learningRate: 0.01 }), target: 'late' },
+  gbdt: { trainer: gbdt({ trees: 1_800, leaves: 31, minDataInLeaf: 1, learningRate: 0.01 }), target: 'late' },
   // which of 200 airports a flight comes from
-  linear: { trainer: linear({ l2: 0.001, tolerance: 1e-12, maxIterations: 50, checkpointEvery: 2 }), target: 'origin' },
-  mlp: { trainer: mlp({ hidden: [64], epochs: 12, earlyStoppingEpochs: 0 }), target: 'late' },
+  linear: { trainer: linear({ l2: 0.001, tolerance: 1e-12, maxIterations: 70, checkpointEvery: 2 }), target: 'origin' },
+  mlp: { trainer: mlp({ hidden: [64], epochs: 18, earlyStoppingEpochs: 0 }), target: 'late' },
 } as const;
 
 export const longTraining = definePipeline({ params: z.object({ trainer: z.enum(['gbdt', 'linear', 'mlp']) }) }, async ({ trainer }) => {
